@@ -1,0 +1,106 @@
+"""Measure a trained detector on a list of images: AP by the rules of VOC and COCO, precision, recall, F1, curves, worst misses.
+
+    python get_map.py [recipe.py] [name=value ...]
+"""
+import json
+
+import nets
+from utils import misses, plots
+from utils.checkpoint import newest_best
+from utils.dataset import DetectionData, make_loader
+from utils.errors import UserError
+from utils.evaluate import collect
+from utils.fit import choose_device
+from utils.metrics import confusion_matrix, detection_curves, detection_results
+from utils.report import detection_report, new_folder, write_csv
+from utils.settings import ROOT, as_table, find, override, shown
+
+model_path = ""             # weights that train.py saved; "": best.pth of the newest run               权值文件，空为最新一次训练的最佳
+list_path = ""              # images to measure on; "": the test list that the training named           测试列表，空为训练时指定的
+score_threshold = 0.5       # for precision, recall, F1, confusion, misses; AP does not depend on it    精确率、召回率等的得分门限
+confidence = 0.001          # boxes below are dropped; AP needs nearly all: above 0.01 is not taken     保留框的最低得分
+nms_iou = 0.5               # of two boxes of a class that overlap more, the better one stays           非极大抑制重合度
+max_boxes = 300             # boxes kept per image, the best ones                                       每图最多框数
+batch_size = 16             # images through the network at once                                        批大小
+num_workers = None          # processes that read images; None: chosen                                  数据加载进程数
+device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                                           设备
+
+
+def main():
+    path, model, info = load_model()
+    names, where = info["class_names"], next(model.parameters()).device
+    data = DetectionData(choose_list(info["settings"]), names, info["input_shape"], train=False)
+    lowest = lowest_score()
+    folder = new_folder(ROOT / "map_out", path.parent.name)
+    print(as_table(globals()))
+    loader = make_loader(data, batch_size, num_workers, device=where)
+    detections, truths, losses = collect(model, loader, where, lowest, nms_iou, max_boxes)
+    results = detection_results(detections, truths, names, score_threshold)
+    text = f"{shown(path)} on {shown(find(data.list_path))}\n\n{detection_report(results)}"
+    if not results["map50"]:
+        text += "\n\nThe mAP is 0. What was counted:\n  " + "\n  ".join(misses.diagnose(detections, truths, names))
+    print("\n" + text)
+    results |= {"model": shown(path), "list": shown(find(data.list_path)), "net": info["net"], "epoch": info["epoch"], "losses": losses,
+                "confidence": lowest, "nms_iou": nms_iou, "max_boxes": max_boxes}
+    save_numbers(folder, results, text)
+    save_pictures(folder, results, [find(p) for p in data.paths], detections, truths, names)
+    print(f"\nAll of it lies in {shown(folder)}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
+
+
+def save_numbers(folder, results, text):
+    """results.txt, results.json and per_class.csv."""
+    for name, content in (("results.txt", text), ("results.json", json.dumps(results, ensure_ascii=False, indent=1))):
+        with open(folder / name, "w", encoding="utf-8", newline="\n") as file:
+            file.write(content + "\n")
+    write_csv(folder / "per_class.csv", [list(results["per_class"][0]), *(row.values() for row in results["per_class"])])
+
+
+def save_pictures(folder, results, paths, detections, truths, names):
+    """Curves, bars, the confusion matrix (also as CSV) and the page of the worst misses."""
+    curves = detection_curves(detections, truths, names)
+    plots.precision_recall(curves, folder / "precision_recall.png")
+    plots.score_curves(curves, folder / "score_curves.png", score_threshold)
+    plots.ap_bars(results, folder / "ap.png")
+    matrix = confusion_matrix(detections, truths, len(names), score_threshold)
+    plots.confusion(matrix, names, folder / "confusion_matrix.png", score_threshold)
+    rows = ([name, *row] for name, row in zip([*names, "missed"], matrix.tolist()))
+    write_csv(folder / "confusion_matrix.csv", [["network says / truth", *names, "background"], *rows])
+    worst = misses.worst_misses(detections, truths, names, score_threshold)
+    misses.misses_page(worst, paths, detections, truths, names, folder / "misses.png", score_threshold)
+    print("\nmisses.png shows the worst misses: look at it first." if worst else "\nNothing was missed: there is no misses.png.")
+
+
+def load_model():
+    """-> path of the weights, network on the device, what was saved with it."""
+    if not 0 <= score_threshold <= 1:
+        raise UserError(f"score_threshold={score_threshold}: a score lies between 0 and 1, for example 0.5.")
+    path = find(model_path) if model_path else newest_best()
+    model, info = nets.load(path, choose_device(device))
+    if model.task != "detection":
+        raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: measure it with  python get_miou.py')
+    return path, model, info
+
+
+def choose_list(settings):
+    """The list to measure on, with a warning when the training has seen it."""
+    chosen = list_path or settings.get("test_list")
+    if not chosen:
+        raise UserError('The training named no test list: set list_path, for example  python get_map.py list_path="2007_test.txt"')
+    for name, why in (("train_list", "the network was trained on these images"), ("val_list", "the best epoch was chosen on these images")):
+        if settings.get(name) and find(settings[name]).resolve() == find(chosen).resolve():
+            print(f"NOTE: {chosen} is the {name} of the training: {why}, so the numbers will look better than on new images.")
+    return chosen
+
+
+def lowest_score():
+    """confidence, but not above 0.01: AP is the area under the whole curve, and a higher one would cut its end off."""
+    if confidence <= 0.01:
+        return confidence
+    print(f"NOTE: confidence={confidence} would cut the curves off; 0.001 is used. "
+          "The threshold for precision, recall and F1 is score_threshold.")
+    return 0.001
+
+
+if __name__ == "__main__":
+    override(globals())
+    main()

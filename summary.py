@@ -1,0 +1,73 @@
+"""A walk through a network: every stage with its output shape, parameters and cost.
+
+    python summary.py net=yolov4_tiny num_classes=80
+"""
+import torch
+from torch import nn
+
+import nets
+from utils.settings import fill_from_recipe, override
+
+net = "yolov4_tiny"         # which network, see nets/__init__.py                     网络名称
+net_options = {}            # its own options                                         网络自己的选项
+num_classes = 80            # classes                                                 类别数
+input_shape = None          # height, width; None: the paper's                        输入尺寸（高, 宽）
+depth = 2                   # how far to look inside: 1 parts, 2 stages, 9 all layers 展开的层数
+
+
+def main():
+    fill_from_recipe(globals(), nets.find_net(net).recipe, f"recipe of {net}")
+    model = nets.build(net, num_classes, input_shape, **net_options).eval()
+    rows = walk(model, input_shape)
+    print(f"{net}, {num_classes} classes, one image of {input_shape[0]} x {input_shape[1]}\n")
+    print(f"{'stage':<34}{'output (channels, height, width)':<40}{'parameters':>12}{'GFLOPs':>9}")
+    for name, shapes, parameters, flops in rows:
+        level = name.count(".")
+        if level < depth:
+            print(f"{'  ' * level + name.rsplit('.', 1)[-1]:<34}{'  '.join(shapes):<40}{parameters:>12,}{flops / 1e9:>9.3f}")
+    total = sum(p.numel() for p in model.parameters())
+    print(f"\n{total:,} parameters ({total * 4 / 2**20:.1f} MiB as float32), "
+          f"{sum(flops for name, _, _, flops in rows if '.' not in name) / 1e9:.2f} GFLOPs")
+    print("A FLOP is one multiplication or one addition of a convolution or linear layer; papers that count both as one say half.")
+
+
+@torch.inference_mode()
+def walk(model, shape):
+    """Run one empty image of shape (H, W) through the model.
+
+    -> list of (name, output shapes as text, parameters, FLOPs of everything inside), in the order of the run, a part before its insides.
+    """
+    flops, shapes, order = {}, {}, []
+
+    def before(name):
+        def hook(module, inputs):
+            if name not in shapes:
+                order.append(name)
+                shapes[name] = ()
+        return hook
+
+    def after(name):
+        def hook(module, inputs, output):
+            tensors = output if isinstance(output, (list, tuple)) else [output]
+            shapes[name] = [" x ".join(map(str, t.shape[1:])) for t in tensors if isinstance(t, torch.Tensor)]
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                kernel = module.weight[0].numel() if not isinstance(module, nn.ConvTranspose2d) else module.weight.shape[1:].numel()
+                places = output.numel() if not isinstance(module, nn.ConvTranspose2d) else inputs[0].numel()
+                flops[name] = flops.get(name, 0) + 2 * places * kernel
+        return hook
+
+    hooks = []
+    for name, module in model.named_modules():
+        if name:
+            hooks += [module.register_forward_pre_hook(before(name)), module.register_forward_hook(after(name))]
+    model(torch.zeros(1, 3, *shape))
+    for hook in hooks:
+        hook.remove()
+    modules = dict(model.named_modules())
+    return [(name, shapes[name], sum(p.numel() for p in modules[name].parameters()),
+             sum(f for inner, f in flops.items() if (inner + ".").startswith(name + "."))) for name in order]
+
+
+if __name__ == "__main__":
+    override(globals())
+    main()

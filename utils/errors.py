@@ -1,0 +1,28 @@
+"""A mistake of the user ends in one sentence, not in a traceback."""
+import difflib
+import os
+import sys
+
+
+class UserError(Exception):
+    """Something the user can put right: the message says what is wrong, where, and what to do."""
+
+
+def did_you_mean(name, known):
+    """' Did you mean "x"?' for the nearest of the known names, or '' when none is near."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    return f' Did you mean "{near[0]}"?' if near else ""
+
+
+def show_sentence_only(kind, error, trace):
+    """An excepthook: a UserError prints its sentence alone (set DEBUG=1 for the traceback as well).
+
+    The exit status stays non-zero. A loader's worker process wraps the message in its own traceback,
+    therefore only what follows the last "UserError: " counts.
+    """
+    if issubclass(kind, UserError) and not os.environ.get("DEBUG"):
+        print("\nStopped: " + str(error).rpartition("UserError: ")[2].strip(), file=sys.stderr)
+    elif issubclass(kind, KeyboardInterrupt):
+        print("\nStopped by Ctrl-C.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)

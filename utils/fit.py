@@ -1,0 +1,138 @@
+"""What a training step needs besides the network: device, parameter groups, learning rate, freezing, moving average."""
+import copy
+import math
+import os
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+
+from utils.errors import UserError
+
+NOMINAL_BATCH = 64              # the batch size that a recipe's learning rate is meant for
+
+
+def choose_device(device="auto"):
+    """"auto" | "cpu" | "cuda" | "cuda:1" | "mps" -> torch.device, with one line that says what is used and why."""
+    usable = torch.cuda.is_available()
+    why_not = f"this PyTorch ({torch.__version__}) is built without CUDA" if torch.version.cuda is None else \
+        "PyTorch finds no NVIDIA GPU or its driver is too old"
+    if device == "auto":
+        device = "cuda" if usable else "cpu"
+        reason = "" if usable else f" ({why_not})"
+    elif str(device).startswith("cuda") and not usable:
+        device, reason = "cpu", f' (you asked for "{device}", but {why_not})'
+    else:
+        reason = " (as you asked)"
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise UserError(f'device="{device}" is not known. Use "auto", "cpu", "cuda" or "cuda:1".') from None
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        reason = f": {properties.name}, {properties.total_memory / 2**30:.0f} GiB{reason}"
+    print(f"Device {device}{reason}" + (f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""))
+    return device
+
+
+def choose_precision(amp, device):
+    """-> dtype of automatic mixed precision, or None for plain float32.
+
+    amp: None chooses: on for CUDA, and for CPUs that compute in bf16 themselves; True, False.
+    """
+    if device.type == "cuda":
+        return None if amp is False else torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and amp is not False:
+        has_bf16 = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return torch.bfloat16 if amp or has_bf16 else None
+    return None
+
+
+def autocast(device, precision):
+    return torch.autocast(device.type, precision) if precision else nullcontext()
+
+
+def scaled_lr(lr, optimizer, batch_size):
+    """The recipe's learning rate for this batch size: in proportion for SGD, with the square root for Adam and AdamW."""
+    share = batch_size / NOMINAL_BATCH
+    return lr * (share if optimizer == "sgd" else math.sqrt(share))
+
+
+def lr_factor(progress, epochs, warmup, schedule, floor):
+    """The learning rate as a share of its full value: a pure function of the progress, so that resuming cannot disturb it.
+
+    progress: epochs done, with fraction.  warmup: epochs of linear rise.  schedule: "cosine" | "step" | "constant".  floor: last share.
+    """
+    if progress < warmup:
+        return max(progress / warmup, 1e-3)
+    done = min((progress - warmup) / max(epochs - warmup, 1e-9), 1.0)
+    if schedule == "cosine":
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "step":
+        return 1.0 if done < 0.7 else 0.1 if done < 0.9 else 0.01
+    if schedule == "constant":
+        return 1.0
+    raise UserError(f'schedule="{schedule}" is not known. Use "cosine", "step" or "constant".')
+
+
+def unfreeze_factor(progress, freeze_epochs, warmup=1.0):
+    """The backbone's own warm-up after unfreezing: its first full-size steps on fresh heads are what ruins fine-tuning."""
+    return min(1.0, max(0.0, (progress - freeze_epochs) / warmup)) if freeze_epochs else 1.0
+
+
+def make_optimizer(model, name, lr, momentum, weight_decay):
+    """One optimizer for the whole run, with a group each for backbone and rest, weights with and biases and norms without decay."""
+    groups = {}
+    norms = {id(p) for m in model.modules() if isinstance(m, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)) for p in m.parameters()}
+    for key, parameter in model.named_parameters():
+        plain = id(parameter) in norms or key.endswith("bias")
+        part = ("backbone" if key.startswith("backbone.") else "rest", plain)
+        groups.setdefault(part, []).append(parameter)
+    groups = [{"params": params, "part": part, "weight_decay": 0.0 if plain else weight_decay} for (part, plain), params in groups.items()]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=momentum > 0)
+    if name in ("adam", "adamw"):
+        return (torch.optim.Adam if name == "adam" else torch.optim.AdamW)(groups, lr, betas=(momentum, 0.999))
+    raise UserError(f'optimizer="{name}" is not known. Use "sgd", "adam" or "adamw".')
+
+
+def set_frozen(model, frozen):
+    """Training mode, with a frozen backbone if asked: no gradients for it, and its BatchNorm in eval mode, so that not a bit of it moves."""
+    model.train()
+    model.backbone.train(not frozen)
+    for parameter in model.backbone.parameters():
+        parameter.requires_grad_(not frozen)
+
+
+class MovingAverage:
+    """An exponential moving average of the weights (EMA): smoother than the last step, and what is evaluated and saved.
+
+    The average starts short and grows: decay * (1 - e^(-steps/ramp)), so that early weights are soon forgotten.
+    """
+
+    def __init__(self, model, decay=0.9999, ramp=2000):
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay, self.ramp, self.steps = decay, ramp, 0
+
+    @torch.no_grad()
+    def update(self, model):
+        self.steps += 1
+        decay = self.decay * (1 - math.exp(-self.steps / self.ramp))
+        current = model.state_dict()
+        for name, average in self.model.state_dict().items():
+            if average.dtype.is_floating_point:
+                average.lerp_(current[name], 1 - decay)
+            else:
+                average.copy_(current[name])
+
+
+def memory_used(device):
+    """Peak memory so far, GiB: of the GPU, else of this process; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    if os.name != "posix":
+        return None
+    import resource
+    import sys
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**(30 if sys.platform == "darwin" else 20)

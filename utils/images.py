@@ -1,0 +1,134 @@
+"""The one way to open an image, and the one way to fit it into the network's input.
+
+Images are numpy uint8 (H, W, 3) RGB. Pixel (0, 0) covers 0..1, so a box that covers the whole image is (0, 0, W, H).
+"""
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from utils.errors import UserError
+from utils.settings import shown
+
+GREY = 114                      # what stands beside a picture that does not fill the input
+ORIENTATION = 0x0112            # the EXIF tag
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+
+
+def open_image(path):
+    """An image file -> (H, W, 3) uint8 RGB, upright (EXIF orientation applied), transparency on white, 16 bit scaled to 8.
+
+    Errors: missing, not an image, cut off, far too large; each names the file.
+    """
+    return decode(path)[0]
+
+
+def open_shrunken(path, input_shape, exact=True):
+    """An image for the network: no larger than what fits into input_shape (H, W), never grown. -> image, original size (h, w).
+
+    exact=False lets the JPEG decoder leave out, by a factor of 2, 4 or 8, what would be shrunk away: twice as fast, nearly equal.
+    """
+    image, size = decode(path, None if exact else input_shape)
+    height, width = fitted_size(*size, input_shape)
+    return (resize(image, height, width) if height < size[0] or width < size[1] else image), size
+
+
+def decode(path, at_least=None):
+    """-> image (H, W, 3) uint8 RGB, its true size (h, w). at_least: (H, W) that a reduced JPEG must still fill."""
+    path = Path(path)
+    try:
+        with Image.open(io.BytesIO(path.read_bytes())) as image:            # Pillow reads a file in small pieces: slow
+            reduced = at_least and image.format == "JPEG"
+            turned = image.getexif().get(ORIENTATION, 1)
+            if reduced:
+                size = image.size if turned > 4 else image.size[::-1]       # (h, w), known before decoding
+                fit = fitted_size(*size, at_least)
+                image.draft("RGB", fit if turned > 4 else fit[::-1])
+            pixels = np.array(to_rgb(ImageOps.exif_transpose(image) if turned != 1 else image))
+            return pixels, size if reduced else pixels.shape[:2]
+    except FileNotFoundError:
+        raise UserError(f"There is no image {shown(path)}.") from None
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{shown(path)} is too large: {error}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        kind = "is not an image" if isinstance(error, UnidentifiedImageError) else "cannot be read (cut off or damaged?)"
+        raise UserError(f"{shown(path)} {kind}: {error}") from None
+
+
+def image_size(path):
+    """(width, height) in pixels as the image is shown, its EXIF orientation applied; only the header is read."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.format == "TIFF":                      # its own tags: new Pillows turn the size of a TIFF, old ones do not
+                exif, width, height = image.tag_v2, image.tag_v2[256], image.tag_v2[257]
+            elif image.format == "PNG" and not {"exif", "Raw profile type exif"} & set(image.info):
+                exif = {}                                   # getexif() would decode the whole picture in search of some
+            else:
+                exif = image.getexif()
+            return (height, width) if exif.get(ORIENTATION, 1) in (5, 6, 7, 8) else (width, height)
+    except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError) as error:
+        raise UserError(f"{shown(path)} cannot be read as an image: {str(error).replace(str(path), Path(path).name)}.") from None
+
+
+def to_rgb(image):
+    """A Pillow image of any mode -> mode RGB."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image, dtype=np.float32)
+        if image.mode == "F":
+            top = 1.0 if values.max(initial=0) <= 1.0 else 255.0
+        else:
+            top = 255.0 if values.max(initial=0) <= 255 else 65535.0
+        return Image.fromarray((values * (255.0 / top)).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize(image, height, width):
+    """image: (H, W, 3) -> (height, width, 3). Shrinking takes the mean of the covered pixels, growing is bilinear."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def fitted_size(height, width, input_shape):
+    """The largest whole-pixel size with (nearly) the picture's aspect ratio that fits into input_shape (H, W)."""
+    scale = min(input_shape[0] / height, input_shape[1] / width)
+    return max(1, min(input_shape[0], round(height * scale))), max(1, min(input_shape[1], round(width * scale)))
+
+
+def letterbox(image, input_shape, size=None):
+    """Scale a picture into the network's input without distorting it, in the middle, grey around.
+
+    image: (h, w, 3) uint8.  input_shape: (H, W).  size: (h, w) of the original, when image is a shrunken copy of it.
+    -> canvas (H, W, 3) uint8, transform (scale x, scale y, left, top): input = original * scale + (left, top).
+    """
+    height, width = size or image.shape[:2]
+    new_height, new_width = fitted_size(height, width, input_shape)
+    top, left = (input_shape[0] - new_height) // 2, (input_shape[1] - new_width) // 2
+    canvas = np.full((*input_shape, 3), GREY, np.uint8)
+    canvas[top:top + new_height, left:left + new_width] = resize(image, new_height, new_width)
+    return canvas, (new_width / width, new_height / height, left, top)
+
+
+def to_input(boxes, transform):
+    """boxes: (G, 4) xyxy px of the original -> px of the input."""
+    scale_x, scale_y, left, top = transform
+    return boxes * np.array([scale_x, scale_y] * 2, boxes.dtype) + np.array([left, top] * 2, boxes.dtype)
+
+
+def from_input(boxes, transform, size=None):
+    """The exact inverse of to_input; boxes are cut at the border when size (h, w) of the original is given."""
+    scale_x, scale_y, left, top = transform
+    boxes = (boxes - np.array([left, top] * 2, boxes.dtype)) / np.array([scale_x, scale_y] * 2, boxes.dtype)
+    if size is not None:
+        boxes = boxes.clip(0, np.array([size[1], size[0]] * 2, boxes.dtype))
+    return boxes

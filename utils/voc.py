@@ -1,0 +1,418 @@
+"""VOC folders and list files: read, check, write.
+
+A line of a detection list is   path x1,y1,x2,y2,class x1,y1,x2,y2,class ...   with box edges in pixels of the image
+(0..W, half open) and a sixth value ",1" for a difficult object. It is read from the right, so a path may hold spaces and commas.
+Class names and list files are utf-8; what a Windows editor made of them (a BOM, gb18030, \\r\\n) is understood too.
+"""
+import codecs
+import os
+import random
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from utils import settings
+from utils.errors import UserError, did_you_mean
+from utils.images import SUFFIXES
+from utils.settings import find, shown
+
+SPLITS = ("trainval", "train", "val", "test")
+MAX_XML_BYTES = 5_000_000                                   # a page of annotations has a few kB; entity bombs need MB
+BOMS = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")]    # utf-32 first: its BOM begins like utf-16's
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")      # [0-9]: float() takes １２ and 1_000 as well
+BOX = re.compile(r"(-?[0-9]{1,7}(\.[0-9]+)?,){4}[0-9]{1,6}(,[01])?")
+DIFFICULT = {"0": False, "false": False, "": False, "unspecified": False, "1": True, "true": True}
+
+
+def decode(data, guesses):
+    """Bytes -> text, by the BOM if there is one, else by the first encoding of `guesses` that fits; None when none does."""
+    for bom, encoding in BOMS:
+        if data.startswith(bom):
+            data, guesses = data[len(bom):], [encoding]
+            break
+    for encoding in guesses:
+        try:
+            return data.decode(encoding)
+        except (LookupError, ValueError):                   # unknown name, or bytes that do not fit
+            continue
+    return None
+
+
+def read_bytes(path, limit=None):
+    try:
+        if limit and os.path.getsize(path) > limit:
+            raise UserError(f"{shown(path)} is larger than {limit // 1_000_000} MB: not an annotation.")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{shown(path)} cannot be read: {error.strerror}.") from None
+
+
+def read_raw_lines(path):
+    """The lines of a text file as they stand, without line ends. Only \\n and \\r\\n end a line: names may hold U+2028."""
+    text = decode(read_bytes(path), ["utf-8", "gb18030"])
+    if text is None:
+        raise UserError(f"{shown(path)} is not a text file in utf-8 or gb18030: save it as utf-8.")
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def read_lines(path):
+    """The lines of a text file, stripped, without the blank ones at its end."""
+    lines = [line.strip() for line in read_raw_lines(path)]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def write_text(path, text):
+    """Write a utf-8 file whole or not at all: the old one stays until the new one is complete."""
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{shown(path)} cannot be written: {error.strerror}.") from None
+    except UnicodeEncodeError:                              # Linux allows file names that are no text at all
+        raise UserError(f"{shown(path)} cannot be written: a name in it is not valid text. Rename that file.") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_text(path, text):
+    """Write a file; if it was there with another content, keep that as <name>.bak (<name>.2.bak, ...). The path of the copy, or None."""
+    kept = None
+    if path.exists() and read_bytes(path) != text.encode("utf-8", "replace"):
+        number, kept = 2, path.with_name(path.name + ".bak")
+        while kept.exists():
+            number, kept = number + 1, path.with_name(f"{path.name}.{number}.bak")
+        try:
+            shutil.copy2(path, kept)
+        except OSError as error:
+            raise UserError(f"{shown(kept)}, a copy of the old file, cannot be written: {error.strerror}.") from None
+    write_text(path, text)
+    return kept
+
+
+def folder_name(dataset):
+    """VOCdevkit/VOC2007 -> 2007, VOCdevkit/Shapes -> Shapes; of several folders the first counts."""
+    name = find(dataset if isinstance(dataset, (str, Path)) else dataset[0]).resolve().name
+    return name.removeprefix("VOC").lstrip("_- ") or name
+
+
+def list_name(dataset, split):
+    """The list file of a dataset, relative to the repository: VOCdevkit/VOC2007, train -> 2007_train.txt."""
+    return f"{folder_name(dataset)}_{split}.txt"
+
+
+def classes_name(dataset):
+    """The file of its class names, relative to the repository: VOCdevkit/Shapes -> model_data/shapes_classes.txt."""
+    return f"model_data/{folder_name(dataset).lower()}_classes.txt"
+
+
+def read_classes(path):
+    """Class names, one per line. Errors: no such file, no names, a blank line in the middle, a name twice."""
+    path = find(path)
+    if not path.is_file():
+        known = [shown(p) for p in sorted(path.parent.glob("*.txt"))]
+        raise UserError(f"There is no file of class names {shown(path)}.{did_you_mean(shown(path), known)}")
+    names = [" ".join(line.split()) for line in read_lines(path)]
+    if not names:
+        raise UserError(f"{shown(path)} is empty: write one class name per line.")
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise UserError(f"{shown(path)}, line {number}: a blank line between class names. Delete it.")
+        if name in names[:number - 1]:
+            raise UserError(f'{shown(path)}, line {number}: "{name}" stands in line {names.index(name) + 1} already. Delete one of them.')
+    return names
+
+
+def find_files(folder, suffixes):
+    """stem -> path, sorted, of the files with one of the suffixes in any case; hidden files are no data.
+
+    The stem is all before the last dot, without spaces at its ends, because a line of a list cannot hold those.
+    Errors: a stem twice, a stem that cannot stand in a list.
+    """
+    files = {}
+    for path in sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []:
+        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
+            continue
+        stem = check_id(path.stem.strip(), shown(path))
+        if stem in files:
+            raise UserError(f"{shown(folder)}: {files[stem].name} and {path.name} are the same before the suffix. Rename one of them.")
+        files[stem] = path
+    return files
+
+
+def find_images(folder):
+    """stem -> path of the images of a folder, see find_files."""
+    return find_files(folder, SUFFIXES)
+
+
+def check_id(name, where):
+    """The name of an image without its suffix, if it is plain; a list from a stranger must not lead out of the folder."""
+    if name in ("", ".", "..") or re.search(r"[/\\:\x00-\x1f\x7f\ud800-\udfff]", name):
+        raise UserError(f"{where}: {name!r} is not a plain file name (valid text without / \\ : and control characters).")
+    return name
+
+
+def read_ids(path):
+    """The ids of an ImageSets list, in its order, each once. Errors: one that is not a plain name."""
+    lines = enumerate(read_lines(path), 1)
+    return list(dict.fromkeys(check_id(line, f"{shown(path)}, line {number}") for number, line in lines if line))
+
+
+def parse_xml(path, width=None, height=None, notes=None):
+    """The objects of a VOC annotation: list of dict(name, box, difficult).
+
+    box: (x1, y1, x2, y2) pixel edges, floats. VOC counts pixels from 1 and xmax is the last pixel inside, hence
+    (xmin - 1, ymin - 1, xmax, ymax). Clipped to the image when its width and height are given.
+    notes: a Counter that is told how many boxes were "swapped" (reversed corners put right), "dropped" (less than
+    1 pixel left) and whether the xml's own size is "size" (another than the image's).
+    Errors: not an XML of VOC, a tag that is missing or holds no number; file, object and tag are named.
+    """
+    notes = Counter() if notes is None else notes
+    root = parse_tree(path)
+    told = [root.findtext(f"size/{tag}", "").strip() for tag in ("width", "height")]
+    if width and all(NUMBER.fullmatch(text) for text in told) and 0 not in (size := [float(text) for text in told]):
+        notes["size"] += size != [width, height]
+    objects = []
+    for number, node in enumerate(root.findall("object"), 1):
+        where = f"{shown(path)}, object {number}"
+        name = " ".join(node.findtext("name", "").split())
+        if not name:
+            raise UserError(f"{where}: <name> is missing or empty.")
+        difficult = node.findtext("difficult", "").strip().lower()
+        if NUMBER.fullmatch(difficult):
+            difficult = f"{float(difficult):g}"
+        if difficult not in DIFFICULT:
+            raise UserError(f"{where} ({name}): <difficult> is {difficult!r}, expected 0 or 1.")
+        x1, y1, x2, y2 = parse_corners(node, f"{where} ({name})")
+        if x1 > x2 or y1 > y2:
+            notes["swapped"] += 1
+            x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+        box = (x1 - 1, y1 - 1, x2, y2)
+        if width and height:
+            box = tuple(min(max(edge, 0.0), float(limit)) for edge, limit in zip(box, (width, height, width, height)))
+        if box[2] - box[0] < 1 or box[3] - box[1] < 1:
+            notes["dropped"] += 1
+        else:
+            objects.append({"name": name, "box": box, "difficult": DIFFICULT[difficult]})
+    return objects
+
+
+def parse_tree(path):
+    """The outermost element of a VOC XML, whatever its encoding. Errors: too large, entities, not XML, not VOC."""
+    data = read_bytes(path, MAX_XML_BYTES)
+    if not data.strip():
+        raise UserError(f"{shown(path)} is empty. Without objects: write <annotation></annotation> into it. Unlabelled: delete it.")
+    if data[:2] in (b"<\x00", b"\x00<"):                    # utf-16 without a BOM
+        guesses = ["utf-16-le" if data[0] else "utf-16-be"]
+    else:
+        declared = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", data)
+        declared = declared.group(1).decode("ascii").lower() if declared else "utf-8"
+        if declared.startswith(("utf-16", "utf-32", "utf16", "utf32", "ucs")):
+            declared = "utf-8"                              # some programs declare utf-16 and save utf-8
+        guesses = [declared, "utf-8", "gb18030"]
+    text = decode(data, guesses)
+    if text is None:
+        raise UserError(f"{shown(path)} is not text in {', '.join(dict.fromkeys(guesses))}: save it as utf-8.")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise UserError(f"{shown(path)} holds a DOCTYPE or ENTITY: no annotation needs it and it can do harm. Delete it.")
+    try:
+        root = ElementTree.fromstring(text.lstrip())        # of text the parser ignores the declared encoding, of bytes it refuses gbk
+    except (ElementTree.ParseError, UnicodeError) as error:
+        raise UserError(f"{shown(path)} is not complete XML: {error}.") from None
+    if root.tag != "annotation":
+        raise UserError(f"{shown(path)} is not a VOC annotation: its outermost tag is <{root.tag}>, expected <annotation>.")
+    return root
+
+
+def parse_corners(node, where):
+    """xmin, ymin, xmax, ymax of an <object>, as they stand."""
+    box = node.find("bndbox")
+    if box is None:
+        others = [tag for tag in ("robndbox", "polygon", "segmentation") if node.find(tag) is not None]
+        raise UserError(f"{where}: <bndbox> is missing" + "".join(f"; convert its <{tag}> to an upright box" for tag in others) + ".")
+    values = []
+    for tag in ("xmin", "ymin", "xmax", "ymax"):
+        text = box.findtext(tag)
+        if text is None:
+            there = ", ".join(f"<{child.tag}>" for child in box)
+            raise UserError(f"{where}: <bndbox> has no <{tag}>" + (f", only {there}." if there else "."))
+        if not NUMBER.fullmatch(text.strip()) or abs(float(text)) >= 1e6:
+            raise UserError(f"{where}: <{tag}> is {text.strip()!r}, expected a number of pixels.")
+        values.append(float(text))
+    return values
+
+
+def list_path(path):
+    """A path as it stands in a list: relative to the repository when it lies inside (with / on every system), else absolute."""
+    return shown(os.path.abspath(settings.ROOT / path))     # abspath: takes ".." out, but leaves links alone
+
+
+def format_box(box):
+    """(x1, y1, x2, y2, class[, difficult]) -> its word in a list: at most 2 decimals, none when integral."""
+    edges = [f"{value:.2f}".rstrip("0").rstrip(".") for value in (round(float(v), 2) + 0.0 for v in box[:4])]     # + 0.0: no -0
+    return ",".join([*edges, str(int(box[4]))]) + (",1" if len(box) > 5 and box[5] else "")
+
+
+def write_list(path, records):
+    """Write a detection list. The path of the copy that was kept of another old one, or None.
+
+    path: of the list file, relative to the repository.
+    records: list of (image path, boxes); boxes: (G, 5 or 6) x1 y1 x2 y2 edges in px, class, difficult.
+    """
+    path, lines = settings.ROOT / path, []
+    for image, boxes in records:
+        name = list_path(image)
+        if not name.lower().endswith(SUFFIXES) or re.search(r"[\t\r\n]", name):
+            raise UserError(f"{shown(path)}: {name!r} cannot stand in a list (tab, line end or unknown suffix). Rename the image.")
+        lines.append(" ".join([name, *map(format_box, boxes)]) + "\n")
+    return replace_text(path, "".join(lines))
+
+
+def read_list(path):
+    """A detection list -> paths, boxes.
+
+    paths: list of str, relative to the repository or absolute (utils.settings.find opens both).
+    boxes: list of (G, 6) float32: x1 y1 x2 y2 edges in px, class, difficult. Boxes without area are left out and counted.
+    Errors: a line that is not an image path and boxes; file and line are named.
+    """
+    path = find(path)
+    if not path.is_file():
+        raise UserError(f"There is no list file {shown(path)}. Run voc_annotation.py to write it.")
+    paths, values, owners = [], [], []
+    for number, line in enumerate(read_raw_lines(path), 1):
+        if not line.strip():
+            continue
+        words = line.split(" ")
+        end = len(words)
+        while end and (not words[end - 1] or BOX.fullmatch(words[end - 1])):
+            end -= 1
+        image = " ".join(words[:end])
+        if not image.lower().endswith(SUFFIXES) or "\t" in image:
+            hint = " It looks like a segmentation list." if "\t" in image else ""
+            raise UserError(f"{shown(path)}, line {number}: expected an image path, then boxes x1,y1,x2,y2,class; "
+                            f"{(words[max(end - 1, 0)] or line)[-80:]!r} is neither.{hint}")
+        for word in words[end:]:
+            if word:
+                box = word.split(",")
+                values.append(box if len(box) == 6 else [*box, "0"])
+                owners.append(len(paths))
+        paths.append(image)
+    if not paths:
+        raise UserError(f"{shown(path)} holds no images.")
+    values = np.array([float(v) for box in values for v in box], np.float32).reshape(-1, 6)
+    solid = (values[:, 2] > values[:, 0]) & (values[:, 3] > values[:, 1])
+    if not solid.all():
+        first = paths[owners[int(np.argmin(solid))]]
+        print(f"{shown(path)}: {int((~solid).sum())} boxes without area are left out, the first at {first}")
+    counts = np.bincount(np.array(owners, np.int64)[solid], minlength=len(paths))
+    return paths, np.split(values[solid], np.cumsum(counts)[:-1])
+
+
+def check_classes(paths, boxes, names, where):
+    """Error when a list speaks of a class number that the class names do not have. where: the list file, for the message."""
+    for path, rows in zip(paths, boxes):
+        if len(rows) and rows[:, 4].max() >= len(names):
+            raise UserError(f"{where}: {path} has an object of class {int(rows[:, 4].max())}, but there are only {len(names)} class names "
+                            f"(numbers 0 to {len(names) - 1}). Wrong classes file, or run voc_annotation.py again.")
+
+
+def share(n, fraction, least=1):
+    """How many of n stay in the first part: at least `least`, at least one is left for the second, unless fraction is 1."""
+    return n if fraction == 1 or n <= least else min(max(round(n * fraction), least), n - 1)
+
+
+def make_split(stems, trainval_percent=0.9, train_percent=0.9, seed=0):
+    """Deal the names out: dict trainval, train, val, test -> sorted names. The order of `stems` does not matter.
+
+    trainval_percent: share of all that is not test.  train_percent: share of those that is train.  1 means all of it.
+    train, val and test have no name in common, and at least one name each from three names on (two: no val, one: only train).
+    """
+    for name, value in (("trainval_percent", trainval_percent), ("train_percent", train_percent)):
+        if not 0 < value <= 1:
+            raise UserError(f"{name}={value}: expected a share above 0 and at most 1, like 0.9.")
+    stems = sorted(stems)
+    random.Random(seed).shuffle(stems)
+    trainval = stems[:share(len(stems), trainval_percent, least=2 if len(stems) > 2 and train_percent < 1 else 1)]
+    train = trainval[:share(len(trainval), train_percent)]
+    parts = (trainval, train, trainval[len(train):], stems[len(trainval):])
+    return {name: sorted(part) for name, part in zip(SPLITS, parts)}
+
+
+def read_or_make_sets(folder, labelled, names=(), trainval_percent=0.9, train_percent=0.9, seed=0, new_split=False):
+    """The ids in the lists of ImageSets/Main: dict list name -> ids. A list that is there is respected and never changed; the four of
+    VOC are made from the `labelled` ids and written when they are not there.
+
+    names: other lists to read.  new_split: make the four anew all the same, the old ones are kept as .bak.
+    """
+    main = Path(folder) / "ImageSets" / "Main"
+    files = find_files(main, (".txt",))
+    sets = {name: read_ids(files[name]) for name in {*SPLITS, *names} & files.keys() if not (new_split and name in SPLITS)}
+    if "train" in sets or "val" in sets:
+        return sets                                         # the user's own split, even if it has no test
+    given = "trainval" in sets or "test" in sets            # then only the division into train and val is missing
+    pool = sets["trainval"] if "trainval" in sets else sorted(set(labelled) - set(sets.get("test", [])))
+    if not pool:
+        raise UserError(f"{shown(folder)}: there is no image to train on; {len(labelled)} images have an xml file, "
+                        + ("and all are in the lists of ImageSets/Main already." if given and labelled else "or trainval.txt is empty."))
+    made = make_split(pool, 1 if given else trainval_percent, train_percent, seed)
+    for name in SPLITS[:3] if given else SPLITS:
+        if name not in sets:
+            sets[name] = made[name]
+            replace_text(main / f"{name}.txt", "".join(stem + "\n" for stem in made[name]))
+    numbers = ", ".join(f"{name} {len(sets[name])}" for name in SPLITS[1:] if name in sets)
+    print(f"{shown(folder)}: a new split is written to ImageSets/Main: {numbers} images")
+    return sets
+
+
+def check_layout(folder):
+    """The (images, xml files) of a VOC folder, each stem -> path. Error when it is none: the expected tree with a tick or a cross
+    per part, and the nearest folder found."""
+    folder, lines = Path(folder), []
+    images, xmls = find_images(folder / "JPEGImages"), find_files(folder / "Annotations", (".xml",))
+    if images and xmls:
+        return images, xmls
+    if images and (folder / "SegmentationClass").is_dir():
+        raise UserError(f"{shown(folder)} has masks (SegmentationClass) but no boxes (Annotations): a dataset for segmentation. "
+                        "Lists for segmentation come with a later version; this script writes lists for detection.")
+    for part, kind, files in (("JPEGImages", "images", images), ("Annotations", "xml files", xmls)):
+        if files:
+            state = f"✓ {len(files)} {kind}"
+        elif (folder / part).is_dir():
+            others = Counter(p.suffix.lower() for p in (folder / part).iterdir() if p.is_file() and not p.name.startswith("."))
+            state = f"✗ no {kind} in it" + "".join(f", but {count} {suffix} files" for suffix, count in others.most_common(1))
+        else:
+            state = f"✗ there is no such folder.{did_you_mean(part, subfolders(folder))}"
+        lines.append(f"    {part:<16}{state}\n")
+    lines.append(f"    {'ImageSets/Main':<16}{'✓' if (folder / 'ImageSets/Main').is_dir() else '- not there; a split is made then'}\n")
+    near = ", ".join(f'dataset = "{shown(path)}"' for path in nearby_datasets(folder)[:3])
+    raise UserError(f"{shown(folder)} {'is not a VOC folder' if folder.is_dir() else 'does not exist'}. Expected:\n  {shown(folder)}\n"
+                    + "".join(lines) + (f"Found nearby: {near}" if near else "No VOC folder was found nearby."))
+
+
+def subfolders(folder):
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def nearby_datasets(folder):
+    """VOC folders around `folder`, similar names first: it may be a level too high or too low, nested twice or spelled wrong."""
+    above = [folder, *folder.parents[:2]]
+    found = [path for path in above[1:] if (path / "JPEGImages").is_dir()]
+    for start in above:
+        level = [] if found else [start]
+        for _ in range(4):
+            found += [path for path in level if path != folder and (path / "JPEGImages").is_dir()]
+            level = [path / name for path in level for name in subfolders(path)][:500]     # enough for datasets, little of a home folder
+    return sorted(found, key=lambda path: not did_you_mean(folder.name, [path.name]))

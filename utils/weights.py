@@ -1,0 +1,156 @@
+"""Weight files -> our networks: our checkpoints, plain PyTorch state dicts, darknet .weights; with a report a person can act on."""
+import hashlib
+import os
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.checkpoint import read_checkpoint
+from utils.errors import UserError
+from utils.settings import ROOT, shown
+
+
+@dataclass
+class Report:
+    """What load_weights did. Names are those of the network's state dict."""
+    path: str
+    loaded: list            # names
+    different: list         # (name, shape in the file, shape in the network)
+    missing: list           # names the file does not have
+    unused: list            # names only the file has
+    backbone: float         # share of the backbone's parameters that were loaded, 0-1
+
+    def __str__(self):
+        total = len(self.loaded) + len(self.different) + len(self.missing)
+        lines = [f"Weights {self.path}: {len(self.loaded)} of {total} tensors loaded, {self.backbone:.0%} of the backbone."]
+        if self.different:
+            name, theirs, ours = self.different[0]
+            lines.append(f"  {len(self.different)} start new, their shape differs (other classes?): "
+                         f"{', '.join(n for n, _, _ in self.different[:6])}; {name} is {theirs} in the file, {ours} here.")
+        if self.missing:
+            lines.append(f"  {len(self.missing)} start new, the file has none: {', '.join(self.missing[:6])}{' ...' if len(self.missing) > 6 else ''}")
+        if self.unused:
+            lines.append(f"  {len(self.unused)} of the file are not used: {', '.join(self.unused[:6])}{' ...' if len(self.unused) > 6 else ''}")
+        return "\n".join(lines)
+
+
+def load_weights(model, path, allow_partial=False):
+    """Copy every tensor whose name and shape fit from a file into the model, in place.
+
+    path: a checkpoint of ours, a state dict (.pth) or a darknet file (.weights, .conv.N).
+    -> Report.  Error: less than half of the backbone's parameters fit (allow_partial=True accepts that).
+    """
+    path = Path(path)
+    darknet = path.suffix == ".weights" or ".conv." in path.name
+    found = read_darknet(model, path) if darknet else state_dict_of(read_checkpoint(path), path)
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    fits = {name: found[name] for name, tensor in own.items() if name in found and found[name].shape == tensor.shape}
+    backbone = [n for n, _ in model.named_parameters() if n.startswith("backbone.")] or [n for n, _ in model.named_parameters()]
+    share = sum(own[n].numel() for n in backbone if n in fits) / sum(own[n].numel() for n in backbone)
+    report = Report(shown(path), list(fits),
+                    [(n, tuple(found[n].shape), tuple(t.shape)) for n, t in own.items() if n in found and n not in fits],
+                    [n for n in own if n not in found], [n for n in found if n not in own and not n.endswith("num_batches_tracked")], share)
+    if share < 0.5 and not allow_partial:
+        raise UserError(f"{report}\nThese weights are of another network: only {share:.0%} of the backbone fits. "
+                        "Choose the file that belongs to this network, or none.")
+    model.load_state_dict(fits, strict=False)
+    return report
+
+
+def state_dict_of(content, path):
+    """The name -> tensor part of what a .pth file holds, without the wrappers' prefixes."""
+    for key in ("model", "state_dict", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
+    if not tensors:
+        raise UserError(f"{shown(path)} holds no weights (no named tensors).")
+    for prefix in ("module.", "_orig_mod."):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def read_darknet(model, path):
+    """A darknet weight file -> state dict with the model's names.
+
+    The file: int32 major, minor, revision; then the images seen (uint64, or uint32 before version 0.2); then float32, for every
+    convolution in the order of the cfg: with BatchNorm beta, gamma, mean, variance, weight; without bias, weight.
+    The model registers its convolutions in that order. A file may end early (yolov4-tiny.conv.29), at the end of a convolution.
+    Its heads may have another number of classes than the model: that number follows from the length of the file.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no weight file {shown(path)}.")
+    raw = path.read_bytes()
+    if len(raw) < 20 or raw.lstrip()[:1] == b"<" or raw.startswith(b"version https://git-lfs"):
+        raise UserError(f"{shown(path)} is not a darknet weight file ({len(raw)} bytes): download it again.")
+    major, minor = np.frombuffer(raw, "<i4", 2)
+    start = 20 if major * 10 + minor >= 2 else 16
+    values = torch.from_numpy(np.frombuffer(raw[start:start + (len(raw) - start) // 4 * 4], "<f4").copy())
+
+    modules = [(name, m) for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    convs = [(name, m, modules[i + 1] if i + 1 < len(modules) and isinstance(modules[i + 1][1], nn.BatchNorm2d) else None)
+             for i, (name, m) in enumerate(modules) if isinstance(m, nn.Conv2d)]
+    outputs = head_outputs(model, convs, len(values))
+    state, at = {}, 0
+
+    def take(*shape):
+        nonlocal at
+        count = int(np.prod(shape))
+        at += count
+        return values[at - count:at].reshape(shape)
+
+    for name, conv, norm in convs:
+        if at == len(values):
+            break
+        rows = conv.out_channels if norm else outputs
+        needed = rows * (conv.weight[0].numel() + (4 if norm else 1))
+        if at + needed > len(values):
+            raise UserError(f"{shown(path)} does not fit this network: it ends inside the convolution {name} "
+                            f"({len(values)} numbers). Is it the file of another network, or a broken download?")
+        for part in ("bias", "weight", "running_mean", "running_var") if norm else ():
+            state[f"{norm[0]}.{part}"] = take(rows)
+        if not norm:
+            state[f"{name}.bias"] = take(rows)
+        state[f"{name}.weight"] = take(rows, *conv.weight.shape[1:])
+    if at != len(values):
+        raise UserError(f"{shown(path)} does not fit this network: {len(values) - at} numbers are left over. Is it the file of another network?")
+    return state
+
+
+def head_outputs(model, convs, count):
+    """Output channels of the heads in a darknet file of `count` numbers: A(5 + K') with the K' that makes the length fit."""
+    heads = [conv for _, conv, norm in convs if norm is None]
+    per_output = sum(conv.weight[0].numel() + 1 for conv in heads)
+    body = sum(conv.out_channels * (conv.weight[0].numel() + 4) for _, conv, norm in convs if norm)
+    anchors = heads[0].out_channels // (5 + model.num_classes)
+    outputs, rest = divmod(count - body, per_output)
+    return outputs if rest == 0 and outputs > 0 and outputs % anchors == 0 else heads[0].out_channels
+
+
+def download(url, sha256=None, timeout=20):
+    """Fetch a weight file into model_data/ unless it is there. -> Path. Errors name the address and where to put the file by hand."""
+    path = ROOT / "model_data" / url.rsplit("/", 1)[1]
+    if path.is_file():
+        return path
+    part = path.with_name(path.name + ".part")
+    print(f"Downloading {url}")
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response, open(part, "wb") as file:
+            digest = hashlib.sha256()
+            while block := response.read(1 << 20):
+                digest.update(block)
+                file.write(block)
+            length = response.headers.get("Content-Length")
+        if length and part.stat().st_size != int(length):
+            raise OSError(f"{part.stat().st_size} of {length} bytes arrived")
+        if sha256 and digest.hexdigest() != sha256:
+            raise OSError("the checksum is wrong")
+    except OSError as error:                            # URLError and time-outs are OSErrors
+        part.unlink(missing_ok=True)
+        raise UserError(f"Could not download {url} ({error}). Fetch it by hand and put it at {shown(path)}, or set pretrained=False.") from None
+    os.replace(part, path)
+    return path

@@ -1,0 +1,193 @@
+"""A VOC folder -> checked, split, written as list files, which train.py and get_map.py read.
+
+    python voc_annotation.py [name=value ...]
+
+Expected: VOCdevkit/<name>/JPEGImages/a.jpg, Annotations/a.xml and, if you have your own split, ImageSets/Main/train.txt ...
+Written: <name>_train.txt, <name>_val.txt and <name>_test.txt beside this script. Nothing of yours is changed or deleted.
+"""
+import ast
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+from utils.errors import UserError, did_you_mean
+from utils.images import image_size
+from utils.settings import find, override, shown
+from utils.voc import (
+    check_layout,
+    classes_name,
+    find_files,
+    list_name,
+    parse_xml,
+    read_classes,
+    read_or_make_sets,
+    replace_text,
+    write_list,
+)
+
+dataset = "VOCdevkit/Shapes"    # VOC folder, or a list of them: ["VOCdevkit/VOC2007", "VOCdevkit/VOC2012"]    VOC 文件夹，或多个合并
+classes_path = None             # class names, one per line; None: model_data/<name>_classes.txt, made if missing    类别文件
+trainval_percent = 0.9          # share of the images for training and validation, the rest is test    训练集加验证集的比例
+train_percent = 0.9             # share of those for training    其中训练集的比例
+train_set = "train"             # list in ImageSets/Main that becomes <name>_train.txt    训练用的列表
+val_set = "val"                 # ... <name>_val.txt, on which the best weights are chosen    验证用的列表
+test_set = "test"               # ... <name>_test.txt, for get_map.py only    测试用的列表
+new_split = False               # True: split anew; the old lists are kept as .bak    重新划分，旧列表另存为 .bak
+seed = 0                        # another number is another split    随机种子
+
+
+def main():
+    folders = ast.literal_eval(dataset) if isinstance(dataset, str) and dataset.startswith("[") else dataset
+    prepare(folders, classes_path, trainval_percent, train_percent, train_set, val_set, test_set, new_split, seed)
+
+
+def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
+            train_set="train", val_set="val", test_set="test", new_split=False, seed=0):
+    """Write the list files of a VOC folder, or of several that are merged; the arguments are the variables above.
+
+    Result: classes_path, dict train, val, test -> list file; all of them relative to the repository.
+    """
+    folders = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
+    wanted = {"train": train_set, "val": val_set, "test": test_set}
+    samples = {split: [] for split in wanted}
+    for folder in folders:
+        part = read_folder(find(folder), wanted, trainval_percent, train_percent, new_split, seed)
+        for split in samples:
+            samples[split] += part[split]
+    if val_set == test_set:
+        print(f'Warning: val_set and test_set are both "{val_set}": best.pth is then chosen on the test set and its result is too good.')
+    replace_empty(samples)
+    classes_path, names = read_or_write_classes(dataset, classes_path, samples)
+    print_table(samples, names)
+    if not any(objects for _, objects in samples["train"]):
+        raise UserError(f"{shown(find(folders[0]))}: no training image has an object. Are these the right Annotations?")
+    lists = {split: list_name(dataset, split) for split in wanted}
+    numbers = {name: number for number, name in enumerate(names)}
+    for split, path in lists.items():
+        records = [(image, [(*o["box"], numbers[o["name"]], o["difficult"]) for o in objects]) for image, objects in samples[split]]
+        kept = write_list(path, records)
+        print(f"Written: {path}, {len(records)} images" + (f" (the old one is now {shown(kept)})" if kept else ""))
+    return classes_path, lists
+
+
+def read_folder(folder, wanted, trainval_percent, train_percent, new_split, seed):
+    """One VOC folder -> dict train, val, test -> list of (image path, objects)."""
+    images, xmls = check_layout(folder)
+    labelled = images.keys() & xmls.keys()
+    sets = read_or_make_sets(folder, labelled, wanted.values(), trainval_percent, train_percent, seed, new_split)
+    ids = {split: sets.get(name, []) for split, name in wanted.items()}
+    for split in ("train", "val"):
+        if wanted[split] not in sets:
+            known = list(find_files(folder / "ImageSets/Main", (".txt",)))
+            raise UserError(f"{shown(folder)}/ImageSets/Main has no {wanted[split]}.txt, only {', '.join(known)}."
+                            f'{did_you_mean(wanted[split], known)} Write it, or set {split}_set to one of these, or new_split = True.')
+        check_ids(folder, wanted[split], ids[split], images, xmls)
+    check_ids(folder, wanted["test"], ids["test"], images, xmls)
+    listed = set().union(*ids.values())
+    for count, what in ((len(images.keys() - xmls.keys()), "images without an xml file (unlabelled) are left out"),
+                        (len(xmls.keys() - images.keys()), "xml files have no image"),
+                        (len(labelled - listed), "labelled images are in no list and left out"),
+                        (len(set(ids["train"]) & set(ids["val"])), "images are in the train and in the val list"),
+                        (len({*ids["train"], *ids["val"]} & set(ids["test"])) * (wanted["val"] != wanted["test"]),
+                         "images of the test list are in train or val too: the test result will be too good")):
+        if count:
+            print(f"{shown(folder)}: {count} {what}")
+    objects = read_objects(folder, {stem: (images[stem], xmls[stem]) for stem in sorted(listed)})
+    return {split: [(images[stem], objects[stem]) for stem in ids[split]] for split in ids}
+
+
+def check_ids(folder, name, ids, images, xmls):
+    """Error for ids of a list without an image or without an xml file; the first ten are named."""
+    for files, kind, place in ((images, "image", "JPEGImages"), (xmls, "xml file", "Annotations")):
+        lost = [stem for stem in ids if stem not in files]
+        if lost:
+            hint = " Write the names without the suffix." if Path(lost[0]).stem in files else did_you_mean(lost[0], files)
+            raise UserError(f"{shown(folder)}/ImageSets/Main/{name}.txt: {len(lost)} of {len(ids)} names have no {kind} in {place}: "
+                            f"{', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}.{hint} "
+                            "Take them out of the list, add the files, or set new_split = True.")
+
+
+def read_objects(folder, files):
+    """dict stem -> objects of dict stem -> (image path, xml path). All broken files are reported at once."""
+    objects, errors, notes, first = {}, [], Counter(), {}
+    for stem, (image, xml) in files.items():
+        told = Counter()
+        try:
+            objects[stem] = parse_xml(xml, *image_size(image), told)
+        except UserError as error:
+            errors.append(str(error))
+        for note in +told:
+            first.setdefault(note, xml.name)
+        notes += told
+    if errors:
+        more = f"\n... and {len(errors) - 10} more" if len(errors) > 10 else ""
+        raise UserError(f"{len(errors)} files of {shown(folder)} cannot be used:\n" + "\n".join(errors[:10]) + more)
+    for note, what in (("swapped", "boxes had xmin > xmax or ymin > ymax; the corners are swapped"),
+                       ("dropped", "boxes of less than 1 pixel inside the image are left out"),
+                       ("size", "xml files give another <size> than their image has (resized or turned since?): look at their boxes")):
+        if notes[note]:
+            print(f"{shown(folder)}: {notes[note]} {what}, the first in {first[note]}")
+    return objects
+
+
+def replace_empty(samples):
+    """An empty val is replaced by train, an empty test by val, so that every script runs; and that is said aloud."""
+    if not samples["train"]:
+        raise UserError("The train list is empty: there is nothing to train on.")
+    for split, other, meaning in (("val", "train", "best.pth is chosen on images it has learnt"),
+                                  ("test", "val", "the test result is of images on which best.pth was chosen")):
+        if not samples[split]:
+            samples[split] = samples[other]
+            print(f"WARNING: there are no {split} images, the {other} images are taken for {split} as well: {meaning}. "
+                  "Good for trying things out, not as a result.")
+
+
+def read_or_write_classes(dataset, path, samples):
+    """(classes_path, names); a derived file that is missing is written from the names found. Error: objects of unknown classes."""
+    images = {image: objects for some in samples.values() for image, objects in some}
+    found = Counter(o["name"] for objects in images.values() for o in objects)
+    derived = path is None
+    path = classes_name(dataset) if derived else str(path)
+    if derived and not find(path).exists():
+        if not found:
+            raise UserError("There is no object in any annotation. Is this the right folder?")
+        replace_text(find(path), "".join(name + "\n" for name in sorted(found)))
+        print(f"Written: {path}, from the {len(found)} names in the annotations. Look for misspelled ones: "
+              + ", ".join(f"{printable(name)} {found[name]}" for name in sorted(found)))
+    names = read_classes(path)
+    unknown = [name for name in sorted(found) if name not in names]
+    if unknown:
+        lines = [f"    {printable(name)}, {found[name]} objects.{did_you_mean(name, names)}" for name in unknown[:20]]
+        raise UserError(f"{path} lacks {len(unknown)} class names of the annotations:\n" + "\n".join(lines) + "\n"
+                        + f"Correct the xml files, add the names to {path}, or set classes_path = ... to the file of this dataset"
+                        + (" (or delete it: it is then made anew)." if derived else "."))
+    return path, names
+
+
+def printable(text):
+    return text if text.isprintable() else ascii(text)      # a name must not steer the terminal
+
+
+def print_table(samples, names):
+    """Images, boxes and objects per class of each split, in columns."""
+    columns = []
+    for some in samples.values():
+        found = Counter(o["name"] for _, objects in some for o in objects)
+        columns.append([len(some), sum(not objects for _, objects in some), sum(found.values()),
+                        sum(o["difficult"] for _, objects in some for o in objects), *(found[name] for name in names)])
+    titles = ["images", "  without objects", "boxes", "  difficult", *("    " + printable(name) for name in names)]
+    width = max(map(text_width, titles)) + 2
+    print(" " * width + "".join(f"{split:>9}" for split in samples))
+    for title, *numbers in zip(titles, *columns):
+        missing = "   none to learn from!" if title.startswith("    ") and not numbers[0] else ""
+        print(title + " " * (width - text_width(title)) + "".join(f"{number:>9}" for number in numbers) + missing)
+
+
+def text_width(text):
+    """Width on a terminal: a Chinese character takes two columns."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+if __name__ == "__main__":
+    override(globals())
+    main()
