@@ -4,11 +4,9 @@ Any variable can also be set on the command line or in a recipe:  python train.p
 None means: as the network's recipe says (nets/<net>.py), or what the comment says.
 """
 import math
-import random
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -22,6 +20,7 @@ from utils.evaluate import evaluate, to_device
 from utils.images import open_image
 from utils.media import save_image
 from utils.plots import training_curves
+from utils.report import new_folder
 from utils.settings import ROOT, as_dict, as_table, fill_from_recipe, find, override, shown
 from utils.voc import classes_name, list_name, read_classes
 from utils.weights import load_weights
@@ -78,60 +77,43 @@ def main():
     fill_from_recipe(globals(), nets.find_net(net).recipe, f"recipe of {net}")
     prepare_lists()
     class_names = read_classes(find(classes_path))
-    for generator in (random.seed, np.random.seed, torch.manual_seed):
-        generator(seed)
-    run = find(resume) if state else log.new_run(net)
+    run = find(resume) if state else new_folder(ROOT / "logs", net)
     say = log.logger(run)
-    say("Settings (later sources win):\n" + as_table(globals()))
+    say(f"Settings\n{as_table(globals())}\nRun folder {shown(run)}")
     place = fit.choose_device(device)
     precision = fit.choose_precision(amp, place)
-    say(f"Run folder {shown(run)}, {'mixed precision ' + str(precision)[6:] if precision else 'float32'}")
+    fit.seed_all(seed)
 
-    train_data, val_data = make_data(class_names)
-    say(describe(train_data) + "\n" + describe(val_data))
+    train_data, val_data = make_data(class_names, say)
     model, frozen_epochs = make_model(len(class_names), state, say)
     model.to(place, memory_format=torch.channels_last)
-    average = fit.MovingAverage(model) if ema else None
-    full_lr = fit.scaled_lr(lr, optimizer, batch_size)
-    say(f"Learning rate {lr} is meant for {fit.NOMINAL_BATCH} images a step; with {batch_size} and {optimizer} it becomes {full_lr:.3g}.")
-    steps = math.ceil(len(train_data) / batch_size)
-    say(f"{len(train_data)} images, {batch_size} a step: {steps} steps an epoch, {steps * epochs} in {epochs} epochs.")
-    solver = fit.make_optimizer(model, optimizer, full_lr, momentum, weight_decay)
-    scaler = torch.amp.GradScaler(place.type, enabled=precision == torch.float16)
-    history, best, first = [], -1.0, 0
-    if state:
-        history, best, first = restore(state, model, average, solver, scaler)
-        say(f"Resumed after epoch {first}.")
+    average, solver, scaler, full_lr = make_solver(model, place, precision, len(train_data), say)
+    history, best, first = restore(state, model, average, solver, scaler, say) if state else ([], -1.0, 0)
+    sizes = {False: batch_size, True: freeze_batch_size or 2 * batch_size}
+    loaders = {frozen: make_loader(train_data, size, num_workers, seed, place) for frozen, size in sizes.items()}
     val_loader = make_loader(val_data, 2 * batch_size, num_workers, device=place)
-    loader, loader_frozen = None, None
+    save_batches(train_data, loaders[False], first, class_names, run / "first_batches.png")
 
     for epoch in range(first, epochs):
         frozen = epoch < frozen_epochs
-        if loader is None or frozen != loader_frozen:
-            loader = make_loader(train_data, (freeze_batch_size or 2 * batch_size) if frozen else batch_size, num_workers, seed, place)
-            loader_frozen = frozen
-            if frozen_epochs:
-                say(f"Backbone {'frozen: only neck and heads learn' if frozen else 'unfrozen: everything learns'}, from epoch {epoch + 1}.")
-        if epoch == first:
-            save_batches(loader, epoch, class_names, run / "first_batches.png")
+        if frozen_epochs and epoch in (first, frozen_epochs):
+            say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
         fit.set_frozen(model, frozen)
-        clock = time.perf_counter()
-        row = train_epoch(model, average, loader, solver, scaler, epoch, frozen_epochs, full_lr, place, precision)
-        row["seconds"] = time.perf_counter() - clock
-        evaluated = (epoch + 1) % eval_every == 0 or epoch + 1 == epochs
-        if evaluated:
+        row = train_epoch(model, average, loaders[frozen], solver, scaler, epoch, frozen_epochs, full_lr, place, precision)
+        better = False
+        if (epoch + 1) % eval_every == 0 or epoch + 1 == epochs:
             row |= evaluate_epoch(average.model if average else model, val_loader, place, epoch, run)
+            better = row["map50"] > best or best <= 0           # as long as nothing is found the newest weights are the best
+            best = max(best, row["map50"])
         history.append(row)
         left = (time.perf_counter() - began) / (epoch + 1 - first) * (epochs - epoch - 1)
-        say(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in ("epoch", "seconds"))
-            + f"  {len(train_data) / row['seconds']:.0f} images/s  {log.duration(left)} left")
+        say(log.epoch_line(row, epochs, len(train_data), left))
         log.write_history(run, history)
         training_curves(run / "metrics.csv", run / "curves.png")
-        save(run, model, average, solver, scaler, history, max(best, row.get("map50", -1.0)), class_names, epoch + 1, row.get("map50", -1.0) > best)
-        best = max(best, row.get("map50", -1.0))
+        save(run, model, average, solver, scaler, history, best, class_names, better)
 
-    say(f"Done in {log.duration(time.perf_counter() - began)}. Best mAP50 on the validation list {best:.4f}: {shown(run / 'best.pth')}\nNow run")
-    say("  python get_map.py      to measure it on the test list\n  python predict.py      to see what it finds")
+    say(f"Done in {log.duration(time.perf_counter() - began)}. Best mAP50 on the validation list {best:.4f}: {shown(run / 'best.pth')}")
+    say("Now run\n  python get_map.py      to measure it on the test list\n  python predict.py      to see what it finds")
 
 
 def prepare_lists():
@@ -149,13 +131,15 @@ def prepare_lists():
     globals().update(classes_path=classes, **{f"{name}_list": path for name, path in lists.items()})
 
 
-def make_data(class_names):
+def make_data(class_names, say):
     """-> training data, validation data."""
     train_data = DetectionData(train_list, class_names, input_shape, True, seed, scale, aspect, translate, flip, colours, mosaic, mixup,
                                epochs - round(plain_epochs * epochs), cache)
+    val_data = DetectionData(val_list, class_names, input_shape, cache=cache)
+    say(f"{describe(train_data)}\n{describe(val_data)}")
     if not sum(len(rows) for rows in train_data.boxes):
         raise UserError(f"{train_list} holds no object at all. Are the names in {shown(find(classes_path))} those of the annotations?")
-    return train_data, DetectionData(val_list, class_names, input_shape, cache=cache)
+    return train_data, val_data
 
 
 def make_model(num_classes, state, say):
@@ -173,10 +157,21 @@ def make_model(num_classes, state, say):
     return model, epochs // 5
 
 
+def make_solver(model, place, precision, images, say):
+    """-> moving average or None, optimizer, gradient scaler, learning rate for this batch size."""
+    full_lr = fit.scaled_lr(lr, optimizer, batch_size)
+    steps = math.ceil(images / batch_size)
+    say(f"Learning rate {lr:g} is meant for {fit.NOMINAL_BATCH} images a step; with {batch_size} and {optimizer} it becomes {full_lr:.3g}.")
+    say(f"{images} images, {batch_size} a step: {steps} steps an epoch, {steps * epochs} in {epochs} epochs; "
+        + (f"mixed precision {str(precision)[6:]}." if precision else "float32."))
+    return (fit.MovingAverage(model) if ema else None, fit.make_optimizer(model, optimizer, full_lr, momentum, weight_decay),
+            torch.amp.GradScaler(place.type, enabled=precision == torch.float16), full_lr)
+
+
 def train_epoch(model, average, loader, solver, scaler, epoch, frozen_epochs, full_lr, place, precision):
-    """One pass over the training images. -> {"epoch", "lr", "train_<loss>" ...}, the losses as means over the images."""
+    """One pass over the training images. -> {"epoch", "lr", "train_<loss>" ..., "seconds"}, the losses as means over the images."""
     loader.sampler.epoch = epoch
-    sums, seen = {}, 0
+    sums, seen, began = {}, 0, time.perf_counter()
     bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=None, unit="step")
     for step, (images, targets) in enumerate(bar):
         progress = epoch + (step + 1) / len(loader)
@@ -206,14 +201,15 @@ def train_epoch(model, average, loader, solver, scaler, epoch, frozen_epochs, fu
         if not bar.disable and step % 10 == 0:
             memory = fit.memory_used(place)
             bar.set_postfix({k: f"{float(v) / seen:.3f}" for k, v in sums.items()} | ({"GiB": f"{memory:.1f}"} if memory else {}))
-    return {"epoch": epoch + 1, "lr": full_lr * factor} | {f"train_{name}": float(value) / seen for name, value in sums.items()}
+    losses = {f"train_{name}": float(value) / seen for name, value in sums.items()}
+    return {"epoch": epoch + 1, "lr": full_lr * factor} | losses | {"seconds": time.perf_counter() - began}
 
 
 def stop_at_nan(losses, epoch, step, solver, data, targets):
     parts = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
     files = ", ".join(data.paths[t["index"]] for t in targets[:8])
-    raise UserError(f"The loss is not a number any more (epoch {epoch + 1}, step {step + 1}: {parts}; learning rate {solver.param_groups[-1]['lr']:.3g}; "
-                    f"images {files}). Try a third of lr, a longer warmup_epochs, or amp=False. The last good weights are in the run folder.")
+    raise UserError(f"The loss is not a number any more (epoch {epoch + 1}, step {step + 1}: {parts}; "
+                    f"learning rate {solver.param_groups[-1]['lr']:.3g}; images {files}). Try a third of lr, a longer warmup_epochs, or amp=False. The last good weights are in the run folder.")
 
 
 def evaluate_epoch(model, loader, place, epoch, run):
@@ -222,26 +218,27 @@ def evaluate_epoch(model, loader, place, epoch, run):
     data, pictures = loader.dataset, []
     for path, found in list(zip(data.paths, detections))[:12]:
         sure = found["scores"] >= 0.3
-        pictures.append(draw_boxes(open_image(find(path)), found["boxes"][sure], found["labels"][sure], data.class_names, found["scores"][sure]))
+        boxes, labels, scores = (found[name][sure] for name in ("boxes", "labels", "scores"))
+        pictures.append(draw_boxes(open_image(find(path)), boxes, labels, data.class_names, scores))
     save_image(run / f"predictions_epoch_{epoch + 1:03d}.png", grid(pictures, 4, 320))
-    return {f"val_{name}": value for name, value in losses.items()} | {"map50": results["map50"], "map50_95": results["map50_95"]}
+    return {f"val_{name}": value for name, value in losses.items()} | {name: results[name] or 0.0 for name in ("map50", "map50_95")}
 
 
-def save_batches(loader, epoch, class_names, path):
-    """A picture of what the network is fed: look at it when training does not work."""
-    keys = list(loader.sampler)[:16]
+def save_batches(data, loader, epoch, class_names, path):
+    """A picture of what the network is fed first: look at it when training does not work."""
+    loader.sampler.epoch = epoch
     pictures = []
-    for image, target in (loader.dataset[key] for key in keys):
+    for image, target in (data[key] for key in list(loader.sampler)[:16]):
         pictures.append(draw_boxes(image.permute(1, 2, 0).numpy(), target["boxes"].numpy(), target["labels"].numpy(), class_names))
     save_image(path, grid(pictures, 4, max(input_shape)))
 
 
-def save(run, model, average, solver, scaler, history, best, class_names, epoch, is_best):
-    """last.pth: everything that resuming needs; best.pth: what predicting needs."""
+def save(run, model, average, solver, scaler, history, best, class_names, better):
+    """last.pth: everything that resuming needs; best.pth, when this epoch is better than all before: what predicting needs."""
     about = {"net": net, "options": {k: v for k, v in net_options.items() if k != "pretrained"}, "class_names": class_names,
-             "input_shape": list(input_shape), "settings": as_dict(globals()), "epoch": epoch, "map50": history[-1].get("map50")}
+             "input_shape": list(input_shape), "settings": as_dict(globals()), "epoch": history[-1]["epoch"], "map50": history[-1].get("map50")}
     weights = (average.model if average else model).state_dict()
-    if is_best:
+    if better:
         save_checkpoint(run / "best.pth", model=weights, **about)
     training = {"model": model.state_dict(), "optimizer": solver.state_dict(), "scaler": scaler.state_dict(), "history": history, "best": best,
                 "ema_steps": average.steps if average else 0}
@@ -267,7 +264,7 @@ def load_run():
     return state
 
 
-def restore(state, model, average, solver, scaler):
+def restore(state, model, average, solver, scaler, say):
     """Put the saved state back. -> history, best mAP50, the next epoch."""
     training = state["training"]
     model.load_state_dict(training["model"])
@@ -276,6 +273,7 @@ def restore(state, model, average, solver, scaler):
         average.steps = training["ema_steps"]
     solver.load_state_dict(training["optimizer"])
     scaler.load_state_dict(training["scaler"])
+    say(f"Resumed after epoch {state['epoch']}.")
     return training["history"], training["best"], state["epoch"]
 
 

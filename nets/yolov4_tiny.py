@@ -13,16 +13,19 @@ the published yolov4-tiny.cfg: 6,056,606 parameters at 80 classes, and its offic
                    p4 = [upsampled conv 1x1 of p5, c4]           384 x H/16 x W/16
     head, each     conv 3x3, conv 1x1                            A(5+K) x h x w, with A = 3
 
-A head's channels are, anchor by anchor: tx ty tw th, objectness, K classes. Loss as darknet trains (sums over the cells,
-mean over the images): 0.07 (1 - CIoU) + objectness + classes, both binary cross-entropy.
+A head's channels are, anchor by anchor: tx ty tw th, objectness, K classes. Loss as darknet trains, summed over the cells,
+mean over the images: 2 (1 - CIoU) + objectness + classes, the last two as binary cross-entropy.
 
 What differs from the published configuration, and why:
 * The anchor for a truth is sought among the five that a head owns. The cfg also lists 10,14, which no head has, and
   gives an object that fits it best to nobody.
 * Beside its best anchor a truth also gets every anchor with IoU > 0.213, the rule of the large YOLOv4: more positives,
   so that a small data set trains. `assign_iou=1` is the rule of the tiny cfg.
+* The box loss weighs 2, not 0.07 (cfg: iou_normalizer). darknet takes the derivative of CIoU in units of the whole picture
+  and leaves out the step back to tx and ty, a factor of about 1/26 or 1/13; autograd does not leave it out.
 * Objectness starts at the probability 0.01 (prior bias), so that the empty cells do not drown the first steps.
-* Each head keeps to its own anchors at any input size; anchors are in pixels of a 416 input and do not scale by themselves.
+* Anchors are in pixels of the input, as in darknet, so that official weights mean the same at every input size.
+  They do not scale with input_shape: give your own (option `anchors`) for an input far from 416.
 """
 import math
 
@@ -41,7 +44,7 @@ STRIDES = (16, 32)
 SCALE_XY = 1.05                                         # lets a centre reach the border of its cell (YOLOv4, "grid sensitivity")
 ASSIGN_IOU = 0.213                                      # yolov4.cfg: iou_thresh
 IGNORE_IOU = 0.7                                        # a good box on a neighbouring cell is not punished as background
-BOX_WEIGHT = 0.07                                       # cfg: iou_normalizer
+BOX_WEIGHT = 2.0                                        # cfg: iou_normalizer 0.07, see "What differs"
 PRIOR = 0.01
 MAX_LOG_SIZE = 10.0                                     # e^10 anchors wide: keeps a diverging step finite
 PRETRAINED = "https://github.com/AlexeyAB/darknet/releases/download/darknet_yolo_v4_pre/yolov4-tiny.conv.29"
@@ -96,13 +99,13 @@ class YOLOv4Tiny(nn.Module):
               "warmup_epochs": 3.0, "schedule": "cosine", "mosaic": 0.5, "mixup": 0.0}
 
     def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS, assign_iou=ASSIGN_IOU,
-                 label_smoothing=0.0, focal=False, focal_alpha=0.25, focal_gamma=2.0):
+                 box_weight=BOX_WEIGHT, label_smoothing=0.0, focal=False, focal_alpha=0.25, focal_gamma=2.0):
         """num_classes: K, foreground classes.  pretrained: True fetches the official backbone, trained on COCO.
         anchors: per head (fine, coarse) three (width, height) in px of the input.  assign_iou: see above.
         label_smoothing: 0.1 makes the class targets 0.95 and 0.05.  focal: focal loss for the objectness.
         """
         super().__init__()
-        self.num_classes, self.assign_iou, self.label_smoothing = num_classes, assign_iou, label_smoothing
+        self.num_classes, self.assign_iou, self.box_weight, self.label_smoothing = num_classes, assign_iou, box_weight, label_smoothing
         self.focal = (focal_alpha, focal_gamma) if focal else None
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
         channels = self.anchors.shape[1] * (5 + num_classes)
@@ -183,7 +186,7 @@ class YOLOv4Tiny(nn.Module):
         truth, prediction = self.assign(true_boxes, [o.shape[2:] for o in outputs])             # (P,), (P,)
         where = (image[truth], prediction)                                      # (P,), (P,)
 
-        box = (1 - complete_iou(boxes[where], true_boxes[truth])).sum() * BOX_WEIGHT
+        box = (1 - complete_iou(boxes[where], true_boxes[truth])).sum() * self.box_weight
 
         wanted = torch.zeros_like(objectness)                                   # (B, N)
         wanted[where] = 1.0

@@ -60,7 +60,8 @@ def test_mosaic_shows_objects_of_all_four():
     rng = random.Random(3)
     seen = set()
     for _ in range(30):
-        pictures = [(image, np.where(np.arange(6) == 4, number, boxes)) for number, (image, boxes) in enumerate(painted(rng, count=1) for _ in range(4))]
+        originals = [painted(rng, count=1) for _ in range(4)]
+        pictures = [(image, np.where(np.arange(6) == 4, number, boxes)) for number, (image, boxes) in enumerate(originals)]
         seen |= set(augment.mosaic(rng, (160, 160), pictures, (0.6, 1.4), 0.2)[1][:, 4])
     assert seen == {0, 1, 2, 3}
 

@@ -35,8 +35,10 @@ def make(list_path, **options):
 
 
 def equal(first, second):
-    return all(torch.equal(a[0], b[0]) and all(torch.equal(x["boxes"], y["boxes"]) and torch.equal(x["labels"], y["labels"]) and x["index"] == y["index"]
-               for x, y in zip(a[1], b[1])) for a, b in zip(first, second)) and len(first) == len(second)
+    def same(x, y):
+        return torch.equal(x["boxes"], y["boxes"]) and torch.equal(x["labels"], y["labels"]) and x["index"] == y["index"]
+    return len(first) == len(second) and all(
+        torch.equal(a[0], b[0]) and all(same(x, y) for x, y in zip(a[1], b[1])) for a, b in zip(first, second))
 
 
 def batches(list_path, workers, epoch, **options):
@@ -94,7 +96,8 @@ def test_cache_changes_nothing(list_path):
 
 def test_last_epochs_are_plain(list_path):
     """With everything else switched off, a plain epoch is the picture itself; before that it is a mosaic."""
-    still = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "flip_chance": 0.0, "colours": (0, 0, 0), "mosaic_chance": 1.0, "mixup_chance": 0.0}
+    still = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "flip_chance": 0.0, "colours": (0, 0, 0),
+             "mosaic_chance": 1.0, "mixup_chance": 0.0}
     data = make(list_path, plain_from=2, **still)
     counts = [len(data[(epoch, 7)][1]["labels"]) for epoch in range(4)]                # image 7 has no object of its own
     assert max(counts[:2]) > 0 and counts[2:] == [0, 0]
@@ -146,9 +149,9 @@ def test_exif(tmp_path, orientation, exact):
     """An image stored turned or mirrored comes out upright, also when the decoder shrinks it."""
     upright = np.zeros((240, 160, 3), np.uint8)
     upright[:80, :60] = 255                                                          # bright top left corner
-    inverse = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.transpose(1, 0, 2),
-               6: lambda a: a[:, ::-1].transpose(1, 0, 2)[:, ::-1][::-1], 7: lambda a: a[::-1, ::-1].transpose(1, 0, 2), 8: lambda a: a.transpose(1, 0, 2)[:, ::-1]}
-    stored = {6: lambda a: np.rot90(a, 1), 8: lambda a: np.rot90(a, 3)}.get(orientation, inverse[orientation])(upright)
+    store = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.transpose(1, 0, 2),
+             6: np.rot90, 7: lambda a: a[::-1, ::-1].transpose(1, 0, 2), 8: lambda a: np.rot90(a, 3)}
+    stored = store[orientation](upright)
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "turned.jpg"
@@ -159,7 +162,8 @@ def test_exif(tmp_path, orientation, exact):
     assert image[:12, :8].min() > 200 and image[20:].max() < 60
 
 
-MODES = {"L": 128, "LA": (128, 255), "RGBA": (100, 150, 200, 255), "P": 3, "1": 1, "CMYK": (10, 20, 30, 40), "I;16": 32768, "F": 0.5, "YCbCr": (128, 128, 128)}
+MODES = {"L": 128, "LA": (128, 255), "RGBA": (100, 150, 200, 255), "P": 3, "1": 1, "CMYK": (10, 20, 30, 40), "I;16": 32768, "F": 0.5,
+         "YCbCr": (128, 128, 128)}
 
 
 @pytest.mark.parametrize("mode", MODES)

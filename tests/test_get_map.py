@@ -173,6 +173,7 @@ def test_misses_are_found_and_explained():
     twice[0]["scores"][3] = 0.6
     assert "a second box on one object" in [case["reason"] for case in misses.worst_misses(twice, truths, NAMES, most_per_image=3)]
     assert "only at score 0.90" in [case["reason"] for case in misses.worst_misses(detections, truths, NAMES, score_threshold=0.95)]
+    assert [case["score"] for case in misses.worst_misses(detections, truths, NAMES, score_threshold=0.8)] == [None, None, 0.8]
     hard = [{**truth, "difficult": np.array([False, True, False])} for truth in truths]
     assert [case["label"] for case in misses.worst_misses(detections, hard, NAMES) if case["score"] is None] == [2]
     many, objects = made_up(30)

@@ -132,35 +132,51 @@ SETS = {
 }
 
 
+def official_coco(detections, truths, classes):
+    """The six AP of pycocotools, None for its -1; difficult is given to it as iscrowd."""
+    coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    data = {"images": [{"id": i + 1} for i in range(len(truths))], "annotations": [],
+            "categories": [{"id": c + 1} for c in range(classes)]}
+    rows = []
+    for i, (found, truth) in enumerate(zip(detections, truths)):
+        for box, label, difficult, crowd in zip(truth["boxes"], truth["labels"], truth["difficult"], truth["crowd"]):
+            width, height = box[2:] - box[:2]
+            data["annotations"].append({"id": len(data["annotations"]) + 1, "image_id": i + 1, "category_id": int(label) + 1,
+                                        "bbox": [*box[:2], width, height], "area": width * height, "iscrowd": int(difficult or crowd)})
+        rows += [{"image_id": i + 1, "category_id": int(label) + 1, "score": score, "bbox": [*box[:2], *(box[2:] - box[:2])]}
+                 for box, label, score in zip(found["boxes"], found["labels"], found["scores"])]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth_file = coco.COCO()
+        truth_file.dataset = data
+        truth_file.createIndex()
+        evaluation = cocoeval.COCOeval(truth_file, truth_file.loadRes(rows), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [None if value == -1 else float(value) for value in evaluation.stats[:6]]
+
+
 @pytest.mark.parametrize("kind", SETS)
 def test_coco_equals_pycocotools_live(kind):
-    coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
     for seed in range(6):
         detections, truths = random_set(seed, **SETS[kind])
         classes = SETS[kind].get("classes", 3)
-        if not sum(len(one["scores"]) for one in detections):
-            continue                                                     # pycocotools stops there; see test_without_detections
-        data = {"images": [{"id": i + 1} for i in range(len(truths))], "annotations": [],
-                "categories": [{"id": c + 1} for c in range(classes)]}
-        rows = []
-        for i, (found, truth) in enumerate(zip(detections, truths)):
-            for box, label, difficult, crowd in zip(truth["boxes"], truth["labels"], truth["difficult"], truth["crowd"]):
-                width, height = box[2:] - box[:2]
-                data["annotations"].append({"id": len(data["annotations"]) + 1, "image_id": i + 1, "category_id": int(label) + 1,
-                                            "bbox": [*box[:2], width, height], "area": width * height, "iscrowd": int(difficult or crowd)})
-            rows += [{"image_id": i + 1, "category_id": int(label) + 1, "score": score, "bbox": [*box[:2], *(box[2:] - box[:2])]}
-                     for box, label, score in zip(found["boxes"], found["labels"], found["scores"])]
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth_file = coco.COCO()
-            truth_file.dataset = data
-            truth_file.createIndex()
-            official = cocoeval.COCOeval(truth_file, truth_file.loadRes(rows), "bbox")
-            official.evaluate()
-            official.accumulate()
-            official.summarize()
-        ours = coco_ap(detections, truths, classes)
-        for name, value in zip(COCO_NAMES, official.stats):
-            close(ours[name], None if value == -1 else value, 1e-9)
+        if sum(len(one["scores"]) for one in detections):                # without any it stops; see test_without_detections
+            ours = coco_ap(detections, truths, classes)
+            for name, value in zip(COCO_NAMES, official_coco(detections, truths, classes)):
+                close(ours[name], value, 1e-9)
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_coco_last_object_wins_a_tie(order):
+    """The first box lies exactly between two objects, the second on one of them: who takes what depends on the tie."""
+    objects = np.array([[0, 0, 100, 100], [0, 20, 100, 120.0]])[order]
+    truths = [{"boxes": objects, "labels": np.zeros(2, int), "difficult": np.zeros(2, bool), "crowd": np.zeros(2, bool)}]
+    detections = [{"boxes": np.array([[0, 10, 100, 110], [0, 0, 100, 100.0]]), "scores": np.array([0.9, 0.8]), "labels": np.zeros(2, int)}]
+    ours = coco_ap(detections, truths, 1)
+    assert (ours["AP75"] > 0.99) == (order == [0, 1])
+    for name, value in zip(COCO_NAMES, official_coco(detections, truths, 1)):
+        close(ours[name], value, 1e-9)
 
 
 def slow_iou(a, b, one):

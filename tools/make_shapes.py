@@ -8,7 +8,6 @@ are no class at all. A picture is a pure function of (seed, index): the same Pil
 import math
 import os
 import random
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -26,10 +25,10 @@ train = 400                    # pictures for training    训练图片数
 val = 80                       # pictures for validation    验证图片数
 test = 120                     # pictures for testing    测试图片数
 
-CLASSES = ("circle", "heart", "ring", "square", "star", "triangle")    # as in model_data/shapes_classes.txt
-OTHERS = ("blob", "blob", "crescent", "arc", "bar")                    # drawn the same way, but background
+CLASSES = ("circle", "cross", "ring", "square", "star", "triangle")    # as in model_data/shapes_classes.txt
+OTHERS = ("blob", "crescent", "arc", "bar")                            # drawn the same way, but background
 OVER = 3                       # shapes are drawn this much larger and averaged down: smooth edges
-SEEN, HARD = 0.30, 0.42        # no object is hidden further than the first; seen less than the second it is difficult
+SEEN, HARD = 0.35, 0.5         # no object is hidden further than the first; seen less than the second it is difficult
 SMALL = 10                     # pixels; no visible part is narrower
 EMPTY = 20                     # one picture in so many holds no object
 
@@ -64,17 +63,14 @@ def make_shapes(folder, seed=0, train=400, val=80, test=120):
                         f"or choose another place: python tools/make_shapes.py folder=VOCdevkit/Shapes2")
     if min(train, val, test) < 0:
         raise UserError(f"train={train}, val={val}, test={test}: the numbers of pictures must be 0 or more.")
-    part = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=folder.name + ".", suffix=".unfinished", dir=folder.parent))
-        write_voc(part / folder.name, seed, {"train": train, "val": val, "test": test})
-        os.rename(part / folder.name, folder)               # the folder appears whole or not at all
+        with tempfile.TemporaryDirectory(".unfinished", folder.name + ".", folder.parent) as part:
+            drawn = Path(part) / folder.name
+            write_voc(drawn, seed, {"train": train, "val": val, "test": test})
+            os.rename(drawn, folder)                        # the folder appears whole or not at all
     except OSError as error:
         raise UserError(f"{shown(folder)} could not be written: {error}") from error
-    finally:
-        if part:
-            shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -141,7 +137,7 @@ def draw_picture(seed, index, noise=None):
     ground, inks = ([ImageColor.getrgb("#" + text) for text in texts.split()] for texts in rng.choice(PALETTES))
     picture = background(rng, size, ground, inks)
     scribble(rng, picture, ground, inks)
-    count = 0 if index % EMPTY == 7 else pick(rng, {1: 9, 2: 17, 3: 20, 4: 19, 5: 14, 6: 10, 7: 7, 8: 4})
+    count = 0 if index % EMPTY == 7 else pick(rng, {1: 5, 2: 10, 3: 17, 4: 20, 5: 18, 6: 15, 7: 9, 8: 6})
     instances, things = lay_things(rng, picture, inks, count)
     if rng.random() < 0.25:                                 # now and then a line runs across the objects too
         strokes(rng, picture, rng.choice(inks + ground), 1)
@@ -154,7 +150,7 @@ def pick(rng, weights):
 
 
 def picture_size(rng):
-    long = rng.randint(260, 360)
+    long = rng.randint(240, 340)
     short = max(200, int(long * rng.uniform(0.66, 0.9)))
     return pick(rng, {(long, short): 45, (short, long): 30, (long, long): 25})
 
@@ -179,7 +175,7 @@ def mixed(a, b, share):
 def scribble(rng, picture, ground, inks):
     """Thin clutter on the ground: curves, short writing, crumbs, each layer in one colour."""
     for _ in range(rng.randint(1, 4)):
-        colour = mixed(rng.choice(ground), rng.choice(inks), rng.uniform(0.25, 0.9))
+        colour = mixed(rng.choice(ground), rng.choice(inks), rng.uniform(0.2, 0.7))
         pick(rng, {strokes: 4, writing: 4, crumbs: 2})(rng, picture, colour, rng.randint(1, 4))
 
 
@@ -233,7 +229,7 @@ def lay_things(rng, picture, inks, count):
     Returns: instances (mode L, the number of the topmost object at every pixel), things (list of dicts: name and pixel
     counts: area, of which inside the picture, of which still seen).
     """
-    names = rng.sample(CLASSES * 2, count) + [rng.choice(OTHERS) for _ in range(rng.randint(0, 4))]
+    names = rng.sample(CLASSES * 2, count) + [rng.choice(OTHERS) for _ in range(rng.randint(0, 3))]
     rng.shuffle(names)
     light = rng.uniform(0, 2 * math.pi)
     shadow = rng.choice((0, 0.3, 0.45))
@@ -244,7 +240,8 @@ def lay_things(rng, picture, inks, count):
                 alpha, rings = cut_out(rng, name, thing_extent(rng, min(picture.size), len(names)))
                 solid = alpha.point([0] * 128 + [255] * 128)
             corner = place(rng, picture.size, alpha.width)
-            trial = try_place(instances, things, name, solid, corner)
+            least = SEEN if attempt % 4 == 3 else 0.8       # rather side by side; overlapping where it is tight
+            trial = try_place(instances, things, name, solid, corner, least)
             if trial:
                 instances = trial
                 paste_thing(rng, picture, rings, alpha, corner, inks, light, shadow)
@@ -254,13 +251,9 @@ def lay_things(rng, picture, inks, count):
 
 def thing_extent(rng, short, crowd):
     """Diameter in pixels: few are tiny, few are very large, and the more there are the smaller they get."""
-    kind = pick(rng, {"tiny": 5, "usual": 85, "large": 10})
-    if kind == "tiny":
-        return rng.uniform(15, 26)
-    if kind == "large":
-        return rng.uniform(0.38, 0.62) * short
-    low, high = 30, (0.5 if crowd < 6 else 0.4) * short
-    return low * (high / low) ** rng.random()
+    kind = pick(rng, {"tiny": 4, "usual": 86, "large": 10})
+    low, high = {"tiny": (0.07, 0.13), "usual": (0.15, 0.42 if crowd < 6 else 0.32), "large": (0.4, 0.62)}[kind]
+    return short * low * (high / low) ** rng.random()
 
 
 def place(rng, size, side):
@@ -270,8 +263,8 @@ def place(rng, size, side):
     return tuple(rng.randint(0, max(0, length - side)) for length in size)
 
 
-def try_place(instances, things, name, solid, corner):
-    """The instances with one more thing on top, which joins things; None when some object would be seen too little."""
+def try_place(instances, things, name, solid, corner, least=SEEN):
+    """The instances with one more thing on top, which joins things; None when an object would be seen too little."""
     number = len(things) + 1 if name in CLASSES else 0
     trial = instances.copy()
     trial.paste(number, corner, solid)
@@ -282,7 +275,7 @@ def try_place(instances, things, name, solid, corner):
     for i, thing in enumerate(known, 1):
         if seen[i] != thing["seen"]:
             x1, y1, x2, y2 = extent_of(trial, i) or (0, 0, 0, 0)
-            if seen[i] < SEEN * thing["area"] or min(x2 - x1, y2 - y1) < SMALL:
+            if seen[i] < least * thing["area"] or min(x2 - x1, y2 - y1) < SMALL:
                 return None
             thing["seen"] = seen[i]
     things[:] = known
@@ -304,9 +297,8 @@ def describe(instances, things):
 def cut_out(rng, name, extent):
     """A thing cut from paper: turned, slightly squashed. Returns alpha (mode L) and its outline rings, OVER times larger."""
     side = int(extent) + 4
-    turn, squash, lean = rng.uniform(0, 2 * math.pi), rng.uniform(0.84, 1), rng.uniform(0, 2 * math.pi)
+    turn, squash, lean = rng.uniform(0, 2 * math.pi), rng.uniform(0.9, 1), rng.uniform(0, 2 * math.pi)
     shift = [(side / 2 + rng.uniform(-0.5, 0.5)) * OVER for _ in "xy"]
-
     scale = OVER * extent / 2
     (a, c), (b, d) = (turned(x * scale, y * scale * squash, turn) for x, y in (turned(1, 0, lean), turned(0, 1, lean)))
     rings = [[(a * x + b * y + shift[0], c * x + d * y + shift[1]) for x, y in ring] for ring in outline(rng, name)]
@@ -333,17 +325,17 @@ def outline(rng, name):
     if name == "ring":
         hole = rng.uniform(0.5, 0.66)
         return [arc(lambda t: 1), arc(lambda t: hole)]
-    if name == "heart":
-        points = [(16 * math.sin(t) ** 3, 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) + 2.5)
-                  for t in (2 * math.pi * i / 72 for i in range(72))]
-        return [[(x / 17, -y / 16) for x, y in points]]
+    if name == "cross":
+        arm = rng.uniform(0.28, 0.36)
+        corner = [(1, -arm), (1, arm), (arm, arm)]
+        return [rounded([turned(x * 0.95, y * 0.95, math.pi * i / 2) for i in range(4) for x, y in corner], rng.uniform(0, 0.15))]
     if name == "square":
-        return [rounded([turned(1, 0, math.pi * i / 2) for i in range(4)], rng.uniform(0, 0.2))]
+        return [rounded([turned(1, 0, math.pi * i / 2) for i in range(4)], rng.uniform(0, 0.12))]
     if name == "star":
         inner = rng.uniform(0.42, 0.52)
-        return [rounded([turned(inner if i % 2 else 1, 0, math.pi * i / 5) for i in range(10)], rng.uniform(0, 0.25))]
+        return [rounded([turned(inner if i % 2 else 1, 0, math.pi * i / 5) for i in range(10)], rng.uniform(0, 0.2))]
     if name == "triangle":
-        return [rounded([turned(1, 0, 2 * math.pi * i / 3 + rng.uniform(-0.2, 0.2)) for i in range(3)], rng.uniform(0, 0.2))]
+        return [rounded([turned(1, 0, 2 * math.pi * i / 3 + rng.uniform(-0.2, 0.2)) for i in range(3)], rng.uniform(0, 0.12))]
     if name == "blob":
         waves = [(k, rng.uniform(0.12, 0.3) / math.sqrt(k), rng.random()) for k in (2, 3, 5)]
         return [arc(lambda t: 0.68 * (1 + sum(a * math.sin(2 * math.pi * (k * t + p)) for k, a, p in waves)))]
@@ -377,10 +369,11 @@ def paste_thing(rng, picture, rings, alpha, corner, inks, light, shadow):
     x, y = corner
     side = alpha.width
     below = picture.crop((x, y, x + side, y + side)).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
-    wanted = 60 if rng.random() < 0.08 else 130             # how far its colour must be from what lies below
+    wanted = 80 if rng.random() < 0.08 else 160             # how far its colour must be from what lies below
     clear = [ink for ink in inks if sum(abs(p - q) for p, q in zip(ink, below)) > wanted] or inks
     ink = rng.choice(clear)
-    tile = texture(rng, side * OVER, ink, second_colour(rng, ink, inks))
+    second = rng.choice(inks) if rng.random() < 0.12 else mixed(ink, rng.choice(((255, 255, 255), (20, 20, 40))), rng.uniform(0.15, 0.4))
+    tile = texture(rng, side * OVER, ink, second)
     if rng.random() < 0.3:
         pen, width = ImageDraw.Draw(tile), int(side * OVER * rng.uniform(0.03, 0.09)) + 2
         colour = mixed(ink, rng.choice(((255, 255, 255), (20, 20, 30))), rng.uniform(0.4, 0.8))
@@ -395,16 +388,9 @@ def paste_thing(rng, picture, rings, alpha, corner, inks, light, shadow):
     picture.paste(tile.reduce(OVER), (x, y), alpha)
 
 
-def second_colour(rng, ink, inks):
-    """What the pattern is drawn in: a lighter or darker shade of the ink, or another ink."""
-    if rng.random() < 0.3:
-        return rng.choice(inks)
-    return mixed(ink, rng.choice(((255, 255, 255), (20, 20, 40))), rng.uniform(0.2, 0.5))
-
-
 def texture(rng, side, ink, second):
     """A square of paper (mode RGB): plain, shaded, striped, dotted or checked."""
-    kind = pick(rng, {"plain": 25, "shaded": 25, "stripes": 20, "dots": 15, "checks": 15})
+    kind = pick(rng, {"plain": 25, "shaded": 30, "stripes": 18, "dots": 15, "checks": 12})
     tile = Image.new("RGB", (side, side), ink)
     if kind == "plain":
         return tile

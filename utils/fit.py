@@ -2,6 +2,8 @@
 import copy
 import math
 import os
+import random
+import sys
 from contextlib import nullcontext
 
 import torch
@@ -46,6 +48,12 @@ def choose_precision(amp, device):
         has_bf16 = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return torch.bfloat16 if amp or has_bf16 else None
     return None
+
+
+def seed_all(seed):
+    """Start every random number generator anew; the data has its own, keyed ones (utils/dataset.py)."""
+    random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def autocast(device, precision):
@@ -107,17 +115,18 @@ def set_frozen(model, frozen):
 class MovingAverage:
     """An exponential moving average of the weights (EMA): smoother than the last step, and what is evaluated and saved.
 
-    The average starts short and grows: decay * (1 - e^(-steps/ramp)), so that early weights are soon forgotten.
+    It reaches back over about a tenth of the steps done so far, (1 + n) / (10 + n), up to 1 / (1 - decay) steps:
+    early weights are soon forgotten, and a short training gets an average that fits it.
     """
 
-    def __init__(self, model, decay=0.9999, ramp=2000):
+    def __init__(self, model, decay=0.9998):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay, self.ramp, self.steps = decay, ramp, 0
+        self.decay, self.steps = decay, 0
 
     @torch.no_grad()
     def update(self, model):
         self.steps += 1
-        decay = self.decay * (1 - math.exp(-self.steps / self.ramp))
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         current = model.state_dict()
         for name, average in self.model.state_dict().items():
             if average.dtype.is_floating_point:
@@ -132,7 +141,6 @@ def memory_used(device):
         return torch.cuda.max_memory_allocated(device) / 2**30
     if os.name != "posix":
         return None
-    import resource
-    import sys
+    import resource  # not on Windows
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**(30 if sys.platform == "darwin" else 20)

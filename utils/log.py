@@ -1,23 +1,7 @@
-"""The run folder and what is written into it while training."""
+"""What a training writes into its run folder, line by line."""
 import csv
-import time
 
 from tqdm import tqdm
-
-from utils.settings import ROOT
-
-
-def new_run(net):
-    """Make logs/<net>_<time>/, a fresh folder for every run. -> Path."""
-    name = f"{net}_{time.strftime('%Y_%m_%d_%H_%M_%S')}"
-    for number in range(1, 1000):
-        folder = ROOT / "logs" / (name if number == 1 else f"{name}_{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-    raise RuntimeError(f"could not make a folder {name}")
 
 
 def logger(run):
@@ -37,6 +21,12 @@ def write_history(run, history):
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for k, v in row.items()} for row in history)
+
+
+def epoch_line(row, epochs, images, left):
+    """One line about an epoch. row: its entry in the history.  left: seconds to go."""
+    values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "seconds"))
+    return f"epoch {row['epoch']}/{epochs}  {values}  {images / row['seconds']:.0f} images/s  {duration(left)} left"
 
 
 def duration(seconds):

@@ -224,6 +224,7 @@ def training_curves(metrics_csv_path, png_path):
         rates.set(xlabel="epoch", title="learning rate", ylim=(0, None))
         for axes in (losses, measures, rates):
             axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set_xlim(0, np.max(epochs, initial=1, where=np.isfinite(epochs)) + 0.5)
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(fontsize=7, framealpha=0.6)
         figure.savefig(png_path)

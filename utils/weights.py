@@ -30,12 +30,16 @@ class Report:
         if self.different:
             name, theirs, ours = self.different[0]
             lines.append(f"  {len(self.different)} start new, their shape differs (other classes?): "
-                         f"{', '.join(n for n, _, _ in self.different[:6])}; {name} is {theirs} in the file, {ours} here.")
+                         f"{some([n for n, _, _ in self.different])}; {name} is {theirs} in the file, {ours} here.")
         if self.missing:
-            lines.append(f"  {len(self.missing)} start new, the file has none: {', '.join(self.missing[:6])}{' ...' if len(self.missing) > 6 else ''}")
+            lines.append(f"  {len(self.missing)} start new, the file has none: {some(self.missing)}")
         if self.unused:
-            lines.append(f"  {len(self.unused)} of the file are not used: {', '.join(self.unused[:6])}{' ...' if len(self.unused) > 6 else ''}")
+            lines.append(f"  {len(self.unused)} of the file are not used: {some(self.unused)}")
         return "\n".join(lines)
+
+
+def some(names):
+    return ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
 
 
 def load_weights(model, path, allow_partial=False):

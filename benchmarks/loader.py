@@ -1,0 +1,142 @@
+"""CPU time per training sample: each stage of ours, the whole of ours, and Ultralytics on the same images when it is installed.
+
+    python benchmarks/loader.py [list_path=Shapes_train.txt] [size=320]      (pip install ultralytics for the comparison)
+
+One process, one thread, mosaic always on, the same ranges of scale, translation, colours and flip on both sides.
+Both sides run in turn, several rounds; the figures are medians of CPU time (not of the clock), so other work on the machine hardly counts.
+"""
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from utils import augment  # noqa: E402
+from utils.dataset import DetectionData, collate  # noqa: E402
+from utils.images import open_image, open_shrunken  # noqa: E402
+from utils.settings import find, override  # noqa: E402
+from utils.voc import read_list  # noqa: E402
+
+list_path = "Shapes_train.txt"      # a detection list                列表文件
+size = 320                          # side of the network's input     输入边长
+rounds = 7                          # repetitions                     重复次数
+samples = 200                       # samples a round                 每轮样本数
+BATCH = 16
+
+
+def cpu_time(function, count):
+    began = time.process_time()
+    for i in range(count):
+        function(i)
+    return (time.process_time() - began) / count * 1e3
+
+
+def ours(cache):
+    return DetectionData(list_path, class_numbers(read_list(find(list_path))[1]), (size, size), train=True, scale=(0.5, 1.5), aspect=0.0,
+                         translate=0.1, flip_chance=0.5, colours=(0.015, 0.7, 0.4), mosaic_chance=1.0, cache=cache)
+
+
+def class_numbers(boxes):
+    """Names do not matter here: "0", "1" and so on, as many as the list has classes."""
+    return [str(i) for i in range(1 + int(max(rows[:, 4].max() for rows in boxes if len(rows))))]
+
+
+def batches(data, epoch):
+    keys = [(epoch, i % len(data)) for i in range(samples)]
+    for start in range(0, samples, BATCH):
+        yield collate([data[key] for key in keys[start:start + BATCH]])
+
+
+def stages(data):
+    """name -> function(i) of every stage, on real pictures of the list."""
+    rng = random.Random(0)
+    paths = [find(p) for p in data.paths]
+    pictures = [data.picture(i)[:2] for i in range(min(64, len(data)))]
+    canvas, boxes = augment.mosaic(rng, (size, size), pictures[:4], (0.5, 1.5), 0.0)
+    batch = [data[(0, i)] for i in range(BATCH)]
+    pick = lambda i: [pictures[(i + k) % len(pictures)] for k in range(4)]      # noqa: E731
+    return {
+        "decode": lambda i: open_image(paths[i % len(paths)]),
+        "decode and shrink to the input": lambda i: open_shrunken(paths[i % len(paths)], (size, size), exact=False),
+        "take from the cache": lambda i: data.picture(i % len(pictures)),
+        "mosaic of four": lambda i: augment.mosaic(rng, (size, size), pick(i), (0.5, 1.5), 0.0),
+        "one picture, scaled and cropped": lambda i: augment.scale_and_crop(rng, (size, size), *pick(i)[0], (0.5, 1.5), 0.0, 0.1),
+        "colours": lambda i: augment.change_colours(rng, canvas, (0.015, 0.7, 0.4)),
+        "flip": lambda i: augment.flip(canvas, boxes),
+        "seeding the sample": lambda i: random.Random(f"0 0 {i}"),
+        f"collate, a sample of {BATCH}": lambda i: collate(batch) if i % BATCH == 0 else None,
+    }
+
+
+def theirs(folder):
+    """Ultralytics' training data set on copies of the same images, with the same augmentation ranges."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.dataset import YOLODataset
+
+    paths, boxes = read_list(find(list_path))
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    for number, (path, rows) in enumerate(zip(paths, boxes)):
+        shutil.copy(find(path), folder / "images" / f"{number:06d}{Path(path).suffix}")
+        height, width = open_image(find(path)).shape[:2]
+        lines = [f"{int(label)} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} {(x2 - x1) / width} {(y2 - y1) / height}"
+                 for x1, y1, x2, y2, label, _ in rows]
+        (folder / "labels" / f"{number:06d}.txt").write_text("\n".join(lines))
+    settings = get_cfg(overrides={"imgsz": size, "mosaic": 1.0, "scale": 0.5, "translate": 0.1, "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4,
+                                  "fliplr": 0.5, "mixup": 0.0, "degrees": 0.0, "shear": 0.0, "perspective": 0.0})
+    names = dict(enumerate(class_numbers(boxes)))
+    return YOLODataset(img_path=str(folder / "images"), imgsz=size, batch_size=BATCH, augment=True, hyp=settings, rect=False, cache=None, stride=32,
+                       pad=0.0, task="detect", data={"names": names, "nc": len(names), "channels": 3})
+
+
+def their_batches(data, order):
+    for start in range(0, samples, BATCH):
+        data.collate_fn([data[i] for i in order[start:start + BATCH]])
+
+
+def main():
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    cached, uncached = ours(True), ours(False)
+    for i in range(len(cached)):
+        cached.picture(i)                                   # fill the cache: what the first epoch does
+    print(f"{list_path}, {len(cached)} images, input {size} x {size}; CPU milliseconds per sample, median of {rounds}\n")
+    for name, function in stages(cached).items():
+        print(f"  {name:<36}{statistics.median(cpu_time(function, samples) for _ in range(rounds)):8.3f}")
+    runs = {"ours, images in memory": lambda r: list(batches(cached, r)), "ours, every image decoded anew": lambda r: list(batches(uncached, r))}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            other = theirs(Path(folder))
+            import ultralytics
+            stream = np.random.RandomState(0)
+            runs[f"Ultralytics {ultralytics.__version__}"] = lambda r: their_batches(other, stream.randint(0, len(other), samples).tolist())
+        except ImportError:
+            print("\n(pip install ultralytics to compare)")
+        times = {name: [] for name in runs}
+        for r in range(rounds):
+            for name, function in runs.items():
+                times[name].append(cpu_time(lambda _, f=function, k=r: f(k), 1) / samples)
+    print("\n  whole sample, in batches of 16")
+    for name, values in times.items():
+        middle = statistics.median(values)
+        print(f"  {name:<36}{middle:8.3f}   ({min(values):.3f} to {max(values):.3f})   {1e3 / middle:6.0f} a second")
+    names = list(times)
+    for name in names[:2]:
+        if len(names) == 3:
+            ratios = [a / b for a, b in zip(times[name], times[names[2]])]
+            print(f"  {name} / {names[2]}: {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    override(globals())
+    main()

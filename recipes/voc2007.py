@@ -1,0 +1,12 @@
+"""YOLOv4-tiny on PASCAL VOC 2007 from the official COCO-trained backbone, for a GPU.
+
+Unpack the VOCtrainval and VOCtest archives so that VOCdevkit/VOC2007 is there, then  python train.py recipes/voc2007.py
+"""
+dataset = "VOCdevkit/VOC2007"
+net = "yolov4_tiny"
+pretrained = True
+input_shape = (416, 416)
+epochs = 150
+freeze_epochs = 15
+batch_size = 32
+eval_every = 10

@@ -1,0 +1,110 @@
+"""Learning rate, freezing, moving average, optimizer groups."""
+import copy
+
+import pytest
+import torch
+
+import nets
+from utils import fit
+from utils.errors import UserError
+
+
+def test_cosine():
+    factors = [fit.lr_factor(p, 10, 2, "cosine", 0.01) for p in (0, 1, 2, 6, 10)]
+    assert factors == pytest.approx([1e-3, 0.5, 1.0, 0.505, 0.01])
+    values = [fit.lr_factor(2 + i / 100 * 8, 10, 2, "cosine", 0.01) for i in range(101)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_step_constant_and_unknown():
+    assert [fit.lr_factor(p, 10, 0, "step", 0.01) for p in (1, 6.9, 7.1, 8.9, 9.1)] == [1, 1, 0.1, 0.1, 0.01]
+    assert fit.lr_factor(9, 10, 1, "constant", 0.01) == 1
+    with pytest.raises(UserError, match="cosine"):
+        fit.lr_factor(9, 10, 1, "cosin", 0.01)
+
+
+def test_scaled_lr():
+    assert fit.scaled_lr(0.01, "sgd", 16) == pytest.approx(0.0025)
+    assert fit.scaled_lr(0.01, "adamw", 16) == pytest.approx(0.005)
+    assert fit.scaled_lr(0.01, "sgd", fit.NOMINAL_BATCH) == pytest.approx(0.01)
+
+
+def test_unfreeze_has_its_own_warm_up():
+    assert [fit.unfreeze_factor(p, 5) for p in (5, 5.25, 6, 9)] == [0, 0.25, 1, 1]
+    assert fit.unfreeze_factor(0.1, 0) == 1
+
+
+def test_frozen_means_frozen():
+    """During the freeze stage not a bit of the backbone moves, BatchNorm statistics included; the rest learns. Then all of it does."""
+    torch.manual_seed(0)
+    model = nets.build("yolov4_tiny", 2, (64, 64))
+    solver = fit.make_optimizer(model, "sgd", 0.01, 0.9, 5e-4)
+    images = torch.rand(2, 3, 64, 64)
+    targets = [{"boxes": torch.tensor([[5.0, 5, 40, 40]]), "labels": torch.tensor([1])}] * 2
+
+    def step():
+        loss = sum(model(images, targets)[1].values())
+        solver.zero_grad()
+        loss.backward()
+        solver.step()
+        return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fit.set_frozen(model, True)
+    after = step()
+    assert all(torch.equal(start[n], after[n]) == n.startswith("backbone.") for n in start if n.endswith(("conv.weight", "running_mean")))
+    assert all(torch.equal(start[n], after[n]) for n in start if n.startswith("backbone."))
+    fit.set_frozen(model, False)
+    moved = step()
+    assert not any(torch.equal(after[n], moved[n]) for n in start if n.endswith(("conv.weight", "running_mean")))
+
+
+def test_decay_spares_norms_and_biases():
+    model = nets.build("yolov4_tiny", 2)
+    solver = fit.make_optimizer(model, "adamw", 0.01, 0.9, 0.05)
+    decay = {id(p): group["weight_decay"] for group in solver.param_groups for p in group["params"]}
+    assert len(decay) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        assert decay[id(parameter)] == (0.05 if parameter.ndim == 4 else 0.0), name
+    assert {group["part"] for group in solver.param_groups} == {"backbone", "rest"}
+    with pytest.raises(UserError, match="sgd"):
+        fit.make_optimizer(model, "sgdd", 0.01, 0.9, 0)
+
+
+def test_moving_average():
+    model = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1))
+    model[0].weight.data.fill_(0)
+    average = fit.MovingAverage(copy.deepcopy(model))
+    model[0].weight.data.fill_(1)
+    values = []
+    for _ in range(200):
+        average.update(model)
+        values.append(average.model[0].weight.item())
+    assert values == sorted(values) and values[0] == pytest.approx(1 - 2 / 11) and values[-1] > 0.999
+    assert not any(p.requires_grad for p in average.model.parameters()) and not average.model.training
+
+
+def test_device_says_why(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert fit.choose_device("auto").type == "cpu" and "Device cpu" in capsys.readouterr().out
+    assert fit.choose_device("cuda:0").type == "cpu" and 'you asked for "cuda:0"' in capsys.readouterr().out
+    with pytest.raises(UserError, match="not known"):
+        fit.choose_device("gpu")
+
+
+def test_precision():
+    cpu = torch.device("cpu")
+    assert fit.choose_precision(False, cpu) is None and fit.choose_precision(True, cpu) == torch.bfloat16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_step_on_the_gpu():
+    device = torch.device("cuda")
+    model = nets.build("yolov4_tiny", 2, (64, 64)).to(device, memory_format=torch.channels_last)
+    precision = fit.choose_precision(None, device)
+    assert precision in (torch.bfloat16, torch.float16)
+    targets = [{"boxes": torch.tensor([[5.0, 5, 40, 40]], device=device), "labels": torch.tensor([1], device=device)}]
+    with fit.autocast(device, precision):
+        losses = model(torch.rand(1, 3, 64, 64, device=device), targets)[1]
+    assert all(torch.isfinite(v) and v.dtype == torch.float32 for v in losses.values())
+    sum(losses.values()).backward()

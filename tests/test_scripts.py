@@ -1,0 +1,166 @@
+"""The scripts as a user runs them: real processes, a copy of the project in a folder with a space and Chinese characters, another current folder."""
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ("input_shape=64,96", "batch_size=16")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the code; its Shapes set is small."""
+    copy = tmp_path_factory.mktemp("a user") / "白话 视觉"
+    copy.mkdir()
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, copy)
+    for folder in ("nets", "utils", "tools", "model_data", "recipes"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.pth", "*.weights", "[0-9]*"))
+    run(copy, "tools/make_shapes.py", "train=24", "val=6", "test=6")
+    return copy
+
+
+def start(project, script, *words, **options):
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen([sys.executable, str(project / script), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            encoding="utf-8", cwd=project.parent, env=environment, **options)
+
+
+def run(project, script, *words, status=0):
+    process = start(project, script, *words)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == status, out[-2000:] + error[-3000:]
+    assert "Traceback" not in error, error[-3000:]
+    return out + error
+
+
+@pytest.fixture(scope="module")
+def trained(project):
+    """Two epochs with nothing prepared: the lists are made on the way."""
+    out = run(project, "train.py", *QUICK, "epochs=2", "eval_every=1", "optimizer=adamw", "lr=0.002")
+    (folder,) = (project / "logs").iterdir()
+    return project, folder, out
+
+
+def test_train_leaves_everything(trained):
+    project, folder, out = trained
+    names = {path.name for path in folder.iterdir()}
+    assert {"best.pth", "last.pth", "train.log", "metrics.csv", "curves.png", "first_batches.png", "predictions_epoch_002.png"} <= names
+    assert not [name for name in names if name.endswith(".part")]
+    with open(folder / "metrics.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"lr", "train_box", "val_box", "map50", "map50_95", "seconds"} <= set(rows[0]) and all(rows[1].values())
+    for text in ("Device ", "24 images", "recipe of yolov4_tiny", "command line", "python get_map.py", "python predict.py"):
+        assert text in out
+    log = (folder / "train.log").read_text(encoding="utf-8")
+    assert "epoch 2/2" in log and "momentum" in log
+    assert (project / "Shapes_test.txt").is_file()
+
+
+def test_checkpoints_are_plain_and_complete(trained):
+    _, folder, _ = trained
+    best = torch.load(folder / "best.pth", weights_only=True)
+    last = torch.load(folder / "last.pth", weights_only=True)
+    assert best["net"] == "yolov4_tiny" and len(best["class_names"]) == 6 and best["input_shape"] == [64, 96]
+    assert "training" not in best and {"model", "optimizer", "history", "best"} <= set(last["training"])
+    assert not torch.equal(last["model"]["head4.1.weight"], last["training"]["model"]["head4.1.weight"])       # the moving average is another
+
+
+def test_get_map(trained):
+    project, folder, _ = trained
+    out = run(project, "get_map.py")
+    (result,) = (project / "map_out").iterdir()
+    numbers = json.loads((result / "results.json").read_text(encoding="utf-8"))
+    assert {"map50", "map50_95", "voc07", "voc10"} <= set(numbers) and numbers["images"] == 6 and "Shapes_test.txt" in out
+    assert {"results.txt", "per_class.csv", "precision_recall.png", "confusion_matrix.png", "confusion_matrix.csv"} <= {p.name for p in result.iterdir()}
+
+
+def test_training_and_get_map_give_one_number(trained):
+    project, folder, _ = trained
+    best = torch.load(folder / "best.pth", weights_only=True)
+    run(project, "get_map.py", "list_path=Shapes_val.txt")
+    newest = max((project / "map_out").iterdir(), key=lambda p: p.stat().st_mtime_ns)
+    assert json.loads((newest / "results.json").read_text(encoding="utf-8"))["map50"] == pytest.approx(best["map50"], abs=1e-9)
+
+
+def test_predict(trained):
+    project, _, _ = trained
+    run(project, "predict.py", "confidence=0.01", "save_json=True")
+    pictures = list((project / "img_out").rglob("*.jpg"))
+    assert len(pictures) == 6 and list((project / "img_out").rglob("boxes.json"))
+
+
+def test_freeze_from_own_weights(trained):
+    """Starting from a trained file the backbone is frozen at first, and the report says what was loaded."""
+    project, folder, _ = trained
+    out = run(project, "train.py", *QUICK, "epochs=2", f"model_path={folder / 'best.pth'}", "freeze_epochs=1", "eval_every=2")
+    assert "99 of 99 tensors loaded" in out and out.index("Backbone frozen") < out.index("Backbone unfrozen")
+
+
+def test_kill_and_resume(project):
+    """A run that is killed after two epochs and resumed ends with the very weights of one that was not."""
+    words = (*QUICK, "epochs=4", "eval_every=2", "seed=3")
+    before = set((project / "logs").glob("*"))
+    run(project, "train.py", *words)
+    (whole,) = set((project / "logs").iterdir()) - before
+    before.add(whole)
+    process = start(project, "train.py", *words)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+        folders = set((project / "logs").iterdir()) - before
+        if folders and (log := next(iter(folders)) / "train.log").is_file() and "epoch 3/4" in log.read_text(encoding="utf-8"):
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode != 0
+    (cut,) = set((project / "logs").iterdir()) - before
+    out = run(project, "train.py", f"resume={cut}")
+    assert "Resumed after epoch" in out
+    one, two = (torch.load(folder / "last.pth", weights_only=True) for folder in (whole, cut))
+    assert one["epoch"] == two["epoch"] == 4
+    assert all(torch.equal(one["model"][name], two["model"][name]) for name in one["model"])
+    assert all(torch.equal(one["training"]["model"][name], two["training"]["model"][name]) for name in one["model"])
+    assert "already done" in run(project, "train.py", f"resume={cut}", status=1)
+
+
+@pytest.mark.parametrize("script, words, sentence", [
+    ("train.py", ["epoch=3"], 'Did you mean "epochs"'),
+    ("train.py", ["net=yolov4tiny"], 'Did you mean "yolov4_tiny"'),
+    ("train.py", ["input_shape=100"], r"nearest is (96, 96)"),
+    ("train.py", ["dataset=VOCdevkit/Nothing"], "VOCdevkit/Nothing"),
+    ("train.py", ["train_list=no_such.txt"], "no_such.txt"),
+    ("train.py", ["model_path=no_such.pth"], "There is no weight file"),
+    ("train.py", ["optimizer=sgdd"], '"adamw"'),
+    ("train.py", ["device=gpu"], '"cuda"'),
+    ("train.py", ["resume=logs/none"], "There is no weight file"),
+    ("get_map.py", ["model_path=README.md"], "no weight file"),
+    ("predict.py", ["source=no_such.jpg"], "no_such.jpg"),
+    ("predict.py", ["model_path=no_such.pth"], "no weight file"),
+])
+def test_mistakes_end_in_a_sentence(trained, script, words, sentence):
+    out = run(trained[0], script, *words, status=1)
+    assert "Stopped: " in out and sentence in out
+
+
+def test_without_a_trained_network(project, tmp_path):
+    for folder in ("nets", "utils"):
+        shutil.copytree(project / folder, tmp_path / folder)
+    for script in ("get_map.py", "predict.py"):
+        shutil.copy(project / script, tmp_path)
+        assert "python train.py" in run(tmp_path, script, status=1)
+
+
+def test_summary(project):
+    out = run(project, "summary.py")
+    assert "6,056,606 parameters" in out and "6.91 GFLOPs" in out and "512 x 13 x 13" in out

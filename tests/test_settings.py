@@ -1,0 +1,98 @@
+"""Variables <-> recipe <-> command line."""
+import subprocess
+import sys
+
+import pytest
+
+from utils import settings
+from utils.errors import UserError, did_you_mean
+
+
+def script(**changes):
+    return {"__file__": "train.py", "epochs": 30, "lr": 0.01, "net": "yolov4_tiny", "ema": True, "input_shape": (224, 224), "momentum": None,
+            "net_options": {}, "NETS": 3, "_hidden": 1, "main": print} | changes
+
+
+def override(*words, **changes):
+    variables = script(**changes)
+    settings.override(variables, list(words))
+    return variables
+
+
+@pytest.mark.parametrize("word, name, value", [
+    ("epochs=5", "epochs", 5), ("lr=1", "lr", 1.0), ("lr=1e-3", "lr", 0.001), ("net=ssd300", "net", "ssd300"), ("net=123", "net", "123"),
+    ("ema=false", "ema", False), ("input_shape=320", "input_shape", (320, 320)), ("input_shape=320,416", "input_shape", (320, 416)),
+    ("input_shape=[320, 416]", "input_shape", (320, 416)), ("momentum=0.9", "momentum", 0.9), ("lr=None", "lr", None),
+    ("net_options={'focal': True}", "net_options", {"focal": True}), ("net=a=b", "net", "a=b"), ("net='a b'", "net", "a b")])
+def test_words(word, name, value):
+    found = override(word)[name]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("word, sentence", [
+    ("epoch=5", 'no variable "epoch".*Did you mean "epochs"'), ("NETS=5", "no variable"), ("_hidden=2", "no variable"), ("main=1", "no variable"),
+    ("epochs=five", "epochs='five': expected a whole number"), ("epochs=2.5", "expected a whole number"), ("ema=1", "expected True or False"),
+    ("lr=quick", "expected a number"), ("lr=True", "expected a number"), ("fast", "neither name=value nor a recipe")])
+def test_wrong_words(word, sentence):
+    with pytest.raises(UserError, match=sentence):
+        override(word)
+
+
+def test_recipe_and_order(tmp_path):
+    recipe = tmp_path / "my recipe.py"
+    recipe.write_text('"""Mine."""\n# more\nepochs = 7\nlr = 0.5\ninput_shape = [96, 64]\n', encoding="utf-8")
+    variables = override(str(recipe), "lr=0.25")
+    assert (variables["epochs"], variables["lr"], variables["input_shape"]) == (7, 0.25, (96, 64))
+    assert variables["_origin"]["epochs"].endswith("my recipe.py") and variables["_origin"]["lr"] == "command line"
+    assert variables["_origin"]["net"] == "train.py"
+    table = settings.as_table(variables)
+    assert "0.25" in table and "my recipe.py" in table
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ("import os\n", "line 1: a recipe holds only"), ("epochs = 3\nlr = print('x')\n", "line 2"), ("epochs = \n", "line 1: not Python"),
+    ("epoch = 3\n", 'Did you mean "epochs"')])
+def test_wrong_recipes(tmp_path, text, sentence):
+    (tmp_path / "r.py").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        override(str(tmp_path / "r.py"))
+
+
+def test_missing_recipe_names_the_nearest():
+    with pytest.raises(UserError, match="recipes/voc2007.py"):
+        override("recipes/voc2008.py")
+
+
+def test_fill_from_recipe():
+    variables = override("lr=0.5")
+    settings.fill_from_recipe(variables, {"lr": 0.01, "momentum": 0.937}, "recipe of x")
+    assert variables["lr"] == 0.5 and variables["momentum"] == 0.937 and variables["_origin"]["momentum"] == "recipe of x"
+    with pytest.raises(UserError, match="momentum='high': expected a number"):
+        settings.fill_from_recipe(override("momentum=high"), {"momentum": 0.937}, "recipe of x")
+
+
+def test_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "only here.txt").write_text("x")
+    assert settings.find("only here.txt") == tmp_path / "only here.txt"
+    assert settings.find("train.py") == settings.ROOT / "train.py"
+    assert settings.find("nowhere/x") == settings.ROOT / "nowhere/x"
+    assert settings.shown(settings.ROOT / "a" / "b") == "a/b"
+
+
+def test_did_you_mean():
+    assert did_you_mean("yolov4tiny", ["yolov4_tiny", "ssd"]) == ' Did you mean "yolov4_tiny"?' and did_you_mean("zzz", ["ssd"]) == ""
+
+
+def test_help_and_wrong_name_end_as_they_should():
+    run = [sys.executable, str(settings.ROOT / "summary.py")]
+    shown = subprocess.run([*run, "--help"], capture_output=True, text=True, encoding="utf-8", check=True).stdout
+    assert "num_classes = 80" in shown and "类别数" in shown
+    wrong = subprocess.run([*run, "clases=3"], capture_output=True, text=True, encoding="utf-8")
+    assert wrong.returncode == 1 and 'Did you mean "num_classes"?' in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_errors_of_workers_show_their_sentence(capsys):
+    from utils.errors import show_sentence_only
+    show_sentence_only(UserError, UserError("Caught UserError in DataLoader worker process 0.\nTraceback ...\nutils.errors.UserError: a.jpg is cut off"), None)
+    assert capsys.readouterr().err.strip() == "Stopped: a.jpg is cut off"

@@ -1,0 +1,145 @@
+"""Checkpoints and weight files: whole or refused, with a sentence."""
+import http.server
+import threading
+import zipfile
+
+import pytest
+import torch
+
+import nets
+from utils import checkpoint, weights
+from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.errors import UserError
+from utils.weights import load_weights
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return nets.build("yolov4_tiny", 3, (64, 64))
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    path = tmp_path / "best.pth"
+    save_checkpoint(path, model=model.state_dict(), net="yolov4_tiny", options={}, class_names=["a", "b", "c"], input_shape=[64, 64], settings={}, epoch=1)
+    return path
+
+
+def test_round_trip(model, saved):
+    again, info = nets.load(saved)
+    assert info["class_names"] == ["a", "b", "c"] and not again.training
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
+    assert not list(saved.parent.glob("*.part"))
+
+
+def test_every_flipped_bit_is_refused(saved):
+    raw = bytearray(saved.read_bytes())
+    with zipfile.ZipFile(saved) as archive:
+        largest = max(archive.infolist(), key=lambda record: record.file_size)
+    for place in (largest.header_offset + 500, len(raw) // 3, len(raw) // 2, len(raw) - 2000):
+        broken = raw.copy()
+        broken[place] ^= 4
+        saved.write_bytes(broken)
+        with pytest.raises(UserError, match=r"best\.pth"):
+            nets.load(saved)
+
+
+@pytest.mark.parametrize("content, sentence", [
+    (b"<!doctype html><html></html>", "web page"), (b"version https://git-lfs.github.com/spec/v1\noid 1", "LFS pointer"), (b"", "cannot be read"),
+    (b"PK\x03\x04 half a file", "cannot be read"), (b"\x00" * 3000, "cannot be read|more than tensors")])
+def test_what_is_not_a_weight_file(tmp_path, content, sentence):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+def test_missing_names_what_is_there(saved):
+    with pytest.raises(UserError, match=r"no weight file .*bst\.pth.*best\.pth"):
+        read_checkpoint(saved.with_name("bst.pth"))
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_foreign_pickles_are_refused(tmp_path, capsys):
+    torch.save({"model": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="more than tensors"):
+        load_weights(nets.build("yolov4_tiny", 3), tmp_path / "evil.pth")
+    assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": {f"module.{k}": v for k, v in s.items()}},
+                                  lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()}])
+def test_wrappers_of_others(model, tmp_path, wrap):
+    torch.save(wrap(model.state_dict()), tmp_path / "w.pth")
+    report = load_weights(nets.build("yolov4_tiny", 3), tmp_path / "w.pth")
+    assert len(report.loaded) == 99 and report.backbone == 1.0 and not report.unused and not report.missing
+
+
+def test_weights_of_another_network_stop(tmp_path):
+    from torchvision.models import resnet18
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match="(?s)0 of 99 tensors.*another network"):
+        load_weights(nets.build("yolov4_tiny", 3), tmp_path / "resnet18.pth")
+    assert load_weights(nets.build("yolov4_tiny", 3), tmp_path / "resnet18.pth", allow_partial=True).backbone == 0
+
+
+def test_bare_weights_cannot_predict(model, tmp_path):
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    with pytest.raises(UserError, match="bare weights"):
+        nets.load(tmp_path / "bare.pth")
+
+
+def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(OSError):
+        save_checkpoint(saved, model={})
+    assert saved.read_bytes() == before
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server on this machine that gives 200,000 bytes, or breaks off, or says no."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if "missing" in self.path:
+                return self.send_error(404)
+            self.send_response(200)
+            self.send_header("Content-Length", "200000")
+            self.end_headers()
+            self.wfile.write(b"x" * (1000 if "broken" in self.path else 200000))
+
+        def log_message(self, *words):
+            pass
+    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    (tmp_path / "model_data").mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_download(server, tmp_path):
+    path = weights.download(f"{server}/a.weights")
+    assert path == tmp_path / "model_data" / "a.weights" and path.stat().st_size == 200000
+    assert weights.download("http://127.0.0.1:9/a.weights") == path                      # it is there, nothing is fetched
+
+
+@pytest.mark.parametrize("name, options", [("missing.weights", {}), ("broken.weights", {"timeout": 2}), ("good.weights", {"sha256": "0" * 64})])
+def test_failed_downloads_leave_nothing(server, tmp_path, name, options):
+    with pytest.raises(UserError, match=f"(?s){name}.*by hand.*model_data/{name}"):
+        weights.download(f"{server}/{name}", **options)
+    assert not list((tmp_path / "model_data").iterdir())
+
+
+def test_no_network_is_one_sentence(server):
+    with pytest.raises(UserError, match="Could not download"):
+        weights.download("http://127.0.0.1:9/b.weights", timeout=2)
