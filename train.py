@@ -209,7 +209,8 @@ def stop_at_nan(losses, epoch, step, solver, data, targets):
     parts = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
     files = ", ".join(data.paths[t["index"]] for t in targets[:8])
     raise UserError(f"The loss is not a number any more (epoch {epoch + 1}, step {step + 1}: {parts}; "
-                    f"learning rate {solver.param_groups[-1]['lr']:.3g}; images {files}). Try a third of lr, a longer warmup_epochs, or amp=False. The last good weights are in the run folder.")
+                    f"learning rate {solver.param_groups[-1]['lr']:.3g}; images {files}). "
+                    "Try a third of lr, a longer warmup_epochs, or amp=False. The last good weights are in the run folder.")
 
 
 def evaluate_epoch(model, loader, place, epoch, run):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TWINS = [(ROOT / "README.md", ROOT / "README.zh-CN.md")] + [(path, ROOT / "docs" / "zh" / path.name) for path in sorted((ROOT / "docs" / "en").glob("*.md"))]
+PAGES = sorted((ROOT / "docs" / "en").glob("*.md"))
+TWINS = [(ROOT / "README.md", ROOT / "README.zh-CN.md"), *((page, ROOT / "docs" / "zh" / page.name) for page in PAGES)]
 
 
 def parts(path):
@@ -37,7 +38,7 @@ def test_links_and_scripts_exist(path):
 
 
 def test_commands_use_variables_that_exist():
-    for path in (ROOT / "README.md", *(ROOT / "docs" / "en").glob("*.md")):
+    for path in (ROOT / "README.md", *PAGES):
         for script, words in re.findall(r"python ([\w/]+\.py)((?: [\w/.-]+=\S+?)*)(?=[`\n ])", path.read_text(encoding="utf-8")):
             for name in re.findall(r" (\w+)=", words):
                 assert re.search(rf"^{name} = ", (ROOT / script).read_text(encoding="utf-8"), re.M), f"{path.name}: {script} has no variable {name}"

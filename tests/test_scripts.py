@@ -82,7 +82,8 @@ def test_get_map(trained):
     (result,) = (project / "map_out").iterdir()
     numbers = json.loads((result / "results.json").read_text(encoding="utf-8"))
     assert {"map50", "map50_95", "voc07", "voc10"} <= set(numbers) and numbers["images"] == 6 and "Shapes_test.txt" in out
-    assert {"results.txt", "per_class.csv", "precision_recall.png", "confusion_matrix.png", "confusion_matrix.csv"} <= {p.name for p in result.iterdir()}
+    names = {path.name for path in result.iterdir()}
+    assert {"results.txt", "per_class.csv", "precision_recall.png", "confusion_matrix.png", "confusion_matrix.csv"} <= names
 
 
 def test_training_and_get_map_give_one_number(trained):

@@ -94,5 +94,6 @@ def test_help_and_wrong_name_end_as_they_should():
 
 def test_errors_of_workers_show_their_sentence(capsys):
     from utils.errors import show_sentence_only
-    show_sentence_only(UserError, UserError("Caught UserError in DataLoader worker process 0.\nTraceback ...\nutils.errors.UserError: a.jpg is cut off"), None)
+    wrapped = UserError("Caught UserError in DataLoader worker process 0.\nTraceback ...\nutils.errors.UserError: a.jpg is cut off")
+    show_sentence_only(UserError, wrapped, None)
     assert capsys.readouterr().err.strip() == "Stopped: a.jpg is cut off"

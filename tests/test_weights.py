@@ -22,7 +22,8 @@ def model():
 @pytest.fixture
 def saved(model, tmp_path):
     path = tmp_path / "best.pth"
-    save_checkpoint(path, model=model.state_dict(), net="yolov4_tiny", options={}, class_names=["a", "b", "c"], input_shape=[64, 64], settings={}, epoch=1)
+    about = {"net": "yolov4_tiny", "options": {}, "class_names": ["a", "b", "c"], "input_shape": [64, 64], "settings": {}, "epoch": 1}
+    save_checkpoint(path, model=model.state_dict(), **about)
     return path
 
 
@@ -110,9 +111,7 @@ def server(tmp_path, monkeypatch):
     """A web server on this machine that gives 200,000 bytes, or breaks off, or says no."""
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            if "missing" in self.path:
-                return self.send_error(404)
-            self.send_response(200)
+            self.send_response(404 if "missing" in self.path else 200)
             self.send_header("Content-Length", "200000")
             self.end_headers()
             self.wfile.write(b"x" * (1000 if "broken" in self.path else 200000))

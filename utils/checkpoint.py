@@ -34,28 +34,26 @@ def read_checkpoint(path):
         near = sorted(path.parent.glob("*.pth")) if path.parent.is_dir() else []
         found = f" In {shown(path.parent)} there is: {', '.join(p.name for p in near[:5])}." if near else ""
         raise UserError(f"There is no weight file {shown(path)}.{found}")
-    head = path.read_bytes()[:64] if path.stat().st_size < 1e6 else open_head(path)
-    if head.lstrip().startswith((b"<", b"version https://git-lfs")):
-        raise UserError(f"{shown(path)} is not a weight file but a web page or a Git LFS pointer ({path.stat().st_size} bytes): "
-                        "download it again.")
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:          # torch.load itself would accept flipped bits
-            damaged = archive.testzip()
-        if damaged:
-            raise UserError(f"{shown(path)} is damaged (checksum of {damaged} is wrong): copy or download it again.")
+    with open(path, "rb") as file:
+        head = file.read(64).lstrip()
+    if head.startswith((b"<", b"version https://git-lfs")):
+        raise UserError(f"{shown(path)} is not a weight file but a web page or a Git LFS pointer ({path.stat().st_size} bytes): download it again.")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()             # torch.load itself would accept flipped bits
+            if damaged:
+                raise UserError(f"{shown(path)} is damaged (the checksum of {damaged} is wrong): copy or download it again.")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{shown(path)} holds more than tensors and plain values, so loading it could run foreign code; it is refused. "
-                        "Convert it where it came from: torch.save(model.state_dict(), 'weights.pth'). "
-                        f"({str(error).splitlines()[0][:160]})") from None
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UserError(f"{shown(path)} cannot be read as a weight file: cut off or not from PyTorch. ({str(error).splitlines()[0][:160]})") from None
+                        f"Convert it where it came from: torch.save(model.state_dict(), 'weights.pth'). ({first_line(error)})") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{shown(path)} cannot be read as a weight file: cut off, damaged or not from PyTorch. ({first_line(error)})") from None
 
 
-def open_head(path):
-    with open(path, "rb") as file:
-        return file.read(64)
+def first_line(error):
+    return (str(error) or type(error).__name__).splitlines()[0][:160]
 
 
 def newest_best():
