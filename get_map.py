@@ -2,6 +2,7 @@
 
     python get_map.py [recipe.py] [name=value ...]
 """
+import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 import json
 
 import nets

@@ -5,6 +5,7 @@
     python predict.py source=photos save_json=True confidence=0.5
     python predict.py mode=camera
 """
+import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 import time
 from collections import Counter
 from pathlib import Path

@@ -2,6 +2,7 @@
 
     python summary.py net=yolov4_tiny num_classes=80
 """
+import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 import torch
 from torch import nn
 

@@ -3,6 +3,7 @@
 Any variable can also be set on the command line or in a recipe:  python train.py recipes/x.py net=yolov4_tiny epochs=50
 None means: as the network's recipe says (nets/<net>.py), or what the comment says.
 """
+import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 import math
 import time
 from pathlib import Path
@@ -80,6 +81,8 @@ def main():
     run = find(resume) if state else new_folder(ROOT / "logs", net)
     say = log.logger(run)
     say(f"Settings\n{as_table(globals())}\nRun folder {shown(run)}")
+    log.write_settings(run, as_dict(globals()))
+    board = log.open_board(run)
     place = fit.choose_device(device)
     precision = fit.choose_precision(amp, place)
     fit.seed_all(seed)
@@ -109,6 +112,7 @@ def main():
         left = (time.perf_counter() - began) / (epoch + 1 - first) * (epochs - epoch - 1)
         say(log.epoch_line(row, epochs, len(train_data), left))
         log.write_history(run, history)
+        log.write_board(board, row)
         training_curves(run / "metrics.csv", run / "curves.png")
         save(run, model, average, solver, scaler, history, best, class_names, better)
 

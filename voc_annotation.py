@@ -5,6 +5,7 @@
 Expected: VOCdevkit/<name>/JPEGImages/a.jpg, Annotations/a.xml and, if you have your own split, ImageSets/Main/train.txt ...
 Written: <name>_train.txt, <name>_val.txt and <name>_test.txt beside this script. Nothing of yours is changed or deleted.
 """
+import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 import ast
 import unicodedata
 from collections import Counter

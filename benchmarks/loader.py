@@ -5,7 +5,6 @@
 One process, one thread, mosaic always on, the same ranges of scale, translation, colours and flip on both sides.
 Both sides run in turn, several rounds; the figures are medians of CPU time (not of the clock), so other work on the machine hardly counts.
 """
-import os
 import random
 import shutil
 import statistics
@@ -14,7 +13,6 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2  # noqa: E402

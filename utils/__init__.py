@@ -1,0 +1,20 @@
+"""What the networks and scripts share; nothing here knows a network.
+
+The scripts import this first: a package that is missing is then a sentence, not a traceback.
+"""
+import importlib.util
+import sys
+
+PACKAGES = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "PIL": "pillow", "cv2": "opencv-python-headless",
+            "matplotlib": "matplotlib", "tqdm": "tqdm"}
+
+missing = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
+if missing:
+    raise SystemExit(f"Not installed for {sys.executable}: {', '.join(missing)}. In this folder run\n"
+                     f'  "{sys.executable}" -m pip install -r requirements.txt')
+try:
+    import cv2  # noqa: F401
+except ImportError as error:            # opencv-python on a server without graphics libraries
+    raise SystemExit(f"OpenCV is installed but cannot be loaded ({error}). Without a screen the headless edition is the right one:\n"
+                     f'  "{sys.executable}" -m pip uninstall -y opencv-python\n'
+                     f'  "{sys.executable}" -m pip install --force-reinstall opencv-python-headless') from None

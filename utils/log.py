@@ -14,6 +14,30 @@ def logger(run):
     return say
 
 
+def write_settings(run, settings):
+    """settings.py of the run: a recipe, so that  python train.py <run>/settings.py  trains the same again."""
+    lines = ["# every setting of this run; train.py takes this file as a recipe"]
+    lines += [f"{name} = {value!r}" for name, value in settings.items() if name != "resume"]
+    (run / "settings.py").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+
+
+def open_board(run):
+    """-> a writer of TensorBoard events, or None where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(run)
+
+
+def write_board(board, row):
+    """One epoch's values as TensorBoard scalars."""
+    if board:
+        for name, value in row.items():
+            board.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
+        board.flush()
+
+
 def write_history(run, history):
     """history: list of dicts, one an epoch -> metrics.csv, written anew; a value an epoch does not have stays empty."""
     columns = list(dict.fromkeys(name for row in history for name in row))
