@@ -14,7 +14,7 @@ from utils.evaluate import collect
 from utils.fit import choose_device
 from utils.metrics import confusion_matrix, detection_curves, detection_results
 from utils.report import detection_report, new_folder, write_csv
-from utils.settings import ROOT, as_table, find, override, shown
+from utils.settings import ROOT, as_table, check, find, number, optional, override, shown, whole
 
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run               权值文件，空为最新一次训练的最佳
 list_path = ""              # images to measure on; "": the test list that the training named           测试列表，空为训练时指定的
@@ -38,7 +38,7 @@ def main():
     detections, truths, losses = collect(model, loader, where, lowest, nms_iou, max_boxes)
     results = detection_results(detections, truths, names, score_threshold)
     text = f"{shown(path)} on {shown(find(data.list_path))}\n\n{detection_report(results)}"
-    if not results["map50"]:
+    if results["map50"] == 0:
         text += "\n\nThe mAP is 0. What was counted:\n  " + "\n  ".join(misses.diagnose(detections, truths, names))
     print("\n" + text)
     results |= {"model": shown(path), "list": shown(find(data.list_path)), "net": info["net"], "epoch": info["epoch"], "losses": losses,
@@ -73,8 +73,8 @@ def save_pictures(folder, results, paths, detections, truths, names):
 
 def load_model():
     """-> path of the weights, network on the device, what was saved with it."""
-    if not 0 <= score_threshold <= 1:
-        raise UserError(f"score_threshold={score_threshold}: a score lies between 0 and 1, for example 0.5.")
+    check(globals(), score_threshold=number(0, 1), confidence=number(0, 1), nms_iou=number(0, 1), max_boxes=whole(1), batch_size=whole(1),
+          num_workers=optional(whole(0)))
     path = find(model_path) if model_path else newest_best()
     model, info = nets.load(path, choose_device(device))
     if model.task != "detection":

@@ -20,7 +20,7 @@ from utils.errors import UserError
 from utils.evaluate import detect
 from utils.fit import choose_device
 from utils.images import open_image
-from utils.settings import find, override, shown
+from utils.settings import check, find, number, override, shown, whole
 from utils.voc import read_list
 
 mode = "image"          # "image", "folder", "video" or "camera"; what source is decides where the two differ    图片、文件夹、视频、摄像头
@@ -42,7 +42,7 @@ SAMPLES = 8             # images of the test list that are taken without a sourc
 
 
 def main():
-    check_variables()
+    check(globals(), confidence=number(0, 1), nms_iou=number(0, 1), max_boxes=whole(1))
     kind, place = media.find_place(source, mode)
     folder = media.output_folder(output, place)
     path = find(media.unquote(model_path)) if model_path else newest_best()
@@ -56,14 +56,6 @@ def main():
     else:
         paths, names, folder = list_sources(kind, place, folder, info)
         predict_images(model, info, paths, names, folder, window)
-
-
-def check_variables():
-    for name, value in (("confidence", confidence), ("nms_iou", nms_iou)):
-        if not 0 <= value <= 1:
-            raise UserError(f"{name}={value}: expected a number from 0 to 1, like 0.3.")
-    if max_boxes < 1:
-        raise UserError(f"max_boxes={max_boxes}: expected 1 or more.")
 
 
 def list_sources(kind, place, folder, info):

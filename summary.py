@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nets
-from utils.settings import fill_from_recipe, override
+from utils.settings import check, fill_from_recipe, override, whole
 
 net = "yolov4_tiny"         # which network, see nets/__init__.py                     网络名称
 net_options = {}            # its own options                                         网络自己的选项
@@ -17,6 +17,7 @@ depth = 2                   # how far to look inside: 1 parts, 2 stages, 9 all l
 
 
 def main():
+    check(globals(), num_classes=whole(1), depth=whole(1))
     fill_from_recipe(globals(), nets.find_net(net).recipe, f"recipe of {net}")
     model = nets.build(net, num_classes, input_shape, **net_options).eval()
     rows = walk(model, input_shape)

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 import nets
+from tools.make_shapes import make_shapes
 from utils import fit, log
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.dataset import DetectionData, describe, make_loader
@@ -22,9 +23,24 @@ from utils.images import open_image
 from utils.media import save_image
 from utils.plots import training_curves
 from utils.report import new_folder
-from utils.settings import ROOT, as_dict, as_table, fill_from_recipe, find, override, shown
-from utils.voc import classes_name, list_name, read_classes
+from utils.settings import (
+    ROOT,
+    as_dict,
+    as_table,
+    check,
+    fill_from_recipe,
+    find,
+    number,
+    optional,
+    override,
+    several,
+    shown,
+    whole,
+    yes_or_no,
+)
+from utils.voc import classes_name, list_name, read_classes, read_list
 from utils.weights import load_weights
+from voc_annotation import prepare
 
 net = "yolov4_tiny"             # which network, see nets/__init__.py                                   网络名称
 net_options = {}                # its own options, e.g. {"label_smoothing": 0.1}, see its file          网络自己的选项
@@ -62,12 +78,12 @@ flip = 0.5                      # chance of left-right flip                     
 colours = (0.015, 0.7, 0.4)     # random hue, saturation, brightness                                    色调、饱和度、亮度抖动
 mosaic = None                   # chance of four pictures in one                                        马赛克增强概率
 mixup = None                    # chance of two pictures laid over each other                           混合增强概率
-plain_epochs = 0.3              # share of the epochs, at the end, without mosaic and mixup             末尾不用马赛克的比例
+plain_share = 0.3               # share of the epochs, at the end, without mosaic and mixup             末尾不用马赛克的比例
 
 device = "auto"                 # "auto", "cpu", "cuda", "cuda:1"                                       设备
 amp = None                      # half precision; None: where the hardware has it                       混合精度
 num_workers = None              # processes that prepare images; None: chosen                           数据加载进程数
-cache = None                    # keep shrunken images in memory; None: if they fit                     图像缓存
+cache = True                    # keep shrunken images in memory, as many as fit into a quarter of it   图像缓存
 seed = 0                        # same seed, same run                                                   随机种子
 eval_every = 5                  # epochs between evaluations                                            每几轮评估一次
 
@@ -76,104 +92,138 @@ def main():
     began = time.perf_counter()
     state = load_run()
     fill_from_recipe(globals(), nets.find_net(net).recipe, f"recipe of {net}")
-    prepare_lists()
+    complete_settings()
     class_names = read_classes(find(classes_path))
+    train_data, val_data = make_data(class_names)
+    torch.manual_seed(seed)
+    model, notes = make_model(len(class_names), state)          # what can be wrong was wrong by now: the run gets its folder
     run = find(resume) if state else new_folder(ROOT / "logs", net)
     say = log.logger(run)
-    say(f"Settings\n{as_table(globals())}\nRun folder {shown(run)}")
+    say(f"Settings\n{as_table(globals())}\nRun folder {shown(run)}\n{describe(train_data)}\n{describe(val_data)}\n{notes}")
+    hardware = fit.choose_device(device, say)
+    precision = fit.choose_precision(amp, hardware)
+    model.to(hardware, memory_format=torch.channels_last)
+    average, solver, scaler, full_lr = make_solver(model, hardware, precision, len(train_data), say)
+    history, best, first = restore(state, class_names, model, average, solver, scaler, say) if state else ([], -1.0, 0)
+    val_loader, loader = make_loader(val_data, 2 * batch_size, num_workers, device=hardware), None
+    save_batches(train_data, first, class_names, run / "first_batches.png")
     log.write_settings(run, as_dict(globals()))
     board = log.open_board(run)
-    place = fit.choose_device(device)
-    precision = fit.choose_precision(amp, place)
-    fit.seed_all(seed)
-
-    train_data, val_data = make_data(class_names, say)
-    model, frozen_epochs = make_model(len(class_names), state, say)
-    model.to(place, memory_format=torch.channels_last)
-    average, solver, scaler, full_lr = make_solver(model, place, precision, len(train_data), say)
-    history, best, first = restore(state, model, average, solver, scaler, say) if state else ([], -1.0, 0)
-    sizes = {False: batch_size, True: freeze_batch_size or 2 * batch_size}
-    loaders = {frozen: make_loader(train_data, size, num_workers, seed, place) for frozen, size in sizes.items()}
-    val_loader = make_loader(val_data, 2 * batch_size, num_workers, device=place)
-    save_batches(train_data, loaders[False], first, class_names, run / "first_batches.png")
 
     for epoch in range(first, epochs):
-        frozen = epoch < frozen_epochs
-        if frozen_epochs and epoch in (first, frozen_epochs):
-            say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
+        frozen = epoch < freeze_epochs
+        if epoch in (first, freeze_epochs):
+            loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, num_workers, seed, hardware)
+            if freeze_epochs:
+                say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
         fit.set_frozen(model, frozen)
-        row = train_epoch(model, average, loaders[frozen], solver, scaler, epoch, frozen_epochs, full_lr, place, precision)
+        row = train_epoch(model, average, loader, solver, scaler, epoch, full_lr, hardware, precision)
         better = False
         if (epoch + 1) % eval_every == 0 or epoch + 1 == epochs:
-            row |= evaluate_epoch(average.model if average else model, val_loader, place, epoch, run)
+            row |= evaluate_epoch(average.model if average else model, val_loader, hardware, epoch, run)
             better = row["map50"] > best or best <= 0           # as long as nothing is found the newest weights are the best
             best = max(best, row["map50"])
         history.append(row)
+        ruined = [name for name, value in row.items() if not math.isfinite(value)]
+        if ruined:
+            raise UserError(f"After epoch {epoch + 1} {', '.join(ruined)} are not numbers any more: the weights are ruined and not saved. "
+                            "Try a third of lr. last.pth, if there is one, is that of the epoch before.")
+        save(run, model, average, solver, scaler, history, best, class_names, better)
         left = (time.perf_counter() - began) / (epoch + 1 - first) * (epochs - epoch - 1)
         say(log.epoch_line(row, epochs, len(train_data), left))
-        log.write_history(run, history)
-        log.write_board(board, row)
-        training_curves(run / "metrics.csv", run / "curves.png")
-        save(run, model, average, solver, scaler, history, best, class_names, better)
+        report(run, history, board, say)
 
     say(f"Done in {log.duration(time.perf_counter() - began)}. Best mAP50 on the validation list {best:.4f}: {shown(run / 'best.pth')}")
     say("Now run\n  python get_map.py      to measure it on the test list\n  python predict.py      to see what it finds")
 
 
+def complete_settings():
+    """Check the values, then give those that are None theirs."""
+    share = number(0, 1)
+    check(globals(), epochs=whole(1), batch_size=whole(1), eval_every=whole(1), freeze_epochs=optional(whole(0)),
+          freeze_batch_size=optional(whole(1)), num_workers=optional(whole(0)), seed=whole(0), amp=optional(yes_or_no()), cache=yes_or_no(),
+          ema=yes_or_no(), input_shape=several(2, whole(1)), scale=several(2, number(0.01)), colours=several(3, share), aspect=number(0),
+          translate=number(0), lr=number(0), min_lr=share, momentum=share, weight_decay=number(0), warmup_epochs=number(0), clip_norm=number(0),
+          flip=share, mosaic=share, mixup=share, plain_share=share)
+    fit.lr_factor(0, epochs, warmup_epochs, schedule, min_lr)           # a schedule that is not known ends here
+    chosen = {"freeze_batch_size": 2 * batch_size, "freeze_epochs": epochs // 5 if model_path or pretrained else 0, **prepare_lists()}
+    for name, value in chosen.items():
+        if globals()[name] is None:
+            globals()[name] = value
+            globals()["_origin"][name] = "chosen"
+
+
 def prepare_lists():
-    """The list files and the classes file of the data set, made when they are missing; then the variables name them."""
-    splits = [name for name in ("train", "val", "test") if globals()[f"{name}_list"] is None]
-    lists = {name: list_name(dataset, name) for name in splits}
-    classes = classes_path or classes_name(dataset)
-    if not find(classes).is_file() or not all(find(path).is_file() for path in lists.values()):
-        from tools.make_shapes import make_shapes
-        from voc_annotation import prepare
-        if dataset == "VOCdevkit/Shapes" and not find(dataset).exists():
-            print("Drawing the built-in data set VOCdevkit/Shapes ...")
-            make_shapes(find(dataset))
+    """The list files and the classes file of the data set, made when they are missing or belong to something else.
+
+    -> {"classes_path", "train_list", "val_list", "test_list"}
+    """
+    names = {"classes_path": classes_path or classes_name(dataset)}
+    names |= {f"{split}_list": list_name(dataset, split) for split in ("train", "val", "test")}
+    needed = [find(path) for name, path in names.items() if globals()[name] is None]
+    if not needed:
+        return names
+    if dataset == "VOCdevkit/Shapes" and not find(dataset).exists():
+        print("Drawing the built-in data set VOCdevkit/Shapes ...")
+        make_shapes(find(dataset))
+    lists = [path for path in needed if path.suffix == ".txt" and path != find(names["classes_path"])]
+    if not all(path.is_file() for path in needed):
         prepare(dataset, classes_path)
-    globals().update(classes_path=classes, **{f"{name}_list": path for name, path in lists.items()})
+    elif any(path.stat().st_mtime < find(names["classes_path"]).stat().st_mtime for path in lists):
+        print(f"{names['classes_path']} was changed after the lists were made: they are made anew.")
+        prepare(dataset, classes_path)
+    elif not all(find(path).resolve().is_relative_to(find(dataset).resolve()) for one in lists for path in read_list(one)[0][:1]):
+        print(f"The lists named like {dataset} belong to another folder: they are made anew, the old ones are kept as .bak.")
+        prepare(dataset, classes_path)
+    elif any(part.stat().st_mtime > lists[0].stat().st_mtime for name in ("JPEGImages", "Annotations") if (part := find(dataset) / name).exists()):
+        print(f"NOTE: files came or went in {dataset} since its lists were made. To take that in: "
+              f"python voc_annotation.py dataset={dataset} new_split=True")
+    return names
 
 
-def make_data(class_names, say):
+def make_data(class_names):
     """-> training data, validation data."""
-    train_data = DetectionData(train_list, class_names, input_shape, True, seed, scale, aspect, translate, flip, colours, mosaic, mixup,
-                               epochs - round(plain_epochs * epochs), cache)
+    train_data = DetectionData(
+        train_list, class_names, input_shape, train=True, seed=seed, scale=scale, aspect=aspect, translate=translate, flip_chance=flip,
+        colours=colours, mosaic_chance=mosaic, mixup_chance=mixup, plain_from=epochs - round(plain_share * epochs), cache=cache)
     val_data = DetectionData(val_list, class_names, input_shape, cache=cache)
-    say(f"{describe(train_data)}\n{describe(val_data)}")
     if not sum(len(rows) for rows in train_data.boxes):
         raise UserError(f"{train_list} holds no object at all. Are the names in {shown(find(classes_path))} those of the annotations?")
+    if not sum((rows[:, 5] == 0).sum() for rows in val_data.boxes):
+        print(f"NOTE: {val_list} holds no object, so mAP cannot be measured while training: best.pth will be the newest epoch.")
     return train_data, val_data
 
 
-def make_model(num_classes, state, say):
-    """-> the network with its first weights, how many epochs its backbone stays frozen."""
-    options = dict(net_options, pretrained=True) if pretrained and not model_path and not state else net_options
+def make_model(num_classes, state):
+    """-> the network with its first weights, what is to be said about them."""
+    begins = not state                                      # a resumed run gets its weights later
+    options = net_options | {"pretrained": True} if pretrained and not model_path and begins else net_options
     model = nets.build(net, num_classes, input_shape, **options)
-    say(f"{net}: {sum(p.numel() for p in model.parameters()):,} parameters, {num_classes} classes, input {input_shape}")
-    if model_path and not state:
-        say(load_weights(model, find(model_path)))
-    if freeze_epochs is not None:
-        return model, freeze_epochs
-    if not model_path and not pretrained:
-        say("The backbone starts from random weights, so it is not frozen.")
-        return model, 0
-    return model, epochs // 5
+    notes = f"{net}: {sum(p.numel() for p in model.parameters()):,} parameters, {num_classes} classes, input {input_shape}"
+    if model_path and begins:
+        notes += f"\n{load_weights(model, find(model_path))}"
+    elif not pretrained and begins:
+        notes += "\nThe network starts from random weights" + (", so nothing is frozen." if not freeze_epochs else ".")
+    return model, notes
 
 
-def make_solver(model, place, precision, images, say):
+def make_solver(model, hardware, precision, images, say):
     """-> moving average or None, optimizer, gradient scaler, learning rate for this batch size."""
     full_lr = fit.scaled_lr(lr, optimizer, batch_size)
     steps = math.ceil(images / batch_size)
     say(f"Learning rate {lr:g} is meant for {fit.NOMINAL_BATCH} images a step; with {batch_size} and {optimizer} it becomes {full_lr:.3g}.")
-    say(f"{images} images, {batch_size} a step: {steps} steps an epoch, {steps * epochs} in {epochs} epochs; "
+    usual = nets.NETS[net].recipe
+    if optimizer != usual["optimizer"] and lr == usual["lr"]:
+        say(f"NOTE: {lr:g} is the learning rate for {usual['optimizer']}; {optimizer} usually needs another one, set lr.")
+    say(f"{images} images, {batch_size} a step: {steps} steps an epoch, about {steps * epochs} in {epochs} epochs; "
         + (f"mixed precision {str(precision)[6:]}." if precision else "float32."))
     return (fit.MovingAverage(model) if ema else None, fit.make_optimizer(model, optimizer, full_lr, momentum, weight_decay),
-            torch.amp.GradScaler(place.type, enabled=precision == torch.float16), full_lr)
+            torch.amp.GradScaler(hardware.type, enabled=precision == torch.float16), full_lr)
 
 
-def train_epoch(model, average, loader, solver, scaler, epoch, frozen_epochs, full_lr, place, precision):
+def train_epoch(model, average, loader, solver, scaler, epoch, full_lr, hardware, precision):
     """One pass over the training images. -> {"epoch", "lr", "train_<loss>" ..., "seconds"}, the losses as means over the images."""
+    torch.manual_seed(seed * 100_003 + epoch)               # for networks with dropout: the same after a resume
     loader.sampler.epoch = epoch
     sums, seen, began = {}, 0, time.perf_counter()
     bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=None, unit="step")
@@ -181,29 +231,28 @@ def train_epoch(model, average, loader, solver, scaler, epoch, frozen_epochs, fu
         progress = epoch + (step + 1) / len(loader)
         factor = fit.lr_factor(progress, epochs, warmup_epochs, schedule, min_lr)
         for group in solver.param_groups:
-            group["lr"] = full_lr * factor * (fit.unfreeze_factor(progress, frozen_epochs) if group["part"] == "backbone" else 1.0)
+            group["lr"] = full_lr * factor * (fit.unfreeze_factor(progress, freeze_epochs) if group["part"] == "backbone" else 1.0)
 
-        images, targets = to_device(images, targets, place)
-        with fit.autocast(place, precision):
+        images, targets = to_device(images, targets, hardware)
+        with fit.autocast(hardware, precision):
             outputs, losses = model(images, targets)
             loss = sum(losses.values())
-        if not torch.isfinite(loss):
-            stop_at_nan(losses, epoch, step, solver, loader.dataset, targets)
         solver.zero_grad()
         scaler.scale(loss).backward()
         scaler.unscale_(solver)
-        if clip_norm:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf)
+        if not torch.isfinite(loss) or not (torch.isfinite(norm) or scaler.is_enabled()):
+            stop_at_nan(losses, epoch, step, solver, loader.dataset, targets)
         scaler.step(solver)
         scaler.update()
         if average:
-            average.update(model)
+            average.update()
 
         seen += len(targets)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.detach() * len(targets)
         if not bar.disable and step % 10 == 0:
-            memory = fit.memory_used(place)
+            memory = fit.memory_used(hardware)
             bar.set_postfix({k: f"{float(v) / seen:.3f}" for k, v in sums.items()} | ({"GiB": f"{memory:.1f}"} if memory else {}))
     losses = {f"train_{name}": float(value) / seen for name, value in sums.items()}
     return {"epoch": epoch + 1, "lr": full_lr * factor} | losses | {"seconds": time.perf_counter() - began}
@@ -212,14 +261,14 @@ def train_epoch(model, average, loader, solver, scaler, epoch, frozen_epochs, fu
 def stop_at_nan(losses, epoch, step, solver, data, targets):
     parts = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
     files = ", ".join(data.paths[t["index"]] for t in targets[:8])
-    raise UserError(f"The loss is not a number any more (epoch {epoch + 1}, step {step + 1}: {parts}; "
+    raise UserError(f"The loss or its gradient is not a number any more (epoch {epoch + 1}, step {step + 1}: {parts}; "
                     f"learning rate {solver.param_groups[-1]['lr']:.3g}; images {files}). "
-                    "Try a third of lr, a longer warmup_epochs, or amp=False. The last good weights are in the run folder.")
+                    "Try a third of lr, a longer warmup_epochs, or amp=False. last.pth, if there is one, is that of the epoch before.")
 
 
-def evaluate_epoch(model, loader, place, epoch, run):
+def evaluate_epoch(model, loader, hardware, epoch, run):
     """-> validation losses and mAP, and a picture of predictions on the first validation images."""
-    results, losses, detections = evaluate(model, loader, place)
+    results, losses, detections = evaluate(model, loader, hardware)
     data, pictures = loader.dataset, []
     for path, found in list(zip(data.paths, detections))[:12]:
         sure = found["scores"] >= 0.3
@@ -229,11 +278,10 @@ def evaluate_epoch(model, loader, place, epoch, run):
     return {f"val_{name}": value for name, value in losses.items()} | {name: results[name] or 0.0 for name in ("map50", "map50_95")}
 
 
-def save_batches(data, loader, epoch, class_names, path):
+def save_batches(data, epoch, class_names, path):
     """A picture of what the network is fed first: look at it when training does not work."""
-    loader.sampler.epoch = epoch
     pictures = []
-    for image, target in (data[key] for key in list(loader.sampler)[:16]):
+    for image, target in (data[epoch, index] for index in range(min(16, len(data)))):
         pictures.append(draw_boxes(image.permute(1, 2, 0).numpy(), target["boxes"].numpy(), target["labels"].numpy(), class_names))
     save_image(path, grid(pictures, 4, max(input_shape)))
 
@@ -250,16 +298,35 @@ def save(run, model, average, solver, scaler, history, best, class_names, better
     save_checkpoint(run / "last.pth", model=weights, training=training, **about)
 
 
+def report(run, history, board, say):
+    """metrics.csv, curves and TensorBoard; a table that is open in Excel must not end a training."""
+    try:
+        log.write_history(run, history)
+        log.write_board(board, history[-1])
+        training_curves(run / "metrics.csv", run / "curves.png")
+    except (OSError, UserError) as error:
+        say(f"NOTE: {error}; the training goes on.")
+
+
 def load_run():
     """The saved state of the run to resume, or None. Its settings come back, except those given on the command line."""
     if resume is None or resume is False:
         return None
+    if not isinstance(resume, (bool, str)):
+        raise UserError(f'resume={resume!r}: expected True for the newest run, or a folder like "logs/yolov4_tiny_...".')
     if resume is True:
         runs = sorted(ROOT.glob("logs/*/last.pth"), key=lambda p: p.stat().st_mtime)
         if not runs:
             raise UserError("resume=True, but logs/ holds no last.pth: there is no run to go on with.")
         globals()["resume"] = str(runs[-1].parent)
-    state = read_checkpoint(Path(find(resume)) / "last.pth")
+    elif resume.endswith(".pth"):
+        globals()["resume"] = str(Path(resume).parent)
+    state = read_checkpoint(find(resume) / "last.pth")
+    if globals()["_origin"].get("dataset") == "command line":
+        raise UserError("A resumed run keeps its data. For another dataset start a new run from its weights: "
+                        f"model_path={shown(find(resume) / 'best.pth')}")
+    if "training" not in state:
+        raise UserError(f"{shown(find(resume) / 'last.pth')} is not what train.py saves: it cannot be resumed.")
     for name, value in state["settings"].items():
         if name != "resume" and name in globals() and globals()["_origin"].get(name) != "command line":
             globals()[name] = value
@@ -269,15 +336,24 @@ def load_run():
     return state
 
 
-def restore(state, model, average, solver, scaler, say):
-    """Put the saved state back. -> history, best mAP50, the next epoch."""
+def restore(state, class_names, model, average, solver, scaler, say):
+    """Put the saved state back. -> history, best mAP50, the next epoch. Error: the run was another one."""
+    for name, then, now in (("net", state["net"], net), ("classes", state["class_names"], class_names), ("input_shape", state["input_shape"],
+                            list(input_shape)), ("optimizer", state["settings"]["optimizer"], optimizer), ("ema", state["settings"]["ema"], ema)):
+        if then != now:
+            raise UserError(f"This run was begun with {name} {then}; now it is {now}, so it cannot be resumed. "
+                            f"To start a new run from its weights: model_path={shown(find(resume) / 'last.pth')}")
     training = state["training"]
     model.load_state_dict(training["model"])
     if average:
         average.model.load_state_dict(state["model"])
         average.steps = training["ema_steps"]
+    asked = [{key: group[key] for key in ("weight_decay", "momentum", "betas") if key in group} for group in solver.param_groups]
     solver.load_state_dict(training["optimizer"])
-    scaler.load_state_dict(training["scaler"])
+    for group, values in zip(solver.param_groups, asked):
+        group.update(values)                                # what the command line changed counts
+    if training["scaler"] and scaler.is_enabled():
+        scaler.load_state_dict(training["scaler"])
     say(f"Resumed after epoch {state['epoch']}.")
     return training["history"], training["best"], state["epoch"]
 

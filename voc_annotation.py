@@ -87,7 +87,7 @@ def read_folder(folder, wanted, trainval_percent, train_percent, new_split, seed
     listed = set().union(*ids.values())
     for count, what in ((len(images.keys() - xmls.keys()), "images without an xml file (unlabelled) are left out"),
                         (len(xmls.keys() - images.keys()), "xml files have no image"),
-                        (len(labelled - listed), "labelled images are in no list and left out"),
+                        (len(labelled - listed), "labelled images are in no list and left out (new_split=True takes them in)"),
                         (len(set(ids["train"]) & set(ids["val"])), "images are in the train and in the val list"),
                         (len({*ids["train"], *ids["val"]} & set(ids["test"])) * (wanted["val"] != wanted["test"]),
                          "images of the test list are in train or val too: the test result will be too good")):

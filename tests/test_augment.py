@@ -40,6 +40,13 @@ def test_scale_and_crop(seed):
     check(canvas, boxes)
 
 
+def test_most_objects_stay():
+    rng, kept = random.Random(0), 0
+    for _ in range(100):
+        kept += len(augment.scale_and_crop(rng, (128, 192), *painted(rng), (0.6, 1.4), 0.3, 0.1)[1])
+    assert 200 < kept <= 300
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_mosaic(seed):
     """Each of the four pictures lies in its own quarter; labels tell the pictures apart."""
@@ -78,11 +85,26 @@ def test_colours_leave_boxes_and_size():
     rng = random.Random(0)
     image = np.full((20, 30, 3), (200, 60, 40), np.uint8)
     same = augment.change_colours(rng, image.copy(), (0, 0, 0))
-    assert np.abs(same.astype(int) - image).max() <= 3            # HSV in 8 bit rounds
+    assert (same == image).all()
     others = {tuple(augment.change_colours(rng, image.copy(), (0.05, 0.7, 0.4))[0, 0]) for _ in range(20)}
     assert len(others) > 15
+    red = np.full((4, 4, 3), (200, 80, 80), np.uint8)
+    turned = augment.change_colours(Fixed(1 / 3, 0, 0), red.copy(), (1, 1, 1))[0, 0]
+    assert turned.tolist() == [80, 200, 80]                       # a third of the circle: red becomes green
+    assert augment.change_colours(Fixed(0, 0, 0.2), red.copy(), (1, 1, 1))[0, 0].tolist() == [240, 96, 96]
+    assert np.ptp(augment.change_colours(Fixed(0, -1, 0), red.copy(), (1, 1, 1))) == 0      # no saturation left: grey
     grey = np.full((4, 4, 3), 120, np.uint8)
     assert np.ptp(augment.change_colours(rng, grey, (0.1, 0.7, 0.0)).astype(int)) == 0    # grey has no hue to turn
+
+
+class Fixed:
+    """Stands for a random.Random that draws these numbers."""
+
+    def __init__(self, *numbers):
+        self.numbers = list(numbers)
+
+    def uniform(self, low, high):
+        return self.numbers.pop(0)
 
 
 def test_mixup_keeps_both():
@@ -93,12 +115,17 @@ def test_mixup_keeps_both():
     for x1, y1, x2, y2 in boxes[:, :4].astype(int):
         assert mixed[y1:y2, x1:x2].mean() > 40                    # both pictures still show, at about half strength
     assert 80 < mixed.max() < 250
+    white, black = np.full((4, 4, 3), 255, np.uint8), np.zeros((4, 4, 3), np.uint8)
+    shares = [augment.mixup(rng, white, boxes1, black, boxes2)[0][0, 0, 0] / 255 for _ in range(200)]
+    assert 0.25 < min(shares) < 0.45 and 0.55 < max(shares) < 0.75  # Beta(32, 32): near one half
 
 
 def test_cut_drops_slivers():
     rows = np.array([[-50, 10, 1, 40, 0, 0], [10, 10, 40, 40, 1, 0], [90, 10, 190, 40, 2, 0], [20, 98.5, 60, 140, 3, 0]], np.float32)
     kept = augment.cut(rows, (0, 0, 100, 100))
     assert kept[:, 4].tolist() == [1]                             # 1 px left, whole, 10 % left, 1.5 px left
+    half = augment.cut(np.array([[80, 10, 120, 40, 0, 0]], np.float32), (0, 0, 100, 100))
+    assert half.tolist() == [[80, 10, 100, 40, 0, 0]]             # half of it is still to be seen
     assert len(augment.cut(np.zeros((0, 6), np.float32), (0, 0, 9, 9))) == 0
 
 

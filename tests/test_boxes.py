@@ -75,6 +75,39 @@ def test_nms_of_nothing_and_of_too_much():
     boxes = random_boxes(5000)[None]
     empty = nms(boxes, torch.zeros(1, 5000, 2), 0.5, 0.5, 10)[0]
     assert empty["boxes"].shape == (0, 4) and len(empty["scores"]) == len(empty["labels"]) == 0 and empty["labels"].dtype == torch.int64
-    scores = torch.rand(1, 5000, 2)
+    scores = torch.linspace(0.1, 0.9, 10000).view(1, 5000, 2)           # the best come last
     best = nms(boxes, scores, 0.0, 0.99, 300)[0]["scores"]
     assert len(best) == 300 and best[0] == scores.max()
+
+
+def test_nms_beside_a_huge_box():
+    """A box that ran away must not blur the others: classes are kept apart exactly."""
+    boxes, scores = random_boxes(60), torch.rand(60, 80, generator=torch.Generator().manual_seed(0)) ** 4
+    alone = nms(boxes[None], scores[None], 0.3, 0.5, 10_000)[0]
+    huge = torch.cat([boxes, torch.tensor([[0, 0, 7.6e6, 7.6e6]])])
+    low = torch.zeros(1, 80)
+    low[0, 0] = 0.301
+    beside = nms(huge[None], torch.cat([scores, low])[None], 0.3, 0.5, 10_000)[0]
+    keep = beside["boxes"][:, 2] < 1e6
+    assert torch.equal(beside["boxes"][keep], alone["boxes"]) and torch.equal(beside["labels"][keep], alone["labels"])
+
+
+def test_alpha_of_complete_iou_is_a_constant():
+    """d CIoU / d box with alpha held fixed, against numbers from small steps."""
+    box, truth = torch.tensor([[0.0, 0, 10, 30]], dtype=torch.float64), torch.tensor([[2.0, 3, 26, 20]], dtype=torch.float64)
+    box.requires_grad_(True)
+    complete_iou(box, truth).sum().backward()
+
+    def parts(b):
+        sizes = [(x[:, 2:] - x[:, :2])[0] for x in (b, truth)]
+        angles = [torch.atan(s[0] / s[1]) for s in sizes]
+        v = 4 / math.pi**2 * (angles[0] - angles[1]) ** 2
+        iou = pairwise_iou(b, truth)[0, 0]
+        return complete_iou(b, truth)[0] + v * v / (1 - iou + v), v, v / (1 - iou + v)
+    with torch.no_grad():
+        alpha = parts(box)[2]
+        for i in range(4):
+            step = torch.zeros(1, 4, dtype=torch.float64)
+            step[0, i] = 1e-6
+            (up, v_up, _), (down, v_down, _) = parts(box + step), parts(box - step)
+            assert box.grad[0, i].item() == pytest.approx(((up - down) - alpha * (v_up - v_down)).item() / 2e-6, abs=1e-5)

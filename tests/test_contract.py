@@ -1,4 +1,5 @@
 """Every network of the table keeps the contract (nets/__init__.py, README)."""
+import numpy as np
 import pytest
 import torch
 
@@ -88,6 +89,27 @@ def test_what_a_network_says_about_itself(name):
     model, _ = small(name)
     names = [n for n, _ in model.named_parameters()]
     assert any(n.startswith("backbone.") for n in names) and not all(n.startswith("backbone.") for n in names)
+
+
+@pytest.mark.parametrize("name", nets.NETS)
+def test_evaluation_leaves_the_mode_as_it_was(name):
+    from utils.evaluate import detect
+    model, shape = small(name)
+    found = detect(model.eval(), [np.zeros((50, 70, 3), np.uint8), np.zeros((9, 200, 3), np.uint8)], shape, 0.0, 0.5, 20)
+    assert not model.training and len(found) == 2
+    for one, (height, width) in zip(found, ((50, 70), (9, 200))):
+        x1, y1, x2, y2 = one["boxes"].T
+        assert (x1 >= 0).all() and (x2 <= width).all() and (y2 <= height).all() and (x2 > x1).all() and (y2 > y1).all()
+        assert (np.diff(one["scores"]) <= 0).all()
+
+
+def test_an_error_inside_a_network_is_not_blamed_on_its_options(monkeypatch):
+    class Broken(nets.NETS["yolov4_tiny"]):
+        def __init__(self, num_classes, input_shape):
+            len(3)
+    monkeypatch.setitem(nets.NETS, "broken", Broken)
+    with pytest.raises(TypeError, match="len"):
+        nets.build("broken", 3)
 
 
 def test_wrong_requests():

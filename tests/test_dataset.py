@@ -74,9 +74,28 @@ def test_epochs_differ_and_repeat(list_path):
     assert not equal(first, batches(list_path, 0, 0, seed=1))
 
 
+def test_augmentation_depends_on_epoch_and_index(tmp_path, list_path):
+    """The same picture is drawn anew in every epoch, and two lines of a list that name one picture are drawn differently."""
+    data = make(list_path)
+    assert len({data[(epoch, 4)][0].numpy().tobytes() for epoch in range(6)}) == 6
+    line = list_path.read_text(encoding="utf-8").splitlines()[0]
+    (tmp_path / "twice.txt").write_text(f"{line}\n{line}\n", encoding="utf-8")
+    twice = make(tmp_path / "twice.txt")
+    assert not torch.equal(twice[(0, 0)][0], twice[(0, 1)][0])
+
+
 def test_every_image_once_an_epoch(list_path):
-    seen = [t["index"] for _, targets in batches(list_path, 0, 2) for t in targets]
-    assert sorted(seen) == list(range(11)) and seen != list(range(11))
+    orders = [[t["index"] for _, targets in batches(list_path, 0, epoch) for t in targets] for epoch in range(4)]
+    assert all(sorted(order) == list(range(11)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_a_loader_goes_from_epoch_to_epoch(list_path):
+    """Workers that live on see the next epoch, as in train.py."""
+    loader = make_loader(make(list_path), 4, 2, seed=5)
+    for epoch in range(3):
+        loader.sampler.epoch = epoch
+        assert equal(batches(list_path, 0, epoch), list(loader))
 
 
 def test_samples_do_not_depend_on_what_came_before(list_path):
@@ -90,12 +109,18 @@ def test_samples_do_not_depend_on_what_came_before(list_path):
 
 def test_cache_changes_nothing(list_path):
     assert equal(batches(list_path, 0, 1, cache=True), batches(list_path, 0, 1, cache=False))
+    partly = make(list_path)
+    partly.slots = 4                                                                 # the memory is full after four images
+    assert all(torch.equal(partly[(1, i)][0], make(list_path)[(1, i)][0]) for i in range(11))
     data = make(list_path, cache=True)
     assert all(torch.equal(data[(0, 5)][0], data[(0, 5)][0]) for _ in range(2))      # augmenting does not paint into the cache
 
 
 def test_last_epochs_are_plain(list_path):
     """With everything else switched off, a plain epoch is the picture itself; before that it is a mosaic."""
+    mixed = {"mosaic_chance": 0.0, "mixup_chance": 1.0, "plain_from": 2, "colours": (0, 0, 0)}
+    plain = [make(list_path, **mixed)[(epoch, 0)][0] for epoch in (2, 3)]
+    assert all(torch.equal(image, make(list_path, **mixed | {"mixup_chance": 0.0})[(epoch, 0)][0]) for image, epoch in zip(plain, (2, 3)))
     still = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "flip_chance": 0.0, "colours": (0, 0, 0),
              "mosaic_chance": 1.0, "mixup_chance": 0.0}
     data = make(list_path, plain_from=2, **still)
@@ -107,6 +132,23 @@ def test_difficult_is_not_taught_but_known(list_path):
     data = DetectionData(list_path, CLASSES, (64, 96))
     _, target = data[(0, 3)]
     assert target["labels"].tolist() == [1] and len(data.boxes[3]) == 2
+
+
+def test_evaluation_sees_the_exact_letterbox(tmp_path):
+    """Not the decoder's quicker, reduced picture that training may use."""
+    from utils.images import letterbox
+    Image.fromarray(np.random.RandomState(0).randint(0, 255, (300, 400, 3)).astype(np.uint8)).save(tmp_path / "big.jpg")
+    write_list(tmp_path / "list.txt", [(tmp_path / "big.jpg", [[0, 0, 9, 9, 0, 0]])])
+    image, _ = DetectionData(tmp_path / "list.txt", CLASSES, (64, 96))[(0, 0)]
+    assert (image.permute(1, 2, 0).numpy() == letterbox(open_image(tmp_path / "big.jpg"), (64, 96))[0]).all()
+    reduced, _ = make(tmp_path / "list.txt").cached(0)
+    assert not np.array_equal(reduced, open_shrunken(tmp_path / "big.jpg", (64, 96))[0])
+
+
+def test_the_cache_cannot_be_painted_over(list_path):
+    image, _ = make(list_path).cached(0)
+    with pytest.raises(ValueError, match="read-only"):
+        image[0, 0] = 0
 
 
 def test_evaluation_sample_leads_back(list_path):
@@ -176,6 +218,14 @@ def test_modes(tmp_path, mode):
         assert abs(int(image.mean()) - 128) <= 1
     if mode == "RGBA":
         assert image[0, 0].tolist() == [100, 150, 200]
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_senseless_orientation_turns_nothing(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (80, 40)).save(tmp_path / "x.jpg", exif=exif)
+    assert open_shrunken(tmp_path / "x.jpg", (16, 16), exact=False)[1] == open_shrunken(tmp_path / "x.jpg", (16, 16))[1] == (40, 80)
 
 
 def test_broken_images_are_named(tmp_path):

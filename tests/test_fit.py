@@ -1,6 +1,4 @@
 """Learning rate, freezing, moving average, optimizer groups."""
-import copy
-
 import pytest
 import torch
 
@@ -20,7 +18,7 @@ def test_step_constant_and_unknown():
     assert [fit.lr_factor(p, 10, 0, "step", 0.01) for p in (1, 6.9, 7.1, 8.9, 9.1)] == [1, 1, 0.1, 0.1, 0.01]
     assert fit.lr_factor(9, 10, 1, "constant", 0.01) == 1
     with pytest.raises(UserError, match="cosine"):
-        fit.lr_factor(9, 10, 1, "cosin", 0.01)
+        fit.lr_factor(0.1, 10, 1, "cosin", 0.01)                # at once, not after the warm-up
 
 
 def test_scaled_lr():
@@ -74,13 +72,17 @@ def test_decay_spares_norms_and_biases():
 def test_moving_average():
     model = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1))
     model[0].weight.data.fill_(0)
-    average = fit.MovingAverage(copy.deepcopy(model))
+    average = fit.MovingAverage(model)
     model[0].weight.data.fill_(1)
     values = []
     for _ in range(200):
-        average.update(model)
+        average.update()
         values.append(average.model[0].weight.item())
     assert values == sorted(values) and values[0] == pytest.approx(1 - 2 / 11) and values[-1] > 0.999
+    assert average.model[1].num_batches_tracked == 0
+    model[1].num_batches_tracked += 3
+    average.update()
+    assert average.model[1].num_batches_tracked == 3              # counters are copied
     assert not any(p.requires_grad for p in average.model.parameters()) and not average.model.training
 
 

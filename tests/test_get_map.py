@@ -119,7 +119,7 @@ def test_says_when_the_training_has_seen_the_list(run, capsys, name, sentence):
 def test_no_list_and_wrong_task_are_sentences(run, monkeypatch):
     with pytest.raises(UserError, match="set list_path"):
         run(settings={"test_list": None})
-    with pytest.raises(UserError, match="between 0 and 1"):
+    with pytest.raises(UserError, match="from 0 to 1"):
         run(score_threshold=50)
     monkeypatch.setattr(Network, "task", "segmentation")
     with pytest.raises(UserError, match="get_miou.py"):

@@ -105,12 +105,42 @@ def test_freeze_from_own_weights(trained):
     """Starting from a trained file the backbone is frozen at first, and the report says what was loaded."""
     project, folder, _ = trained
     out = run(project, "train.py", *QUICK, "epochs=2", f"model_path={folder / 'best.pth'}", "freeze_epochs=1", "eval_every=2")
-    assert "99 of 99 tensors loaded" in out and out.index("Backbone frozen") < out.index("Backbone unfrozen")
+    assert "99 of 99 tensors loaded" in out and "Device cpu" in (newest(project) / "train.log").read_text(encoding="utf-8")
+    assert out.index("Backbone frozen") < out.index("Backbone unfrozen")
+
+
+def newest(project):
+    return max((project / "logs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def test_the_settings_of_a_run_are_a_recipe(trained):
+    project, folder, _ = trained
+    out = run(project, "train.py", str(folder / "settings.py"), "epochs=1")
+    first, second = ((path / "settings.py").read_text(encoding="utf-8") for path in (folder, newest(project)))
+    assert first.replace("epochs = 2\n", "epochs = 1\n", 1) == second and "settings.py" in out
+
+
+def test_lists_follow_the_data(trained):
+    """Lists of another folder of the same name, and class numbers of another classes file, are never trained with."""
+    project, _, _ = trained
+    words = (*QUICK, "epochs=1", "classes_path=model_data/mine.txt")
+    (project / "model_data" / "mine.txt").write_text("triangle\nstar\nsquare\nring\ncross\ncircle\n", encoding="utf-8")
+    out = run(project, "train.py", *words)
+    assert "made anew" in out and (project / "Shapes_train.txt.bak").is_file()
+    first = (project / "Shapes_train.txt").read_text(encoding="utf-8")
+    shutil.copytree(project / "VOCdevkit" / "Shapes", project / "elsewhere" / "Shapes")
+    assert "belong to another folder" in run(project, "train.py", *words, "dataset=elsewhere/Shapes")
+    assert "elsewhere/Shapes" in (project / "Shapes_train.txt").read_text(encoding="utf-8")
+    run(project, "voc_annotation.py")
+    assert (project / "Shapes_train.txt").read_text(encoding="utf-8") != first                  # the usual order of the classes again
+    (project / "VOCdevkit" / "Shapes" / "JPEGImages" / "new.jpg").write_bytes(b"")
+    assert "new_split=True" in run(project, "train.py", *QUICK, "epochs=1")
+    (project / "VOCdevkit" / "Shapes" / "JPEGImages" / "new.jpg").unlink()
 
 
 def test_kill_and_resume(project):
     """A run that is killed after two epochs and resumed ends with the very weights of one that was not."""
-    words = (*QUICK, "epochs=4", "eval_every=2", "seed=3")
+    words = (*QUICK, "epochs=4", "eval_every=2", "seed=3", "freeze_epochs=2")
     before = set((project / "logs").glob("*"))
     run(project, "train.py", *words)
     (whole,) = set((project / "logs").iterdir()) - before
@@ -126,7 +156,8 @@ def test_kill_and_resume(project):
     process.communicate()
     assert process.returncode != 0
     (cut,) = set((project / "logs").iterdir()) - before
-    out = run(project, "train.py", f"resume={cut}")
+    assert "classes" in run(project, "train.py", f"resume={cut}", "classes_path=model_data/voc_classes.txt", status=1)
+    out = run(project, "train.py", f"resume={cut / 'last.pth'}")
     assert "Resumed after epoch" in out
     one, two = (torch.load(folder / "last.pth", weights_only=True) for folder in (whole, cut))
     assert one["epoch"] == two["epoch"] == 4
@@ -143,6 +174,19 @@ def test_kill_and_resume(project):
     ("train.py", ["train_list=no_such.txt"], "no_such.txt"),
     ("train.py", ["model_path=no_such.pth"], "There is no weight file"),
     ("train.py", ["optimizer=sgdd"], '"adamw"'),
+    ("train.py", ["schedule=cosin"], '"cosine"'),
+    ("train.py", ["batch_size=0"], "batch_size=0: expected a whole number, 1 or more"),
+    ("train.py", ["epochs=0"], "epochs=0"),
+    ("train.py", ["eval_every=0"], "eval_every=0"),
+    ("train.py", ["amp=no"], "True or False"),
+    ("train.py", ["colours=0.1,0.2"], "3 values"),
+    ("train.py", ["lr=1e9", "epochs=3", "eval_every=1", "optimizer=sgd", "clip_norm=0", *QUICK], "Try a third of lr"),
+    ("predict.py", ["photo.jpg"], 'Did you mean source="photo.jpg"'),
+    ("get_map.py", ["max_boxes=-1"], "max_boxes=-1"),
+    ("train.py", ["resume=True", "dataset=VOCdevkit/Other", "epochs=9"], "keeps its data"),
+    ("train.py", ["num_workers=two"], "num_workers"),
+    ("train.py", ["mosaic=2"], "from 0 to 1"),
+    ("train.py", ["net_options={'focl': True}"], "It knows"),
     ("train.py", ["device=gpu"], '"cuda"'),
     ("train.py", ["resume=logs/none"], "There is no weight file"),
     ("get_map.py", ["model_path=README.md"], "no weight file"),

@@ -67,6 +67,8 @@ def nms(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates
     max_candidates: at most so many (prediction, class) pairs of an image enter, the best ones.
     -> list of B dicts: boxes (P, 4), scores (P,) falling, labels (P,) int64, P <= max_boxes.
     """
+    if boxes.device.type == "mps":                      # it has no float64, which keeps classes exactly apart in batched_nms
+        boxes, scores = boxes.cpu(), scores.cpu()
     results = []
     for image_boxes, image_scores in zip(boxes.float(), scores.float()):
         candidates, labels = (image_scores > score_threshold).nonzero(as_tuple=True)
@@ -74,6 +76,6 @@ def nms(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates
         if len(values) > max_candidates:
             values, best = values.topk(max_candidates)
             candidates, labels = candidates[best], labels[best]
-        keep = batched_nms(image_boxes[candidates], values, labels, iou_threshold)[:max_boxes]
+        keep = batched_nms(image_boxes[candidates].double(), values.double(), labels, iou_threshold)[:max_boxes]
         results.append({"boxes": image_boxes[candidates[keep]], "scores": values[keep], "labels": labels[keep]})
     return results

@@ -4,10 +4,10 @@ A sample is a pure function of (seed, epoch, index): the sampler hands out these
 them. Therefore the result does not depend on the number of workers, on where a run was resumed, or on what was drawn before.
 """
 import mmap
-import multiprocessing
 import os
 import random
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from utils.images import letterbox, open_shrunken, to_input
 from utils.settings import find, shown
 from utils.voc import read_list
 
-CACHE_SHARE = 0.25              # of the machine's memory may hold shrunken images; a larger set is decoded anew each time
+CACHE_SHARE = 0.25              # of the machine's memory may hold shrunken images; what does not fit is decoded anew each time
 SEEN = 1                        # marks a filled slot of the cache
 
 
@@ -31,25 +31,24 @@ class DetectionData(Dataset):
     train: augment and drop difficult objects; else only letterbox.
     scale, aspect, translate, flip_chance, colours, mosaic_chance, mixup_chance: see utils/augment.py.
     plain_from: from this epoch on neither mosaic nor mixup (the last epochs see what the real pictures look like).
-    cache: keep shrunken images in memory; None: when they fit into CACHE_SHARE.
+    cache: keep shrunken images in memory, as many as fit into CACHE_SHARE.
     """
 
     def __init__(self, list_path, class_names, input_shape, train=False, seed=0, scale=(0.5, 1.5), aspect=0.3, translate=0.1,
-                 flip_chance=0.5, colours=(0.015, 0.7, 0.4), mosaic_chance=0.0, mixup_chance=0.0, plain_from=None, cache=None):
+                 flip_chance=0.5, colours=(0.015, 0.7, 0.4), mosaic_chance=0.0, mixup_chance=0.0, plain_from=None, cache=True):
         self.list_path, self.class_names, self.input_shape = list_path, class_names, tuple(input_shape)
         self.train, self.seed = train, seed
         self.scale, self.aspect, self.translate, self.flip_chance, self.colours = scale, aspect, translate, flip_chance, colours
         self.mosaic_chance, self.mixup_chance, self.plain_from = mosaic_chance, mixup_chance, plain_from
         self.paths, self.boxes = read_list(find(list_path))
         check_list(self.paths, self.boxes, class_names, list_path)
-        slot = self.input_shape[0] * self.input_shape[1] * 3
-        if cache is None:
-            cache = len(self) * (slot + 9) <= CACHE_SHARE * machine_memory()
+        self.slot = self.input_shape[0] * self.input_shape[1] * 3 + 9       # 1 byte seen, 4 shorts sizes, the pixels
+        self.slots = min(len(self), int(CACHE_SHARE * machine_memory()) // self.slot) if cache else 0
         # anonymous shared memory: pages are taken when filled, and forked workers fill it together
-        self.cache = mmap.mmap(-1, len(self) * (slot + 9)) if cache else None
+        self.cache = mmap.mmap(-1, self.slots * self.slot) if self.slots else None
 
     def __getstate__(self):
-        return {**self.__dict__, "cache": None}                             # a spawned worker cannot share it
+        return {**self.__dict__, "cache": None, "slots": 0}                 # a spawned worker cannot share it
 
     def __len__(self):
         return len(self.paths)
@@ -98,10 +97,9 @@ class DetectionData(Dataset):
 
     def cached(self, index):
         """-> image as in `picture`, original size; from the memory when it was read before."""
-        if self.cache is None:
+        if index >= self.slots:
             return self.shrunken(index)
-        slot = self.input_shape[0] * self.input_shape[1] * 3 + 9            # 1 byte seen, 4 shorts sizes, the pixels
-        start = index * slot
+        start = index * self.slot
         header = np.frombuffer(self.cache, np.uint16, 4, start + 1)
         if self.cache[start] != SEEN:
             image, size = self.shrunken(index)
@@ -111,18 +109,23 @@ class DetectionData(Dataset):
             np.frombuffer(self.cache, np.uint8, image.size, start + 9)[:] = image.ravel()
             self.cache[start] = SEEN                                        # last, so that nobody reads half an image
         height, width, *size = (int(v) for v in header)
-        return np.frombuffer(self.cache, np.uint8, height * width * 3, start + 9).reshape(height, width, 3), tuple(size)
+        image = np.frombuffer(self.cache, np.uint8, height * width * 3, start + 9).reshape(height, width, 3)
+        image.flags.writeable = False                                       # whoever augments works on a copy
+        return image, tuple(size)
 
     def shrunken(self, index):
         return open_shrunken(find(self.paths[index]), self.input_shape, exact=not self.train)
 
 
 def machine_memory():
-    """Bytes of main memory; where the system does not tell, 8 GiB."""
+    """Bytes of main memory, or what a container may use of it; where the system does not tell, 8 GiB."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 8 * 2**30
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.is_file() else "max"
+    return min(memory, int(allowed)) if allowed.isdigit() else memory
 
 
 def check_list(paths, boxes, class_names, list_path):
@@ -130,7 +133,7 @@ def check_list(paths, boxes, class_names, list_path):
     missing = [p for p in paths if not find(p).is_file()]
     if missing:
         raise UserError(f"{list_path}: {len(missing)} of {len(paths)} images are not there, the first is {missing[0]}. "
-                        "Was the folder moved? Run voc_annotation.py again.")
+                        "Was the folder moved, or the image deleted? Run voc_annotation.py again (new_split=True for a new choice of images).")
     for path, rows in zip(paths, boxes):
         if len(rows) and (rows[:, 4].max() >= len(class_names) or rows[:, 4].min() < 0):
             raise UserError(f"{list_path}: an object of {path} has class number {int(rows[:, 4].max())}, but there are only "
@@ -162,17 +165,17 @@ def collate(samples):
 def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu"):
     """DataLoader over a data set; shuffled when it is for training. loader.sampler.epoch = n chooses the epoch.
 
-    A training set that is not a multiple of the batch keeps its last, smaller batch, unless that is a single image:
-    BatchNorm cannot learn from one.  num_workers: None chooses; more than there are batches is never started.
+    A training set that is not a multiple of the batch keeps its last, smaller batch, unless that is a single image: the
+    statistics of BatchNorm over one image are noise.  num_workers: None chooses; more than there are batches is never started.
     """
     batch_size = min(batch_size, len(data))
     batches = -(-len(data) // batch_size)
-    cores = multiprocessing.cpu_count()
-    if num_workers is None:
-        num_workers = min(8, cores // 2) if torch.device(device).type == "cuda" else 0      # on a CPU the cores are busy training
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if num_workers is None:                             # beside a GPU; on a CPU the cores are busy training
+        num_workers = min(8 if data.train else 2, cores // 2) if torch.device(device).type == "cuda" else 0
     num_workers = min(num_workers, batches)
     lonely = data.train and len(data) > batch_size > 1 and len(data) % batch_size == 1
-    forked = num_workers and sys.platform == "linux"
+    forked = num_workers and sys.platform == "linux"    # forked workers share the cache
     return DataLoader(data, batch_size, sampler=KeySampler(len(data), seed, shuffle=data.train), num_workers=num_workers, collate_fn=collate,
                       drop_last=lonely, persistent_workers=num_workers > 0, pin_memory=torch.device(device).type == "cuda",
                       worker_init_fn=one_thread, multiprocessing_context="fork" if forked else None)

@@ -22,7 +22,9 @@ def show_sentence_only(kind, error, trace):
     """
     if issubclass(kind, UserError) and not os.environ.get("DEBUG"):
         print("\nStopped: " + str(error).rpartition("UserError: ")[2].strip(), file=sys.stderr)
+    elif issubclass(kind, OSError) and error.filename and not os.environ.get("DEBUG"):
+        print(f"\nStopped: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
     elif issubclass(kind, KeyboardInterrupt):
-        print("\nStopped by Ctrl-C.", file=sys.stderr)
+        print("\nStopped by Ctrl-C. A training goes on with  python train.py resume=True  after its last whole epoch.", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

@@ -33,7 +33,9 @@ def detect(model, images, input_shape, confidence=0.5, nms_iou=0.45, max_boxes=3
 def in_picture(found, transform, size):
     """One image's detections in input px (tensors) -> in px of the original picture (numpy)."""
     found = {name: tensor.cpu().numpy() for name, tensor in found.items()}
-    return found | {"boxes": from_input(found["boxes"], transform, size)}
+    found["boxes"] = from_input(found["boxes"], transform, size)
+    inside = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1)       # the grey beside a picture holds nothing
+    return {name: values[inside] for name, values in found.items()}
 
 
 @torch.inference_mode()
@@ -62,6 +64,6 @@ def collect(model, loader, device, confidence=0.001, nms_iou=0.5, max_boxes=300)
 
 
 def evaluate(model, loader, device, **thresholds):
-    """-> results (see utils.metrics.detection_results), losses, detections. The one evaluation: during training and in get_map.py."""
+    """-> results (see utils.metrics.detection_results), losses, detections. get_map.py makes the same two calls, so there is one number."""
     detections, truths, losses = collect(model, loader, device, **thresholds)
     return detection_results(detections, truths, loader.dataset.class_names), losses, detections

@@ -2,7 +2,6 @@
 import copy
 import math
 import os
-import random
 import sys
 from contextlib import nullcontext
 
@@ -14,8 +13,8 @@ from utils.errors import UserError
 NOMINAL_BATCH = 64              # the batch size that a recipe's learning rate is meant for
 
 
-def choose_device(device="auto"):
-    """"auto" | "cpu" | "cuda" | "cuda:1" | "mps" -> torch.device, with one line that says what is used and why."""
+def choose_device(device="auto", say=print):
+    """"auto" | "cpu" | "cuda" | "cuda:1" | "mps" -> torch.device; says in one line what is used and why."""
     usable = torch.cuda.is_available()
     why_not = f"this PyTorch ({torch.__version__}) is built without CUDA" if torch.version.cuda is None else \
         "PyTorch finds no NVIDIA GPU or its driver is too old"
@@ -29,11 +28,15 @@ def choose_device(device="auto"):
     try:
         device = torch.device(device)
     except RuntimeError:
-        raise UserError(f'device="{device}" is not known. Use "auto", "cpu", "cuda" or "cuda:1".') from None
+        raise UserError(f'device="{device}" is not known. Use "auto", "cpu", "cuda", "cuda:1" or "mps".') from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f'device="{device}": there are {torch.cuda.device_count()} GPUs, counted from 0.')
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError('device="mps" needs a Mac with Apple silicon. Use "auto".')
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         reason = f": {properties.name}, {properties.total_memory / 2**30:.0f} GiB{reason}"
-    print(f"Device {device}{reason}" + (f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""))
+    say(f"Device {device}{reason}" + (f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""))
     return device
 
 
@@ -48,12 +51,6 @@ def choose_precision(amp, device):
         has_bf16 = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return torch.bfloat16 if amp or has_bf16 else None
     return None
-
-
-def seed_all(seed):
-    """Start every random number generator anew; the data has its own, keyed ones (utils/dataset.py)."""
-    random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def autocast(device, precision):
@@ -71,6 +68,8 @@ def lr_factor(progress, epochs, warmup, schedule, floor):
 
     progress: epochs done, with fraction.  warmup: epochs of linear rise.  schedule: "cosine" | "step" | "constant".  floor: last share.
     """
+    if schedule not in ("cosine", "step", "constant"):
+        raise UserError(f'schedule="{schedule}" is not known. Use "cosine", "step" or "constant".')
     if progress < warmup:
         return max(progress / warmup, 1e-3)
     done = min((progress - warmup) / max(epochs - warmup, 1e-9), 1.0)
@@ -78,9 +77,7 @@ def lr_factor(progress, epochs, warmup, schedule, floor):
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
     if schedule == "step":
         return 1.0 if done < 0.7 else 0.1 if done < 0.9 else 0.01
-    if schedule == "constant":
-        return 1.0
-    raise UserError(f'schedule="{schedule}" is not known. Use "cosine", "step" or "constant".')
+    return 1.0
 
 
 def unfreeze_factor(progress, freeze_epochs, warmup=1.0):
@@ -122,17 +119,18 @@ class MovingAverage:
     def __init__(self, model, decay=0.9998):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.steps = decay, 0
+        self.pairs = list(zip(self.model.state_dict().values(), model.state_dict().values()))      # training changes these in place
 
     @torch.no_grad()
-    def update(self, model):
+    def update(self):
+        """To be called after every step of the model it was made from."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        current = model.state_dict()
-        for name, average in self.model.state_dict().items():
+        for average, current in self.pairs:
             if average.dtype.is_floating_point:
-                average.lerp_(current[name], 1 - decay)
+                average.lerp_(current, 1 - decay)
             else:
-                average.copy_(current[name])
+                average.copy_(current)                  # counters
 
 
 def memory_used(device):

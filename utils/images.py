@@ -3,6 +3,7 @@
 Images are numpy uint8 (H, W, 3) RGB. Pixel (0, 0) covers 0..1, so a box that covers the whole image is (0, 0, W, H).
 """
 import io
+import struct
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from utils.settings import shown
 
 GREY = 114                      # what stands beside a picture that does not fill the input
 ORIENTATION = 0x0112            # the EXIF tag
+DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error)    # of damaged files
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
@@ -42,19 +44,22 @@ def decode(path, at_least=None):
         with Image.open(io.BytesIO(path.read_bytes())) as image:            # Pillow reads a file in small pieces: slow
             reduced = at_least and image.format == "JPEG"
             turned = image.getexif().get(ORIENTATION, 1)
+            on_its_side = turned in (5, 6, 7, 8)
             if reduced:
-                size = image.size if turned > 4 else image.size[::-1]       # (h, w), known before decoding
+                size = image.size if on_its_side else image.size[::-1]      # (h, w), known before decoding
                 fit = fitted_size(*size, at_least)
-                image.draft("RGB", fit if turned > 4 else fit[::-1])
+                image.draft("RGB", fit if on_its_side else fit[::-1])
             pixels = np.array(to_rgb(ImageOps.exif_transpose(image) if turned != 1 else image))
             return pixels, size if reduced else pixels.shape[:2]
     except FileNotFoundError:
         raise UserError(f"There is no image {shown(path)}.") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{shown(path)} is too large: {error}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        kind = "is not an image" if isinstance(error, UnidentifiedImageError) else "cannot be read (cut off or damaged?)"
-        raise UserError(f"{shown(path)} {kind}: {error}") from None
+    except (UnidentifiedImageError, *DECODER_ERRORS) as error:
+        if isinstance(error, UnidentifiedImageError):
+            size, start = path.stat().st_size, path.read_bytes()[:12]
+            raise UserError(f"{shown(path)} is not an image: {f'{size} bytes that begin with {start}' if size else 'it is empty'}.") from None
+        raise UserError(f"{shown(path)} cannot be read, it is cut off or damaged: {error}") from None
 
 
 def image_size(path):
@@ -69,7 +74,7 @@ def image_size(path):
             else:
                 exif = image.getexif()
             return (height, width) if exif.get(ORIENTATION, 1) in (5, 6, 7, 8) else (width, height)
-    except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, *DECODER_ERRORS) as error:
         raise UserError(f"{shown(path)} cannot be read as an image: {str(error).replace(str(path), Path(path).name)}.") from None
 
 
@@ -82,7 +87,7 @@ def to_rgb(image):
         if image.mode == "F":
             top = 1.0 if values.max(initial=0) <= 1.0 else 255.0
         else:
-            top = 255.0 if values.max(initial=0) <= 255 else 65535.0
+            top = 255.0 if image.mode == "I" and values.max(initial=0) <= 255 else 65535.0
         return Image.fromarray((values * (255.0 / top)).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -25,16 +25,17 @@ def open_board(run):
     """-> a writer of TensorBoard events, or None where TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+        return SummaryWriter(run)
+    except Exception:                                   # not installed, or broken by another package: it is an extra
         return None
-    return SummaryWriter(run)
 
 
 def write_board(board, row):
     """One epoch's values as TensorBoard scalars."""
     if board:
         for name, value in row.items():
-            board.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
+            part, _, rest = name.partition("_")
+            board.add_scalar(f"{part}/{rest}" if part in ("train", "val") else name, value, row["epoch"])
         board.flush()
 
 

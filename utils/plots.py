@@ -226,5 +226,5 @@ def training_curves(metrics_csv_path, png_path):
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_xlim(0, np.max(epochs, initial=1, where=np.isfinite(epochs)) + 0.5)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(fontsize=7, framealpha=0.6)
+                axes.legend(fontsize=7, framealpha=0.6, handlelength=3)
         figure.savefig(png_path)

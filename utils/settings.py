@@ -64,8 +64,8 @@ def override(variables, arguments=None):
                 variables[name] = check_type(name, value, variables[name])
                 origin[name] = word
         else:
-            raise UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. '
-                            f"Example: python {script} {names[0]}={variables[names[0]]}")
+            meant = f'Did you mean source="{word}"?' if "source" in names else f"Example: python {script} {names[0]}={variables[names[0]]}"
+            raise UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
     variables["_origin"] = origin
 
 
@@ -90,6 +90,39 @@ def as_table(variables):
     rows = [(name, repr(variables[name]), origin.get(name, "")) for name in settable(variables)]
     widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
     return "\n".join(f"  {name:<{widths[0]}}  {value:<{min(widths[1], 44)}}  {source}" for name, value, source in rows)
+
+
+def whole(low):
+    """A rule for `check`: a whole number, at least low."""
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low, f"a whole number, {low} or more"
+
+
+def number(low, high=float("inf")):
+    """A rule for `check`: a number from low to high."""
+    kind = f"a number, {low} or more" if high == float("inf") else f"a number from {low} to {high}"
+    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high, kind
+
+
+def optional(rule):
+    """A rule for `check`: what the other rule says, or None."""
+    return lambda value: value is None or rule[0](value), f"None, or {rule[1]}"
+
+
+def several(count, rule):
+    """A rule for `check`: count values, for each of which the other rule holds."""
+    return lambda value: isinstance(value, (list, tuple)) and len(value) == count and all(map(rule[0], value)), f"{count} values, each {rule[1]}"
+
+
+def yes_or_no():
+    """A rule for `check`: True or False, and nothing that only looks like it."""
+    return lambda value: isinstance(value, bool), "True or False"
+
+
+def check(variables, **rules):
+    """Stop at the first variable whose value breaks its rule: what would fail only later, or silently do something else."""
+    for name, (good, expected) in rules.items():
+        if not good(variables[name]):
+            raise UserError(f"{name}={variables[name]!r}: expected {expected}.")
 
 
 def check_name(name, names, where):
@@ -123,18 +156,20 @@ def check_type(name, value, default):
         return type(default)((value, value))                # input_shape=416
     if type(value) is not type(default):
         kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text", dict: "a dict {...}"}
-        raise UserError(f"{name}={value!r}: expected {kinds.get(type(default), 'values like ' + repr(default))}, like {default!r}.")
+        raise UserError(f"{name}={value!r}: expected {kinds.get(type(default), 'values')}, like {default!r}.")
     return value
 
 
 def read_recipe(path):
     """[(name, value, line number)] of a recipe file."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         folder = path.parent
         known = [shown(p) for p in sorted(folder.glob("*.py"))] if folder.is_dir() else []
         raise UserError(f"There is no recipe {shown(path)}.{did_you_mean(shown(path), known)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{shown(path)} cannot be read as a recipe, which is a text file in utf-8: {error}") from None
     except SyntaxError as error:
         raise UserError(f"{shown(path)}, line {error.lineno}: not Python: {error.msg}") from None
     rows = []

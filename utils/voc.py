@@ -5,6 +5,7 @@ A line of a detection list is   path x1,y1,x2,y2,class x1,y1,x2,y2,class ...   w
 Class names and list files are utf-8; what a Windows editor made of them (a BOM, gb18030, \\r\\n) is understood too.
 """
 import codecs
+import contextlib
 import os
 import random
 import re
@@ -82,7 +83,8 @@ def write_text(path, text):
     except UnicodeEncodeError:                              # Linux allows file names that are no text at all
         raise UserError(f"{shown(path)} cannot be written: a name in it is not valid text. Rename that file.") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):                  # a read-only place
+            temporary.unlink()
 
 
 def replace_text(path, text):
