@@ -38,9 +38,9 @@ from utils.settings import (
     whole,
     yes_or_no,
 )
-from utils.voc import classes_name, list_name, read_classes, read_list
+from utils.voc import read_classes
 from utils.weights import load_weights
-from voc_annotation import prepare
+from voc_annotation import current_lists
 
 net = "yolov4_tiny"             # which network, see nets/__init__.py                                   网络名称
 net_options = {}                # its own options, e.g. {"label_smoothing": 0.1}, see its file          网络自己的选项
@@ -146,39 +146,17 @@ def complete_settings():
           translate=number(0), lr=number(0), min_lr=share, momentum=share, weight_decay=number(0), warmup_epochs=number(0), clip_norm=number(0),
           flip=share, mosaic=share, mixup=share, plain_share=share)
     fit.lr_factor(0, epochs, warmup_epochs, schedule, min_lr)           # a schedule that is not known ends here
-    chosen = {"freeze_batch_size": 2 * batch_size, "freeze_epochs": epochs // 5 if model_path or pretrained else 0, **prepare_lists()}
+    chosen = {"freeze_batch_size": 2 * batch_size, "freeze_epochs": epochs // 5 if model_path or pretrained else 0}
+    given = {name: globals()[name] for name in ("classes_path", "train_list", "val_list", "test_list")}
+    if None in given.values():
+        if dataset == "VOCdevkit/Shapes" and not find(dataset).exists():
+            print("Drawing the built-in data set VOCdevkit/Shapes ...")
+            make_shapes(find(dataset))
+        chosen |= current_lists(dataset, given)
     for name, value in chosen.items():
         if globals()[name] is None:
             globals()[name] = value
             globals()["_origin"][name] = "chosen"
-
-
-def prepare_lists():
-    """The list files and the classes file of the data set, made when they are missing or belong to something else.
-
-    -> {"classes_path", "train_list", "val_list", "test_list"}
-    """
-    names = {"classes_path": classes_path or classes_name(dataset)}
-    names |= {f"{split}_list": list_name(dataset, split) for split in ("train", "val", "test")}
-    needed = [find(path) for name, path in names.items() if globals()[name] is None]
-    if not needed:
-        return names
-    if dataset == "VOCdevkit/Shapes" and not find(dataset).exists():
-        print("Drawing the built-in data set VOCdevkit/Shapes ...")
-        make_shapes(find(dataset))
-    lists = [path for path in needed if path.suffix == ".txt" and path != find(names["classes_path"])]
-    if not all(path.is_file() for path in needed):
-        prepare(dataset, classes_path)
-    elif any(path.stat().st_mtime < find(names["classes_path"]).stat().st_mtime for path in lists):
-        print(f"{names['classes_path']} was changed after the lists were made: they are made anew.")
-        prepare(dataset, classes_path)
-    elif not all(find(path).resolve().is_relative_to(find(dataset).resolve()) for one in lists for path in read_list(one)[0][:1]):
-        print(f"The lists named like {dataset} belong to another folder: they are made anew, the old ones are kept as .bak.")
-        prepare(dataset, classes_path)
-    elif any(part.stat().st_mtime > lists[0].stat().st_mtime for name in ("JPEGImages", "Annotations") if (part := find(dataset) / name).exists()):
-        print(f"NOTE: files came or went in {dataset} since its lists were made. To take that in: "
-              f"python voc_annotation.py dataset={dataset} new_split=True")
-    return names
 
 
 def make_data(class_names):

@@ -21,6 +21,7 @@ from utils.voc import (
     list_name,
     parse_xml,
     read_classes,
+    read_list,
     read_or_make_sets,
     replace_text,
     write_list,
@@ -187,6 +188,30 @@ def print_table(samples, names):
 def text_width(text):
     """Width on a terminal: a Chinese character takes two columns."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def current_lists(dataset, given):
+    """The classes file and the lists that train.py uses, made when they are missing or belong to something else.
+
+    given: {"classes_path", "train_list", "val_list", "test_list"}: what the user set, or None for the usual name.
+    -> the same with every name filled in.
+    """
+    classes = given["classes_path"] or classes_name(dataset)
+    names = {f"{split}_list": given[f"{split}_list"] or list_name(dataset, split) for split in ("train", "val", "test")}
+    lists = [find(path) for name, path in names.items() if given[name] is None]
+    folder, known = find(dataset), find(classes)
+    if not all(path.is_file() for path in [known, *lists]):
+        prepare(dataset, given["classes_path"])
+    elif any(path.stat().st_mtime < known.stat().st_mtime for path in lists):
+        print(f"{classes} was changed after the lists were made: they are made anew.")
+        prepare(dataset, given["classes_path"])
+    elif not all(find(path).resolve().is_relative_to(folder.resolve()) for one in lists for path in read_list(one)[0][:1]):
+        print(f"The lists named like {dataset} belong to another folder: they are made anew, the old ones are kept as .bak.")
+        prepare(dataset, given["classes_path"])
+    elif lists and any(part.stat().st_mtime > lists[0].stat().st_mtime for part in (folder / "JPEGImages", folder / "Annotations") if part.exists()):
+        print(f"NOTE: files came or went in {dataset} since its lists were made. To take that in: "
+              f"python voc_annotation.py dataset={dataset} new_split=True")
+    return {"classes_path": classes, **names}
 
 
 if __name__ == "__main__":
