@@ -210,7 +210,7 @@ MODES = {"L": 128, "LA": (128, 255), "RGBA": (100, 150, 200, 255), "P": 3, "1": 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_modes(tmp_path, mode):
-    path = tmp_path / ("picture.tif" if mode in ("CMYK", "F", "YCbCr") else "picture.png")
+    path = tmp_path / {"CMYK": "picture.tif", "F": "picture.tif", "YCbCr": "picture.jpg"}.get(mode, "picture.png")
     Image.new(mode, (20, 10), MODES[mode]).save(path)
     image = open_image(path)
     assert image.shape == (10, 20, 3) and image.dtype == np.uint8
