@@ -167,6 +167,8 @@ def make_data(class_names):
     val_data = DetectionData(val_list, class_names, input_shape, cache=cache)
     if not sum(len(rows) for rows in train_data.boxes):
         raise UserError(f"{train_list} holds no object at all. Are the names in {shown(find(classes_path))} those of the annotations?")
+    for index in range(len(val_data)):                      # a broken image shows now, not after the first epochs
+        val_data.picture(index)
     if not sum((rows[:, 5] == 0).sum() for rows in val_data.boxes):
         print(f"NOTE: {val_list} holds no object, so mAP cannot be measured while training: best.pth will be the newest epoch.")
     return train_data, val_data
@@ -247,12 +249,13 @@ def stop_at_nan(losses, epoch, step, solver, data, targets):
 def evaluate_epoch(model, loader, hardware, epoch, run):
     """-> validation losses and mAP, and a picture of predictions on the first validation images."""
     results, losses, detections = evaluate(model, loader, hardware)
-    data, pictures = loader.dataset, []
-    for path, found in list(zip(data.paths, detections))[:12]:
+    data, pictures, captions = loader.dataset, [], []
+    for path, truth, found in list(zip(data.paths, data.boxes, detections))[:12]:
         sure = found["scores"] >= 0.3
+        captions.append(f"{len(truth)} objects, {sure.sum()} boxes, best score {found['scores'].max(initial=0):.2f}")
         boxes, labels, scores = (found[name][sure] for name in ("boxes", "labels", "scores"))
         pictures.append(draw_boxes(open_image(find(path)), boxes, labels, data.class_names, scores))
-    save_image(run / f"predictions_epoch_{epoch + 1:03d}.png", grid(pictures, 4, 320))
+    save_image(run / f"predictions_epoch_{epoch + 1:03d}.png", grid(pictures, 4, 320, captions))
     return {f"val_{name}": value for name, value in losses.items()} | {name: results[name] or 0.0 for name in ("map50", "map50_95")}
 
 
@@ -333,7 +336,14 @@ def restore(state, class_names, model, average, solver, scaler, say):
     if training["scaler"] and scaler.is_enabled():
         scaler.load_state_dict(training["scaler"])
     say(f"Resumed after epoch {state['epoch']}.")
-    return training["history"], training["best"], state["epoch"]
+    best = training["best"]
+    try:
+        if best >= 0:
+            read_checkpoint(find(resume) / "best.pth")
+    except UserError as error:
+        say(f"NOTE: {error} The next evaluation writes a new one.")
+        best = -1.0
+    return training["history"], best, state["epoch"]
 
 
 if __name__ == "__main__":

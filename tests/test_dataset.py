@@ -175,7 +175,7 @@ def test_batch_is_channels_last(list_path):
 
 
 def test_lists_that_cannot_be_used(list_path, tmp_path):
-    with pytest.raises(UserError, match="1 classes"):
+    with pytest.raises(UserError, match="only 1 class names"):
         DetectionData(list_path, ["a"], (64, 64))
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(UserError, match="empty.txt holds no images"):

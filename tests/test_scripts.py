@@ -109,6 +109,25 @@ def test_freeze_from_own_weights(trained):
     assert out.index("Backbone frozen") < out.index("Backbone unfrozen")
 
 
+def test_a_damaged_best_is_written_anew(trained):
+    project, folder, _ = trained
+    copy = project / "logs" / "damaged"
+    shutil.copytree(folder, copy)
+    (copy / "best.pth").write_bytes((copy / "best.pth").read_bytes()[:1000])
+    assert "writes a new one" in run(project, "train.py", "resume=logs/damaged", "epochs=3")
+    assert torch.load(copy / "best.pth", weights_only=True)["epoch"] == 3
+
+
+def test_a_broken_validation_image_is_named_before_training(trained):
+    project, _, _ = trained
+    image = sorted((project / "VOCdevkit" / "Shapes" / "JPEGImages").glob("*.jpg"))[24]         # the first after the 24 of the training
+    whole, before = image.read_bytes(), set((project / "logs").iterdir())
+    image.write_bytes(whole[:600])
+    assert image.name in run(project, "train.py", *QUICK, status=1)
+    image.write_bytes(whole)
+    assert set((project / "logs").iterdir()) == before                                          # and no run folder was begun
+
+
 def newest(project):
     return max((project / "logs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
 

@@ -18,7 +18,7 @@ from utils import augment
 from utils.errors import UserError
 from utils.images import letterbox, open_shrunken, to_input
 from utils.settings import find, shown
-from utils.voc import read_list
+from utils.voc import check_classes, read_list
 
 CACHE_SHARE = 0.25              # of the machine's memory may hold shrunken images; what does not fit is decoded anew each time
 SEEN = 1                        # marks a filled slot of the cache
@@ -134,10 +134,7 @@ def check_list(paths, boxes, class_names, list_path):
     if missing:
         raise UserError(f"{list_path}: {len(missing)} of {len(paths)} images are not there, the first is {missing[0]}. "
                         "Was the folder moved, or the image deleted? Run voc_annotation.py again (new_split=True for a new choice of images).")
-    for path, rows in zip(paths, boxes):
-        if len(rows) and (rows[:, 4].max() >= len(class_names) or rows[:, 4].min() < 0):
-            raise UserError(f"{list_path}: an object of {path} has class number {int(rows[:, 4].max())}, but there are only "
-                            f"{len(class_names)} classes (0 to {len(class_names) - 1}). List and classes file do not belong together.")
+    check_classes(paths, boxes, class_names, list_path)
 
 
 class KeySampler:
