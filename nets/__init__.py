@@ -58,4 +58,4 @@ def load(path, device="cpu"):
     except RuntimeError as error:
         raise UserError(f"{shown(path)} does not fit nets/{checkpoint['net']}.py as it is now ({str(error).splitlines()[1].strip()}). "
                         "Was the network changed since that training?") from None
-    return model.to(device).eval(), {k: v for k, v in checkpoint.items() if k not in ("model", "optimizer", "ema")}
+    return model.to(device).eval(), {k: v for k, v in checkpoint.items() if k not in ("model", "training")}

@@ -24,7 +24,7 @@ What differs from the published configuration, and why:
 * The box loss weighs 2, not 0.07 (cfg: iou_normalizer). darknet takes the derivative of CIoU in units of the whole picture
   and leaves out the step back to tx and ty, a factor of about 1/26 or 1/13; autograd does not leave it out.
 * Objectness starts at the probability 0.01 (prior bias), so that the empty cells do not drown the first steps.
-* The recipe is AdamW. The cfg's SGD is meant for 500,200 steps of 64 images; after 1,500 steps of 8 on Shapes it stood at mAP50 0.79,
+* The recipe is AdamW. The cfg's SGD is meant for 500,200 steps of 64 images; after 25 epochs of Shapes it stood at mAP50 0.78,
   AdamW at 0.92 (benchmarks/results.md).
 * Anchors are in pixels of the input, as in darknet, so that official weights mean the same at every input size.
   They do not scale with input_shape: give your own (option `anchors`) for an input far from 416.

@@ -88,6 +88,22 @@ def test_weights_of_another_network_stop(tmp_path):
     assert load_weights(nets.build("yolov4_tiny", 3), tmp_path / "resnet18.pth", allow_partial=True).backbone == 0
 
 
+@pytest.mark.parametrize("name", ["yolov4-tiny.weights", "yolov4-tiny.conv.29"])
+def test_darknet_files_are_for_training(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes(100))
+    with pytest.raises(UserError, match="darknet file.*train.py"):
+        nets.load(tmp_path / name)
+    (tmp_path / name).write_bytes(b"<html>")
+    for read in (nets.load, lambda path: load_weights(nets.build("yolov4_tiny", 3), path)):
+        with pytest.raises(UserError, match="web page"):
+            read(tmp_path / name)
+
+
+def test_loading_a_resumable_file_leaves_the_training_behind(model, saved):
+    save_checkpoint(saved, **read_checkpoint(saved) | {"training": {"model": model.state_dict()}})
+    assert set(nets.load(saved)[1]) == {"format", "net", "options", "class_names", "input_shape", "settings", "epoch"}
+
+
 def test_bare_weights_cannot_predict(model, tmp_path):
     torch.save(model.state_dict(), tmp_path / "bare.pth")
     with pytest.raises(UserError, match="bare weights"):

@@ -20,7 +20,7 @@ def save_checkpoint(path, **content):
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
+            torch.save({**content, "format": FORMAT}, file)
             file.flush()
             os.fsync(file.fileno())
         replace(part, path)
@@ -53,12 +53,9 @@ def read_checkpoint(path):
         near = sorted(folder.glob("*.pth")) if folder.is_dir() else []
         found = f" In {shown(folder)} there is: {', '.join(p.name for p in near[:5])}." if near else ""
         raise UserError(f"There is no weight file {shown(path)}.{found}")
-    with open(path, "rb") as file:
-        head = file.read(64).lstrip()
-    if not head.startswith((b"PK", b"\x80")) and path.suffix in (".weights", ".conv"):
+    refuse_web_page(path)
+    if is_darknet(path):
         raise UserError(f"{shown(path)} is a darknet file: give it to train.py as model_path.")
-    if head.startswith((b"<", b"version https://git-lfs")):
-        raise UserError(f"{shown(path)} is not a weight file but a web page or a Git LFS pointer ({path.stat().st_size} bytes): download it again.")
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -73,6 +70,19 @@ def read_checkpoint(path):
         raise
     except Exception as error:                          # a damaged file can make the reader stumble anywhere
         raise UserError(f"{shown(path)} cannot be read as a weight file: cut off, damaged or not from PyTorch. ({first_line(error)})") from None
+
+
+def is_darknet(path):
+    """By its name: yolov4-tiny.weights, yolov4-tiny.conv.29."""
+    return path.suffix == ".weights" or ".conv." in path.name
+
+
+def refuse_web_page(path):
+    """An error when a download brought a page or a pointer instead of the file."""
+    with open(path, "rb") as file:
+        head = file.read(64).lstrip()
+    if head.startswith((b"<", b"version https://git-lfs")):
+        raise UserError(f"{shown(path)} is not a weight file but a web page or a Git LFS pointer ({path.stat().st_size} bytes): download it again.")
 
 
 def first_line(error):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import is_darknet, read_checkpoint, refuse_web_page
 from utils.errors import UserError
 from utils.settings import ROOT, shown
 
@@ -49,8 +49,7 @@ def load_weights(model, path, allow_partial=False):
     -> Report.  Error: less than half of the backbone's parameters fit (allow_partial=True accepts that).
     """
     path = Path(path)
-    darknet = path.suffix == ".weights" or ".conv." in path.name
-    found = read_darknet(model, path) if darknet else state_dict_of(read_checkpoint(path), path)
+    found = read_darknet(model, path) if is_darknet(path) else state_dict_of(read_checkpoint(path), path)
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     fits = {name: found[name] for name, tensor in own.items() if name in found and found[name].shape == tensor.shape}
     backbone = [n for n, _ in model.named_parameters() if n.startswith("backbone.")] or [n for n, _ in model.named_parameters()]
@@ -88,8 +87,9 @@ def read_darknet(model, path):
     """
     if not path.is_file():
         raise UserError(f"There is no weight file {shown(path)}.")
+    refuse_web_page(path)
     raw = path.read_bytes()
-    if len(raw) < 20 or raw.lstrip()[:1] == b"<" or raw.startswith(b"version https://git-lfs"):
+    if len(raw) < 20:
         raise UserError(f"{shown(path)} is not a darknet weight file ({len(raw)} bytes): download it again.")
     major, minor = np.frombuffer(raw, "<i4", 2)
     start = 20 if major * 10 + minor >= 2 else 16
