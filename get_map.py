@@ -3,7 +3,6 @@
     python get_map.py [recipe.py] [name=value ...]
 """
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
-import json
 
 import nets
 from utils import misses, plots
@@ -13,7 +12,7 @@ from utils.errors import UserError
 from utils.evaluate import collect
 from utils.fit import choose_device
 from utils.metrics import confusion_matrix, detection_curves, detection_results
-from utils.report import detection_report, new_folder, write_csv
+from utils.report import choose_list, detection_report, new_folder, write_csv, write_results
 from utils.settings import ROOT, as_table, check, find, number, optional, override, shown, whole
 
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run               权值文件，空为最新一次训练的最佳
@@ -30,7 +29,8 @@ device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                   
 def main():
     path, model, info = load_model()
     names, where = info["class_names"], next(model.parameters()).device
-    data = DetectionData(choose_list(info["settings"]), names, info["input_shape"], train=False)
+    chosen = choose_list(list_path, info["settings"], "python get_map.py list_path=2007_test.txt")
+    data = DetectionData(chosen, names, info["input_shape"])
     lowest = lowest_score()
     folder = new_folder(ROOT / "map_out", path.parent.name)
     print(as_table(globals()))
@@ -43,17 +43,9 @@ def main():
     print("\n" + text)
     results |= {"model": shown(path), "list": shown(find(data.list_path)), "net": info["net"], "epoch": info["epoch"], "losses": losses,
                 "confidence": lowest, "nms_iou": nms_iou, "max_boxes": max_boxes}
-    save_numbers(folder, results, text)
+    write_results(folder, results, text)
     save_pictures(folder, results, [find(p) for p in data.paths], detections, truths, names)
     print(f"\nAll of it lies in {shown(folder)}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
-
-
-def save_numbers(folder, results, text):
-    """results.txt, results.json and per_class.csv."""
-    for name, content in (("results.txt", text), ("results.json", json.dumps(results, ensure_ascii=False, indent=1))):
-        with open(folder / name, "w", encoding="utf-8", newline="\n") as file:
-            file.write(content + "\n")
-    write_csv(folder / "per_class.csv", [list(results["per_class"][0]), *(row.values() for row in results["per_class"])])
 
 
 def save_pictures(folder, results, paths, detections, truths, names):
@@ -80,17 +72,6 @@ def load_model():
     if model.task != "detection":
         raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: measure it with  python get_miou.py')
     return path, model, info
-
-
-def choose_list(settings):
-    """The list to measure on, with a warning when the training has seen it."""
-    chosen = list_path or settings.get("test_list")
-    if not chosen:
-        raise UserError('The training named no test list: set list_path, for example  python get_map.py list_path="2007_test.txt"')
-    for name, why in (("train_list", "the network was trained on these images"), ("val_list", "the best epoch was chosen on these images")):
-        if settings.get(name) and find(settings[name]).resolve() == find(chosen).resolve():
-            print(f"NOTE: {chosen} is the {name} of the training: {why}, so the numbers will look better than on new images.")
-    return chosen
 
 
 def lowest_score():

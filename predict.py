@@ -1,8 +1,9 @@
-"""Find the objects in an image, a folder, a video or what a camera sees.
+"""Find the objects, or the class of every pixel, in an image, a folder, a video or what a camera sees: as the network was trained.
 
     python predict.py                        some images of the test list, with the newest trained network
     python predict.py source=street.jpg
     python predict.py source=photos save_json=True confidence=0.5
+    python predict.py source=photos save_index=True
     python predict.py mode=camera
 """
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
@@ -10,32 +11,44 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 import nets
-from utils import media
+from utils import masks, media
 from utils.checkpoint import newest_best
 from utils.draw import draw_boxes
 from utils.errors import UserError
-from utils.evaluate import detect
+from utils.evaluate import detect, segment
 from utils.fit import choose_device
 from utils.images import open_image
 from utils.settings import check, find, number, override, shown, whole
 from utils.voc import read_list
+from utils.voc_masks import read_mask_list
 
 mode = "image"          # "image", "folder", "video" or "camera"; what source is decides where the two differ    图片、文件夹、视频、摄像头
 source = ""             # a path, or the number of a camera; "" with mode image: images of the test list    路径或摄像头编号
 model_path = ""         # weights that train.py saved; "" is the best of the newest run    权重文件，空为最新训练结果
-confidence = 0.3        # boxes with a lower score are left out    置信度阈值
-nms_iou = 0.45          # of two boxes of one class that overlap more than this, the one with the lower score goes    非极大抑制阈值
-max_boxes = 100         # at most so many boxes per image, those with the highest scores    每张图最多框数
 device = "auto"         # "auto", "cpu", "cuda", "cuda:1"    运行设备
 output = "img_out"      # folder for the results; nothing in it is ever overwritten    结果文件夹
-save_json = False       # also write the boxes as a .json file    保存 JSON
-save_csv = False        # also write the boxes as a .csv table    保存 CSV
-crop = False            # also save every found object as an image of its own    保存裁剪的目标
-count = False           # also print how many objects of each class there are    统计各类数量
+save_json = False       # also write what was found as a .json file    保存 JSON
+save_csv = False        # also write it as a .csv table    保存 CSV
+count = False           # also print how many objects, or what share of the pixels, each class has in all images    统计各类数量或像素比例
 show = False            # also open a window, where there is a display; Esc ends    弹窗显示
+
+confidence = 0.3        # detection: boxes with a lower score are left out    检测：置信度阈值
+nms_iou = 0.45          # of two boxes of one class that overlap more than this, the one with the lower score goes    非极大抑制阈值
+max_boxes = 100         # at most so many boxes per image, those with the highest scores    每张图最多框数
+crop = False            # also save every found object as an image of its own    保存裁剪的目标
+
+opacity = 0.6           # segmentation: of the colours over the image, 0 to 1    分割：叠加颜色的不透明度
+save_index = False      # also save the class numbers as a palette .png, as masks of VOC are    保存类别索引图
+save_colour = False     # also save the colours alone    保存纯色图
+save_cut_out = False    # also save the image without its background    保存去除背景的图
+threshold = None        # of two classes the object's score must be higher; None: as in the training    两类时的门限，空为训练时的
+slide = False           # look at large images through a moving window, at their own size    滑动窗口，不缩小大图
+scales = (1.0,)         # mean of the scores at these sizes, e.g. (0.75, 1.0, 1.25): slower, better    多尺度
+flip = False            # mean of the scores of the image and its mirror image    翻转
 
 LOWEST = 0.001          # boxes are asked for down to this score, to be able to say how far below `confidence` the best one was
 SAMPLES = 8             # images of the test list that are taken without a source
@@ -43,29 +56,34 @@ SAMPLES = 8             # images of the test list that are taken without a sourc
 
 def main():
     check(globals(), confidence=number(0, 1), nms_iou=number(0, 1), max_boxes=whole(1))
+    masks.check_settings(globals())
     kind, place = media.find_place(source, mode)
     folder = media.output_folder(output, place)
     path = find(media.unquote(model_path)) if model_path else newest_best()
     model, info = nets.load(path, choose_device(device))
     print(f"{shown(path)}: {info['net']}, {len(info['class_names'])} classes, input {info['input_shape'][1]} x {info['input_shape'][0]}")
+    if model.task == "segmentation":
+        info["threshold"] = masks.choose_threshold(threshold, info)
+    say_unused(model.task, info["class_names"])
     window = show and media.has_display()
     if show and not window:
         print("show=True: no window can be opened here (no display, or OpenCV without one), so the results are only saved.")
     if kind in ("video", "camera"):
         predict_video(model, info, kind, place, folder, window)
     else:
-        paths, names, folder = list_sources(kind, place, folder, info)
+        paths, names, folder = list_sources(kind, place, folder, info, model.task)
         predict_images(model, info, paths, names, folder, window)
 
 
-def list_sources(kind, place, folder, info):
+def list_sources(kind, place, folder, info, task):
     """-> paths of the images, names of their results without suffix (with the sub-folders below the source), folder for the results."""
     if place is None:
         name = info.get("settings", {}).get("test_list") or ""
         if not name or not find(name).is_file():
             raise UserError(f'source = "" takes images of the test list of the training run ("{name}"), and there is no such file: '
                             "set source to an image or a folder.")
-        paths = [find(path) for path in read_list(name)[0][:SAMPLES]]
+        read = read_mask_list if task == "segmentation" else read_list
+        paths = [find(path) for path in read(find(name))[0][:SAMPLES]]
         print(f"source is not set: the first {len(paths)} images of {name}")
         return paths, [Path(path.stem) for path in paths], media.fresh(folder, Path(name).stem)
     if kind == "image":
@@ -81,6 +99,7 @@ def list_sources(kind, place, folder, info):
 def predict_images(model, info, paths, names, folder, window):
     """Every image: find, draw, save, print. What cannot be read is skipped and named at the end."""
     records, skipped, total = [], [], Counter()
+    look = find_regions if model.task == "segmentation" else find_objects
     try:
         for path, name in zip(paths, names):
             try:
@@ -91,45 +110,47 @@ def predict_images(model, info, paths, names, folder, window):
                 print(f"skipped: {error}")
                 skipped.append((path, error))
                 continue
-            found, best = find_objects(model, info, image, LOWEST)
-            picture = draw_boxes(image, found["boxes"], found["labels"], info["class_names"], found["scores"])
+            picture, found, note, labels = look(model, info, image)
             suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
             target = media.fresh(folder / name.parent, name.name, suffix)
             media.save_image(target, picture, path)
-            records.append(as_record(path, image, found, info["class_names"]))
-            print_record(shown(target), records[-1]["boxes"], best)
-            total.update(box["label"] for box in records[-1]["boxes"])
-            if crop:
-                media.save_crops(folder / "crops" / name.parent, name.name, image, records[-1]["boxes"])
+            records.append({"file": shown(path), "width": image.shape[1], "height": image.shape[0]} | found)
+            print_record(shown(target), found, note)
+            total += tally(found)
+            if crop and "boxes" in found:
+                media.save_crops(folder / "crops" / name.parent, name.name, image, found["boxes"])
+            if labels is not None:
+                masks.save_kinds(folder, name, image, labels, info, index=save_index, colour=save_colour, cut_out=save_cut_out)
             window = window and media.show_image(picture, 0)
     finally:
         for wanted, save in ((save_json, media.save_json), (save_csv, media.save_csv)):
             if wanted and records:                          # in "finally": also what was found before Ctrl-C
-                written = save(folder, names[0].name if len(paths) == 1 else "boxes", records)
-                print(f"{shown(written)}: the boxes of {len(records)} image{'s' * (len(records) > 1)}")
+                kind = "boxes" if "boxes" in records[0] else "classes"
+                written = save(folder, names[0].name if len(paths) == 1 else kind, records)
+                print(f"{shown(written)}: the {kind} of {len(records)} image{'s' * (len(records) > 1)}")
     if skipped and not records:
         raise UserError(f"None of the {len(paths)} images could be read. The first: {skipped[0][1]}")
     if len(paths) > 1:
         which = ": " + ", ".join(path.name for path, _ in skipped[:10]) + (" ..." if len(skipped) > 10 else "") if skipped else ""
         print(f"{len(records)} images, {len(skipped)} skipped{which}. Results: {shown(folder)}")
-        print_count("all images", total)
+        print_count("all images", model.task, total)
 
 
 def predict_video(model, info, kind, place, folder, window):
     """Every frame of a video, or what a camera sees until Ctrl-C or Esc, drawn into a new video."""
     images, fps, frames = media.frames(place)
+    look = find_regions if model.task == "segmentation" else find_objects
     name = place.stem if kind == "video" else f"camera{place}" if place.isdigit() else "stream"
     video, total, number, start = media.VideoFile(folder, name, fps), Counter(), 0, time.monotonic()
-    if save_json or save_csv or crop:
-        print("save_json, save_csv and crop are for images; here only the video is saved.")
+    if save_json or save_csv or crop or save_index or save_colour or save_cut_out:
+        print("save_json, save_csv, crop, save_index and so on are for images; here only the video is saved.")
     if kind == "camera":
         print(f"Camera or stream {place}: {'Esc in the window or ' if window else ''}Ctrl-C ends it.")
     try:
         for image in tqdm(images, total=frames or None, unit="frame", disable=None):
-            found, _ = find_objects(model, info, image, confidence)
-            picture = draw_boxes(image, found["boxes"], found["labels"], info["class_names"], found["scores"])
+            picture, found, *_ = look(model, info, image, video=True)
             number += 1
-            total.update(info["class_names"][label] for label in found["labels"])
+            total += tally(found)
             late = round((time.monotonic() - start) * fps) - video.written if kind == "camera" else 1
             for _ in range(max(1, late)):                   # a camera's frames are repeated, so that its video runs at true speed
                 video.write(picture)
@@ -142,40 +163,81 @@ def predict_video(model, info, kind, place, folder, window):
         readable = video.close()
     seconds = time.monotonic() - start
     print(f"{number} frames in {seconds:.1f} s, {number / max(seconds, 1e-6):.1f} frames per second")
-    print_count("all frames together", total)
+    print_count("all frames together", model.task, total)
     if readable != video.written:
         raise UserError(f"{shown(video.path)} holds {readable} of {video.written} frames. Is the disk full?")
     print(f"{shown(video.path)}: {readable} frames, {fps:g} per second" if number else "No frame was read, so there is no video.")
 
 
-def find_objects(model, info, image, lowest):
-    """-> found: dict boxes (P, 4) xyxy px, scores, labels of what reaches `confidence`;  best: (class, score) of all, or None."""
-    every = detect(model, [image], info["input_shape"], min(lowest, confidence), nms_iou, max_boxes)[0]
-    keep = every["scores"] >= confidence
-    best = (info["class_names"][every["labels"][0]], float(every["scores"][0])) if len(keep) else None
-    return {name: every[name][keep] for name in ("boxes", "scores", "labels")}, best
+def find_objects(model, info, image, video=False):
+    """One image through a detector.
+
+    -> picture to show, found: {"boxes": [...]} as the .json has it, a note when there is nothing to see, None (see find_regions).
+    """
+    names = info["class_names"]
+    every = detect(model, [image], info["input_shape"], confidence if video else min(LOWEST, confidence), nms_iou, max_boxes)[0]
+    boxes, scores, labels = (every[name][every["scores"] >= confidence] for name in ("boxes", "scores", "labels"))
+    found = [{"label": names[label], "score": round(float(score), 4), "xyxy": [round(float(edge), 2) for edge in box]}
+             for box, score, label in zip(boxes, scores, labels)]
+    best = f'the best was "{names[every["labels"][0]]}" with {every["scores"][0]:.3f}' if len(every["scores"]) else f"no box has even {LOWEST}"
+    note = "" if found else f"nothing reaches confidence={confidence:g}; {best}"
+    return draw_boxes(image, boxes, labels, names, scores), {"boxes": found}, note, None
 
 
-def as_record(path, image, found, class_names):
-    """What is written to the .json for one image."""
-    boxes = [{"label": class_names[label], "score": round(float(score), 4), "xyxy": [round(float(edge), 2) for edge in box]}
-             for box, score, label in zip(found["boxes"], found["scores"], found["labels"])]
-    return {"file": shown(path), "width": image.shape[1], "height": image.shape[0], "boxes": boxes}
+def find_regions(model, info, image, video=False):
+    """The same with a network for segmentation. -> picture, {"classes": [...]}, note, labels (h, w) uint8 of the pixels."""
+    names = info["class_names"]
+    (every,) = segment(model, [image], info["input_shape"], info["threshold"], scales, flip, slide)
+    labels, best = every["labels"], every["best"]
+    classes, note = masks.pixel_shares(labels, names), ""
+    if len(classes) == 1 and len(names) > 1:
+        only = names.index(classes[0]["label"])
+        other = max((i for i in range(len(names)) if i != only), key=lambda i: best[i])
+        note = f'everything is "{names[only]}"; the best other class is "{names[other]}" with {best[other]:.3g} at its best pixel'
+    legend = masks.legend(image.shape[1], names, None if video else classes)        # frames of a video must be of one size
+    return np.vstack([masks.blend(image, labels, names, opacity), legend]), {"classes": classes}, note, labels
 
 
-def print_record(target, boxes, best):
-    print(f"{target}: {len(boxes)} {'box' if len(boxes) == 1 else 'boxes'}")
-    for box in boxes:
-        print(f"    {box['label']}  {box['score']:.2f}  " + " ".join(f"{edge:.0f}" for edge in box["xyxy"]))
-    if not boxes:
-        below = f'the best was "{best[0]}" with {best[1]:.3f}' if best else f"no box has even {LOWEST}"
-        print(f"    nothing reaches confidence={confidence:g}; {below}")
-    print_count("here", Counter(box["label"] for box in boxes))
+def say_unused(task, class_names):
+    """What was asked for and has no meaning with this network."""
+    if task == "segmentation":
+        if crop:
+            print("crop=True is for boxes; this network finds the class of every pixel: see save_cut_out.")
+        if save_cut_out and masks.background_of(class_names) is None:
+            print(f'save_cut_out=True needs a first class called "background"; here it is "{class_names[0]}", so nothing is cut out.')
+    elif save_index or save_colour or save_cut_out:
+        print("save_index, save_colour and save_cut_out are for segmentation; this network finds boxes: see crop.")
 
 
-def print_count(where, number):
-    if count:
-        print(f"    count, {where}: " + (", ".join(f"{label} {n}" for label, n in sorted(number.items())) or "nothing"))
+def tally(found):
+    """-> Counter of objects or of pixels by class name."""
+    if "boxes" in found:
+        return Counter(box["label"] for box in found["boxes"])
+    return Counter({row["label"]: row["pixels"] for row in found["classes"]})
+
+
+def print_record(target, found, note):
+    if "boxes" in found:
+        number = len(found["boxes"])
+        print(f"{target}: {number} {'box' if number == 1 else 'boxes'}")
+        for box in found["boxes"]:
+            print(f"    {box['label']}  {box['score']:.2f}  " + " ".join(f"{edge:.0f}" for edge in box["xyxy"]))
+    else:
+        print(f"{target}: " + ", ".join(f"{row['label']} {masks.percent(row['share'])}" for row in found["classes"]))
+    if note:
+        print(f"    {note}")
+    if "boxes" in found:
+        print_count("here", "detection", tally(found))
+
+
+def print_count(where, task, number):
+    if not count:
+        return
+    if task == "segmentation":
+        rows = [f"{label} {masks.percent(pixels / number.total())}" for label, pixels in number.most_common()]
+    else:
+        rows = [f"{label} {n}" for label, n in sorted(number.items())]
+    print(f"    {'pixels' if task == 'segmentation' else 'count'}, {where}: " + (", ".join(rows) or "nothing"))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import nets
 from tools.make_shapes import make_shapes
 from utils import fit, log
 from utils.checkpoint import read_checkpoint, save_checkpoint
-from utils.dataset import DetectionData, describe, make_loader
-from utils.draw import draw_boxes, grid
+from utils.dataset import DetectionData, SegmentationData, class_counts, describe, make_loader
 from utils.errors import UserError
 from utils.evaluate import evaluate, to_device
-from utils.images import open_image
+from utils.losses import balanced_weights
 from utils.media import save_image
+from utils.pages import batch_page, prediction_page
 from utils.plots import training_curves
 from utils.report import new_folder
 from utils.settings import (
@@ -56,9 +56,9 @@ pretrained = False              # download the backbone's official weights (if n
 resume = None                   # None: new run; True: go on with the newest run; "logs/...": that run  断点续训
 
 input_shape = (224, 224)        # height, width of the network's input; None: the paper's               输入尺寸（高, 宽）
-epochs = 30                     # passes over the training images                                       总训练轮数
+epochs = None                   # passes over the training images; None: enough for Shapes              总训练轮数
 freeze_epochs = None            # first epochs with a frozen backbone; None: a fifth, or 0 if it is new 冻结主干的轮数
-batch_size = 8                  # images a step                                                         批大小
+batch_size = None               # images a step                                                         批大小
 freeze_batch_size = None        # images a step while frozen; None: twice batch_size                    冻结阶段批大小
 
 optimizer = None                # "sgd", "adam" or "adamw"                                              优化器
@@ -66,19 +66,28 @@ lr = None                       # learning rate for 64 images a step; scaled to 
 min_lr = 0.01                   # the last learning rate as a share of the first                        最小学习率比例
 momentum = None                 # momentum of SGD, beta1 of Adam                                        动量
 weight_decay = None             # pull of the weights towards zero                                      权重衰减
-schedule = None                 # "cosine", "step" or "constant"                                        学习率下降方式
+backbone_lr = None              # learning rate of the backbone as a share of lr; 1 if it is new        主干学习率倍率
+schedule = None                 # "cosine", "poly", "step" or "constant"                                学习率下降方式
 warmup_epochs = None            # the learning rate rises slowly at first                               预热轮数
 ema = True                      # evaluate and save the moving average of the weights                   权重滑动平均
 clip_norm = 10.0                # longest gradient allowed; 0: any                                      梯度裁剪
 
-scale = (0.5, 1.5)              # random size of a picture, times the fitting one                       随机缩放范围
-aspect = 0.3                    # random stretch of one side                                            随机长宽比
-translate = 0.1                 # random shift, share of the input                                      随机平移
+scale = None                    # random size of a picture, times the fitting one, like (0.5, 1.5)      随机缩放范围
+aspect = None                   # random stretch of one side                                            随机长宽比
+translate = None                # random shift, share of the input                                      随机平移
 flip = 0.5                      # chance of left-right flip                                             水平翻转概率
-colours = (0.015, 0.7, 0.4)     # random hue, saturation, brightness                                    色调、饱和度、亮度抖动
+rotate = None                   # a quarter of the pictures is turned by up to so many degrees          随机旋转角度
+blur = None                     # chance of a blurred picture                                           随机模糊概率
+colours = None                  # random hue, saturation, brightness, like (0.015, 0.7, 0.4)            色调、饱和度、亮度抖动
 mosaic = None                   # chance of four pictures in one                                        马赛克增强概率
-mixup = None                    # chance of two pictures laid over each other                           混合增强概率
+mixup = None                    # detection: chance of two pictures laid over each other                检测：混合增强概率
 plain_share = 0.3               # share of the epochs, at the end, without mosaic and mixup             末尾不用马赛克的比例
+
+loss = None                     # segmentation: {"cross_entropy": 1.0}; also "focal", "ohem", "dice"    分割：损失及其权重
+class_weights = None            # segmentation: a number per class, or "balanced": rare ones count more 分割：类别权重
+binary_sigmoid = False          # segmentation, two classes: one channel instead of two                 分割：二分类用单通道
+threshold = 0.5                 # segmentation, two classes: an object where its score is above this    分割：二分类阈值
+ignore_labels = []              # segmentation: mask values that are no class, like [0]; 255 never is   分割：不参与的标签值
 
 device = "auto"                 # "auto", "cpu", "cuda", "cuda:1"                                       设备
 amp = None                      # half precision; None: where the hardware has it                       混合精度
@@ -87,14 +96,18 @@ cache = True                    # keep shrunken images in memory, as many as fit
 seed = 0                        # same seed, same run                                                   随机种子
 eval_every = 5                  # epochs between evaluations                                            每几轮评估一次
 
+GOALS = {"detection": "map50", "segmentation": "miou"}      # what best.pth is chosen by
+
 
 def main():
     began = time.perf_counter()
     state = load_run()
-    fill_from_recipe(globals(), nets.find_net(net).recipe, f"recipe of {net}")
-    complete_settings()
+    network = nets.find_net(net)
+    goal = GOALS[network.task]
+    fill_from_recipe(globals(), network.recipe, f"recipe of {net}")
+    complete_settings(network.task)
     class_names = read_classes(find(classes_path))
-    train_data, val_data = make_data(class_names)
+    train_data, val_data = make_data(network.task, class_names)
     torch.manual_seed(seed)
     model, notes = make_model(len(class_names), state)          # what can be wrong was wrong by now: the run gets its folder
     run = find(resume) if state else new_folder(ROOT / "logs", net)
@@ -106,7 +119,7 @@ def main():
     average, solver, scaler, full_lr = make_solver(model, hardware, precision, len(train_data), say)
     history, best, first = restore(state, class_names, model, average, solver, scaler, say) if state else ([], -1.0, 0)
     val_loader, loader = make_loader(val_data, 2 * batch_size, num_workers, device=hardware), None
-    save_batches(train_data, first, class_names, run / "first_batches.png")
+    save_image(run / "first_batches.png", batch_page(train_data, first))
     log.write_settings(run, as_dict(globals()))
     board = log.open_board(run)
 
@@ -121,8 +134,8 @@ def main():
         better = False
         if (epoch + 1) % eval_every == 0 or epoch + 1 == epochs:
             row |= evaluate_epoch(average.model if average else model, val_loader, hardware, epoch, run)
-            better = row["map50"] > best or best <= 0           # as long as nothing is found the newest weights are the best
-            best = max(best, row["map50"])
+            better = row[goal] > best or best <= 0              # as long as nothing is found the newest weights are the best
+            best = max(best, row[goal])
         history.append(row)
         ruined = [name for name, value in row.items() if not math.isfinite(value)]
         if ruined:
@@ -133,18 +146,25 @@ def main():
         say(log.epoch_line(row, epochs, len(train_data), left))
         report(run, history, board, say)
 
-    say(f"Done in {log.duration(time.perf_counter() - began)}. Best mAP50 on the validation list {best:.4f}: {shown(run / 'best.pth')}")
-    say("Now run\n  python get_map.py      to measure it on the test list\n  python predict.py      to see what it finds")
+    say(f"Done in {log.duration(time.perf_counter() - began)}. Best {goal} on the validation list {best:.4f}: {shown(run / 'best.pth')}")
+    measure = "get_miou.py" if network.task == "segmentation" else "get_map.py "
+    say(f"Now run\n  python {measure}     to measure it on the test list\n  python predict.py      to see what it finds")
 
 
-def complete_settings():
+def complete_settings(task):
     """Check the values, then give those that are None theirs."""
     share = number(0, 1)
     check(globals(), epochs=whole(1), batch_size=whole(1), eval_every=whole(1), freeze_epochs=optional(whole(0)),
           freeze_batch_size=optional(whole(1)), num_workers=optional(whole(0)), seed=whole(0), amp=optional(yes_or_no()), cache=yes_or_no(),
           ema=yes_or_no(), input_shape=several(2, whole(1)), scale=several(2, number(0.01)), colours=several(3, share), aspect=number(0),
           translate=number(0), lr=number(0), min_lr=share, momentum=share, weight_decay=number(0), warmup_epochs=number(0), clip_norm=number(0),
-          flip=share, mosaic=share, mixup=share, plain_share=share)
+          flip=share, mosaic=share, mixup=share, plain_share=share, backbone_lr=number(0), rotate=number(0, 180), blur=share, threshold=share,
+          binary_sigmoid=yes_or_no())
+    foreign = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": False, "ignore_labels": []},
+               "segmentation": {"mixup": 0.0}}[task]
+    for name, value in foreign.items():
+        if globals()[name] != value:
+            print(f"NOTE: {name}={globals()[name]!r} means nothing to {net}, a network for {task}.")
     fit.lr_factor(0, epochs, warmup_epochs, schedule, min_lr)           # a schedule that is not known ends here
     chosen = {"freeze_batch_size": 2 * batch_size, "freeze_epochs": epochs // 5 if model_path or pretrained else 0}
     given = {name: globals()[name] for name in ("classes_path", "train_list", "val_list", "test_list")}
@@ -152,33 +172,55 @@ def complete_settings():
         if dataset == "VOCdevkit/Shapes" and not find(dataset).exists():
             print("Drawing the built-in data set VOCdevkit/Shapes ...")
             make_shapes(find(dataset))
-        chosen |= current_lists(dataset, given)
+        chosen |= current_lists(dataset, given, task, ignore_labels)
     for name, value in chosen.items():
         if globals()[name] is None:
             globals()[name] = value
             globals()["_origin"][name] = "chosen"
+    if globals()["_origin"]["backbone_lr"].startswith("recipe") and not (model_path or pretrained):
+        globals()["backbone_lr"] = 1.0                      # nothing in it is worth keeping yet
+        globals()["_origin"]["backbone_lr"] = "chosen"
 
 
-def make_data(class_names):
+def make_data(task, class_names):
     """-> training data, validation data."""
-    train_data = DetectionData(
-        train_list, class_names, input_shape, train=True, seed=seed, scale=scale, aspect=aspect, translate=translate, flip_chance=flip,
-        colours=colours, mosaic_chance=mosaic, mixup_chance=mixup, plain_from=epochs - round(plain_share * epochs), cache=cache)
-    val_data = DetectionData(val_list, class_names, input_shape, cache=cache)
-    if not sum(len(rows) for rows in train_data.boxes):
-        raise UserError(f"{train_list} holds no object at all. Are the names in {shown(find(classes_path))} those of the annotations?")
+    ranges = {"scale": scale, "aspect": aspect, "translate": translate, "flip_chance": flip, "rotation": rotate, "blur_chance": blur,
+              "colours": colours, "mosaic_chance": mosaic, "plain_from": epochs - round(plain_share * epochs), "seed": seed, "train": True}
+    if task == "segmentation":
+        train_data, val_data = (SegmentationData(path, class_names, input_shape, ignore_labels=ignore_labels, cache=cache, **some)
+                                for path, some in ((train_list, ranges), (val_list, {})))
+    else:
+        train_data, val_data = (DetectionData(path, class_names, input_shape, cache=cache, **some)
+                                for path, some in ((train_list, ranges | {"mixup_chance": mixup}), (val_list, {})))
+    what = "object" if task == "detection" else "labelled pixel"
+    if not sum(class_counts(train_data).values()):
+        raise UserError(f"{train_list} holds no {what} at all. Are the names in {shown(find(classes_path))} those of the annotations?")
+    if task == "segmentation" and len(class_names) > 1 and sorted(class_counts(train_data).values())[-2] == 0:
+        raise UserError(f"All labelled pixels of {train_list} are of one class, so there is nothing to tell apart. 255 in a mask means "
+                        "'not labelled': an object must be written as 1, 2, 3 ...")
     for index in range(len(val_data)):                      # a broken image shows now, not after the first epochs
-        val_data.picture(index)
-    if not sum((rows[:, 5] == 0).sum() for rows in val_data.boxes):
-        print(f"NOTE: {val_list} holds no object, so mAP cannot be measured while training: best.pth will be the newest epoch.")
+        val_data.cached(index)
+    if not sum(class_counts(val_data, difficult=False).values()):
+        print(f"NOTE: {val_list} holds no {what}, so {GOALS[task]} cannot be measured while training: best.pth will be the newest epoch.")
+    if class_weights == "balanced":
+        globals()["class_weights"] = balanced_weights(list(class_counts(train_data).values()))
+        globals()["_origin"]["class_weights"] = f"balanced, from {train_list}"
     return train_data, val_data
+
+
+def network_options(task):
+    """What the network is built with; travels in the checkpoint."""
+    options = {k: v for k, v in net_options.items() if k != "pretrained"}
+    if task == "segmentation":
+        options |= {"loss": loss, "class_weights": class_weights, "sigmoid": binary_sigmoid}
+    return options
 
 
 def make_model(num_classes, state):
     """-> the network with its first weights, what is to be said about them."""
     begins = not state                                      # a resumed run gets its weights later
-    options = net_options | {"pretrained": True} if pretrained and not model_path and begins else net_options
-    model = nets.build(net, num_classes, input_shape, **options)
+    fetch = (pretrained or net_options.get("pretrained")) and not model_path and begins
+    model = nets.build(net, num_classes, input_shape, **network_options(nets.NETS[net].task), **({"pretrained": True} if fetch else {}))
     notes = f"{net}: {sum(p.numel() for p in model.parameters()):,} parameters, {num_classes} classes, input {input_shape}"
     if model_path and begins:
         notes += f"\n{load_weights(model, find(model_path))}"
@@ -191,6 +233,9 @@ def make_solver(model, hardware, precision, images, say):
     """-> moving average or None, optimizer, gradient scaler, learning rate for this batch size."""
     full_lr = fit.scaled_lr(lr, optimizer, batch_size)
     steps = math.ceil(images / batch_size)
+    if batch_size == 1:
+        say("NOTE: with one image a step BatchNorm sees one image at a time (and behind a global pooling, where that would be a single value, "
+            "uses its running mean): it works, but 4 or more train better. The weights stay usable at any batch size.")
     say(f"Learning rate {lr:g} is meant for {fit.NOMINAL_BATCH} images a step; with {batch_size} and {optimizer} it becomes {full_lr:.3g}.")
     usual = nets.NETS[net].recipe
     if optimizer != usual["optimizer"] and lr == usual["lr"]:
@@ -211,7 +256,9 @@ def train_epoch(model, average, loader, solver, scaler, epoch, full_lr, hardware
         progress = epoch + (step + 1) / len(loader)
         factor = fit.lr_factor(progress, epochs, warmup_epochs, schedule, min_lr)
         for group in solver.param_groups:
-            group["lr"] = full_lr * factor * (fit.unfreeze_factor(progress, freeze_epochs) if group["part"] == "backbone" else 1.0)
+            group["lr"] = full_lr * factor
+            if group["part"] == "backbone":
+                group["lr"] *= backbone_lr * fit.unfreeze_factor(progress, freeze_epochs)
 
         images, targets = to_device(images, targets, hardware)
         with fit.autocast(hardware, precision):
@@ -247,30 +294,19 @@ def stop_at_nan(losses, epoch, step, solver, data, targets):
 
 
 def evaluate_epoch(model, loader, hardware, epoch, run):
-    """-> validation losses and mAP, and a picture of predictions on the first validation images."""
-    results, losses, detections = evaluate(model, loader, hardware)
-    data, pictures, captions = loader.dataset, [], []
-    for path, truth, found in list(zip(data.paths, data.boxes, detections))[:12]:
-        sure = found["scores"] >= 0.3
-        captions.append(f"{len(truth)} objects, {sure.sum()} boxes, best score {found['scores'].max(initial=0):.2f}")
-        boxes, labels, scores = (found[name][sure] for name in ("boxes", "labels", "scores"))
-        pictures.append(draw_boxes(open_image(find(path)), boxes, labels, data.class_names, scores))
-    save_image(run / f"predictions_epoch_{epoch + 1:03d}.png", grid(pictures, 4, 320, captions))
-    return {f"val_{name}": value for name, value in losses.items()} | {name: results[name] or 0.0 for name in ("map50", "map50_95")}
-
-
-def save_batches(data, epoch, class_names, path):
-    """A picture of what the network is fed first: look at it when training does not work."""
-    pictures = []
-    for image, target in (data[epoch, index] for index in range(min(16, len(data)))):
-        pictures.append(draw_boxes(image.permute(1, 2, 0).numpy(), target["boxes"].numpy(), target["labels"].numpy(), class_names))
-    save_image(path, grid(pictures, 4, max(input_shape)))
+    """-> validation losses and mAP or mIoU; draws the predictions on the first validation images."""
+    data = loader.dataset
+    results, losses, found = evaluate(model, loader, hardware, **({"threshold": threshold} if data.task == "segmentation" else {}))
+    save_image(run / f"predictions_epoch_{epoch + 1:03d}.png", prediction_page(data, found))
+    kept = ("map50", "map50_95") if data.task == "detection" else ("miou", "mpa", "accuracy")
+    return {f"val_{name}": value for name, value in losses.items()} | {name: results[name] or 0.0 for name in kept}
 
 
 def save(run, model, average, solver, scaler, history, best, class_names, better):
     """last.pth: everything that resuming needs; best.pth, when this epoch is better than all before: what predicting needs."""
-    about = {"net": net, "options": {k: v for k, v in net_options.items() if k != "pretrained"}, "class_names": class_names,
-             "input_shape": list(input_shape), "settings": as_dict(globals()), "epoch": history[-1]["epoch"], "map50": history[-1].get("map50")}
+    goal = GOALS[nets.NETS[net].task]
+    about = {"net": net, "options": network_options(nets.NETS[net].task), "class_names": class_names, "input_shape": list(input_shape),
+             "settings": as_dict(globals()), "epoch": history[-1]["epoch"], goal: history[-1].get(goal)}
     weights = (average.model if average else model).state_dict()
     if better:
         save_checkpoint(run / "best.pth", model=weights, **about)
@@ -318,7 +354,7 @@ def load_run():
 
 
 def restore(state, class_names, model, average, solver, scaler, say):
-    """Put the saved state back. -> history, best mAP50, the next epoch. Error: the run was another one."""
+    """Put the saved state back. -> history, best mAP or mIoU, the next epoch. Error: the run was another one."""
     for name, then, now in (("net", state["net"], net), ("classes", state["class_names"], class_names), ("input_shape", state["input_shape"],
                             list(input_shape)), ("optimizer", state["settings"]["optimizer"], optimizer), ("ema", state["settings"]["ema"], ema)):
         if then != now:

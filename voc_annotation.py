@@ -1,9 +1,11 @@
-"""A VOC folder -> checked, split, written as list files, which train.py and get_map.py read.
+"""A VOC folder -> checked, split, written as list files, which train.py, get_map.py and get_miou.py read.
 
     python voc_annotation.py [name=value ...]
 
-Expected: VOCdevkit/<name>/JPEGImages/a.jpg, Annotations/a.xml and, if you have your own split, ImageSets/Main/train.txt ...
-Written: <name>_train.txt, <name>_val.txt and <name>_test.txt beside this script. Nothing of yours is changed or deleted.
+Expected: VOCdevkit/<name>/JPEGImages/a.jpg, and for detection Annotations/a.xml, for segmentation SegmentationClass/a.png; if you
+have your own split, ImageSets/Main/train.txt ... (detection), ImageSets/Segmentation/train.txt ... (segmentation).
+Written beside this script: <name>_train.txt, <name>_val.txt, <name>_test.txt; for segmentation <name>_segmentation_train.txt ...
+Nothing of yours is changed or deleted.
 """
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 import ast
@@ -13,21 +15,27 @@ from pathlib import Path
 
 from utils.errors import UserError, did_you_mean
 from utils.images import image_size
+from utils.report import text_table
 from utils.settings import find, override, shown
 from utils.voc import (
+    LABELS,
     check_layout,
     classes_name,
     find_files,
+    first_image,
     list_name,
+    other_suffixes,
     parse_xml,
+    printable,
     read_classes,
-    read_list,
     read_or_make_sets,
     replace_text,
     write_list,
 )
+from utils.voc_masks import describe_labels, mask_table, raise_all, read_masks, read_or_write_mask_classes, write_mask_list
 
 dataset = "VOCdevkit/Shapes"    # VOC folder, or a list of them: ["VOCdevkit/VOC2007", "VOCdevkit/VOC2012"]    VOC 文件夹，或多个合并
+task = None                     # "detection", "segmentation"; None: what the folder holds, Annotations, SegmentationClass or both    任务
 classes_path = None             # class names, one per line; None: model_data/<name>_classes.txt, made if missing    类别文件
 trainval_percent = 0.9          # share of the images for training and validation, the rest is test    训练集加验证集的比例
 train_percent = 0.9             # share of those for training    其中训练集的比例
@@ -36,15 +44,26 @@ val_set = "val"                 # ... <name>_val.txt, on which the best weights 
 test_set = "test"               # ... <name>_test.txt, for get_map.py only    测试用的列表
 new_split = False               # True: split anew; the old lists are kept as .bak    重新划分，旧列表另存为 .bak
 seed = 0                        # another number is another split    随机种子
+ignore_labels = []              # segmentation: mask values that are no class, like [0]; 255 never is    分割：不参与的标签值
 
 
 def main():
-    folders = ast.literal_eval(dataset) if isinstance(dataset, str) and dataset.startswith("[") else dataset
-    prepare(folders, classes_path, trainval_percent, train_percent, train_set, val_set, test_set, new_split, seed)
+    folders = ast.literal_eval(dataset) if dataset.startswith("[") else dataset
+    if task not in (None, *LABELS):
+        raise UserError(f"task={task!r}: expected None, " + " or ".join(f'"{name}"' for name in LABELS) + ".")
+    for number, name in enumerate([task] if task else tasks_of(folders)):
+        print(("\n" if number else "") + f"Lists for {name}:")
+        prepare(folders, classes_path, trainval_percent, train_percent, train_set, val_set, test_set, new_split, seed, name, ignore_labels)
 
 
-def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
-            train_set="train", val_set="val", test_set="test", new_split=False, seed=0):
+def tasks_of(dataset):
+    """What the folder, the first of several, has labels for; detection, for its error message, when it has none."""
+    folder = find(dataset if isinstance(dataset, (str, Path)) else dataset[0])
+    return [task for task, (part, suffixes, *_) in LABELS.items() if find_files(folder / part, suffixes)] or ["detection"]
+
+
+def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9, train_set="train", val_set="val", test_set="test",
+            new_split=False, seed=0, task="detection", ignore_labels=()):
     """Write the list files of a VOC folder, or of several that are merged; the arguments are the variables above.
 
     Result: classes_path, dict train, val, test -> list file; all of them relative to the repository.
@@ -53,58 +72,69 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
     wanted = {"train": train_set, "val": val_set, "test": test_set}
     samples = {split: [] for split in wanted}
     for folder in folders:
-        part = read_folder(find(folder), wanted, trainval_percent, train_percent, new_split, seed)
+        part = read_folder(find(folder), wanted, trainval_percent, train_percent, new_split, seed, task)
         for split in samples:
             samples[split] += part[split]
     if val_set == test_set:
         print(f'Warning: val_set and test_set are both "{val_set}": best.pth is then chosen on the test set and its result is too good.')
     replace_empty(samples)
-    classes_path, names = read_or_write_classes(dataset, classes_path, samples)
-    print_table(samples, names)
-    if not any(objects for _, objects in samples["train"]):
-        raise UserError(f"{shown(find(folders[0]))}: no training image has an object. Are these the right Annotations?")
-    lists = {split: list_name(dataset, split) for split in wanted}
-    numbers = {name: number for number, name in enumerate(names)}
+    lists = {split: list_name(dataset, split, task) for split in wanted}
+    if task == "segmentation":
+        masks = dict(pair[1] for some in samples.values() for pair in some)
+        classes_path, names = read_or_write_mask_classes(dataset, classes_path, list(masks.items()), ignore_labels)
+        print("Share of the labelled pixels, and images with the class:\n" + "\n".join(text_table(mask_table(samples, names, ignore_labels))))
+        print(f"What the values in the masks mean:\n{describe_labels(names, ignore_labels)}")
+    else:
+        classes_path, names = read_or_write_classes(dataset, classes_path, samples)
+        print_table(samples, names)
+        if not any(objects for _, objects in samples["train"]):
+            raise UserError(f"{shown(find(folders[0]))}: no training image has an object. Are these the right Annotations?")
     for split, path in lists.items():
-        records = [(image, [(*o["box"], numbers[o["name"]], o["difficult"]) for o in objects]) for image, objects in samples[split]]
-        kept = write_list(path, records)
-        print(f"Written: {path}, {len(records)} images" + (f" (the old one is now {shown(kept)})" if kept else ""))
+        if task == "segmentation":
+            kept = write_mask_list(path, [(image, mask) for image, (mask, _) in samples[split]])
+        else:
+            kept = write_list(path, [(image, [(*o["box"], names.index(o["name"]), o["difficult"]) for o in objects])
+                                     for image, objects in samples[split]])
+        print(f"Written: {path}, {len(samples[split])} images" + (f" (the old one is now {shown(kept)})" if kept else ""))
     return classes_path, lists
 
 
-def read_folder(folder, wanted, trainval_percent, train_percent, new_split, seed):
-    """One VOC folder -> dict train, val, test -> list of (image path, objects)."""
-    images, xmls = check_layout(folder)
-    labelled = images.keys() & xmls.keys()
-    sets = read_or_make_sets(folder, labelled, wanted.values(), trainval_percent, train_percent, seed, new_split)
+def read_folder(folder, wanted, trainval_percent, train_percent, new_split, seed, task):
+    """One VOC folder -> dict train, val, test -> list of (image path, objects), or of (image path, (mask path, pixels per value))."""
+    images, labels = check_layout(folder, task)
+    part, suffixes, kind, sets_folder = LABELS[task]
+    labelled = images.keys() & labels.keys()
+    sets = read_or_make_sets(folder, labelled, wanted.values(), trainval_percent, train_percent, seed, new_split, task)
     ids = {split: sets.get(name, []) for split, name in wanted.items()}
     for split in ("train", "val"):
         if wanted[split] not in sets:
-            known = list(find_files(folder / "ImageSets/Main", (".txt",)))
-            raise UserError(f"{shown(folder)}/ImageSets/Main has no {wanted[split]}.txt, only {', '.join(known)}."
+            known = list(find_files(folder / "ImageSets" / sets_folder, (".txt",)))
+            raise UserError(f"{shown(folder)}/ImageSets/{sets_folder} has no {wanted[split]}.txt, only {', '.join(known)}."
                             f'{did_you_mean(wanted[split], known)} Write it, or set {split}_set to one of these, or new_split = True.')
-        check_ids(folder, wanted[split], ids[split], images, xmls)
-    check_ids(folder, wanted["test"], ids["test"], images, xmls)
+        check_ids(folder, wanted[split], ids[split], images, labels, task)
+    check_ids(folder, wanted["test"], ids["test"], images, labels, task)
     listed = set().union(*ids.values())
-    for count, what in ((len(images.keys() - xmls.keys()), "images without an xml file (unlabelled) are left out"),
-                        (len(xmls.keys() - images.keys()), "xml files have no image"),
+    for count, what in ((len(images.keys() - labels.keys()), f"images without a label ({kind}) are left out"),
+                        (len(labels.keys() - images.keys()), f"{kind}s have no image"),
+                        (sum(other_suffixes(folder / part, suffixes).values()), f"files in {part} are no {suffixes[0]} and left out"),
                         (len(labelled - listed), "labelled images are in no list and left out (new_split=True takes them in)"),
                         (len(set(ids["train"]) & set(ids["val"])), "images are in the train and in the val list"),
                         (len({*ids["train"], *ids["val"]} & set(ids["test"])) * (wanted["val"] != wanted["test"]),
                          "images of the test list are in train or val too: the test result will be too good")):
         if count:
             print(f"{shown(folder)}: {count} {what}")
-    objects = read_objects(folder, {stem: (images[stem], xmls[stem]) for stem in sorted(listed)})
-    return {split: [(images[stem], objects[stem]) for stem in ids[split]] for split in ids}
+    truths = (read_masks if task == "segmentation" else read_objects)(folder, {stem: (images[stem], labels[stem]) for stem in sorted(listed)})
+    return {split: [(images[stem], truths[stem]) for stem in ids[split]] for split in ids}
 
 
-def check_ids(folder, name, ids, images, xmls):
-    """Error for ids of a list without an image or without an xml file; the first ten are named."""
-    for files, kind, place in ((images, "image", "JPEGImages"), (xmls, "xml file", "Annotations")):
+def check_ids(folder, name, ids, images, labels, task):
+    """Error for ids of a list without an image or without a label file; the first ten are named."""
+    part, _, label, sets_folder = LABELS[task]
+    for files, kind, place in ((images, "image", "JPEGImages"), (labels, label, part)):
         lost = [stem for stem in ids if stem not in files]
         if lost:
             hint = " Write the names without the suffix." if Path(lost[0]).stem in files else did_you_mean(lost[0], files)
-            raise UserError(f"{shown(folder)}/ImageSets/Main/{name}.txt: {len(lost)} of {len(ids)} names have no {kind} in {place}: "
+            raise UserError(f"{shown(folder)}/ImageSets/{sets_folder}/{name}.txt: {len(lost)} of {len(ids)} names have no {kind} in {place}: "
                             f"{', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}.{hint} "
                             "Take them out of the list, add the files, or set new_split = True.")
 
@@ -121,9 +151,7 @@ def read_objects(folder, files):
         for note in +told:
             first.setdefault(note, xml.name)
         notes += told
-    if errors:
-        more = f"\n... and {len(errors) - 10} more" if len(errors) > 10 else ""
-        raise UserError(f"{len(errors)} files of {shown(folder)} cannot be used:\n" + "\n".join(errors[:10]) + more)
+    raise_all(errors, folder)
     for note, what in (("swapped", "boxes had xmin > xmax or ymin > ymax; the corners are swapped"),
                        ("dropped", "boxes of less than 1 pixel inside the image are left out"),
                        ("size", "xml files give another <size> than their image has (resized or turned since?): look at their boxes")):
@@ -166,10 +194,6 @@ def read_or_write_classes(dataset, path, samples):
     return path, names
 
 
-def printable(text):
-    return text if text.isprintable() else ascii(text)      # a name must not steer the terminal
-
-
 def print_table(samples, names):
     """Images, boxes and objects per class of each split, in columns."""
     columns = []
@@ -190,27 +214,29 @@ def text_width(text):
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def current_lists(dataset, given):
+def current_lists(dataset, given, task="detection", ignore_labels=()):
     """The classes file and the lists that train.py uses, made when they are missing or belong to something else.
 
     given: {"classes_path", "train_list", "val_list", "test_list"}: what the user set, or None for the usual name.
     -> the same with every name filled in.
     """
-    classes = given["classes_path"] or classes_name(dataset)
-    names = {f"{split}_list": given[f"{split}_list"] or list_name(dataset, split) for split in ("train", "val", "test")}
+    classes = given["classes_path"] or classes_name(dataset, task)
+    names = {f"{split}_list": given[f"{split}_list"] or list_name(dataset, split, task) for split in ("train", "val", "test")}
     lists = [find(path) for name, path in names.items() if given[name] is None]
-    folder, known = find(dataset), find(classes)
+    folder, known, labels = find(dataset), find(classes), LABELS[task][0]
+    anew = None
     if not all(path.is_file() for path in [known, *lists]):
-        prepare(dataset, given["classes_path"])
+        anew = ""
     elif any(path.stat().st_mtime < known.stat().st_mtime for path in lists):
-        print(f"{classes} was changed after the lists were made: they are made anew.")
-        prepare(dataset, given["classes_path"])
-    elif not all(find(path).resolve().is_relative_to(folder.resolve()) for one in lists for path in read_list(one)[0][:1]):
-        print(f"The lists named like {dataset} belong to another folder: they are made anew, the old ones are kept as .bak.")
-        prepare(dataset, given["classes_path"])
-    elif lists and any(part.stat().st_mtime > lists[0].stat().st_mtime for part in (folder / "JPEGImages", folder / "Annotations") if part.exists()):
+        anew = f"{classes} was changed after the lists were made: they are made anew."
+    elif not all(find(first_image(one) or "").resolve().is_relative_to(folder.resolve()) for one in lists):
+        anew = f"The lists named like {dataset} belong to another folder: they are made anew, the old ones are kept as .bak."
+    elif lists and any(part.stat().st_mtime > lists[0].stat().st_mtime for part in (folder / "JPEGImages", folder / labels) if part.exists()):
         print(f"NOTE: files came or went in {dataset} since its lists were made. To take that in: "
               f"python voc_annotation.py dataset={dataset} new_split=True")
+    if anew is not None:
+        print(anew, end="\n" * bool(anew))
+        prepare(dataset, given["classes_path"], task=task, ignore_labels=ignore_labels)
     return {"classes_path": classes, **names}
 
 

@@ -1,6 +1,10 @@
 """The networks. `NETS` is the whole list: the name a user writes -> the class, in the order the papers build on each other."""
 import inspect
 
+from nets.deeplabv3 import DeepLabV3
+from nets.deeplabv3plus import DeepLabV3Plus
+from nets.pspnet import PSPNet
+from nets.unet import UNet
 from nets.yolov4_tiny import YOLOv4Tiny
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError, did_you_mean
@@ -8,6 +12,10 @@ from utils.settings import shown
 
 NETS = {
     "yolov4_tiny": YOLOv4Tiny,
+    "unet": UNet,
+    "pspnet": PSPNet,
+    "deeplabv3": DeepLabV3,
+    "deeplabv3plus": DeepLabV3Plus,
 }
 
 
@@ -29,7 +37,7 @@ def build(name, num_classes, input_shape=None, **options):
     if len(input_shape) != 2:
         raise UserError(f"input_shape={input_shape}: expected height and width, like (416, 416).")
     height, width = input_shape
-    step = network.stride
+    step = options.get("downsample_factor", network.stride)
     if height % step or width % step or min(height, width) < step:
         near = tuple(max(step, round(side / step) * step) for side in input_shape)
         raise UserError(f"input_shape={input_shape}: {name} needs height and width that divide by {step}. The nearest is {near}.")

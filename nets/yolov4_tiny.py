@@ -97,8 +97,9 @@ class CSPDarknetTiny(nn.Module):
 class YOLOv4Tiny(nn.Module):
     task = "detection"
     stride = 32
-    recipe = {"input_shape": (416, 416), "optimizer": "adamw", "lr": 0.003, "momentum": 0.9, "weight_decay": 5e-4,
-              "warmup_epochs": 1.0, "schedule": "cosine", "mosaic": 0.5, "mixup": 0.0}
+    recipe = {"input_shape": (416, 416), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.003, "momentum": 0.9, "weight_decay": 5e-4,
+              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 1.0, "scale": (0.5, 1.5), "aspect": 0.3, "translate": 0.1,
+              "rotate": 0.0, "blur": 0.0, "colours": (0.015, 0.7, 0.4), "mosaic": 0.5, "mixup": 0.0}
 
     def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS, assign_iou=ASSIGN_IOU,
                  box_weight=BOX_WEIGHT, label_smoothing=0.0, focal=False, focal_alpha=0.25, focal_gamma=2.0):

@@ -6,19 +6,28 @@ import torch
 import nets
 from utils.errors import UserError
 
+# the smallest backbone, where another is the default; the networks' own tests try all of them
+OPTIONS = {"deeplabv3": {"backbone": "mobilenet_v3_large"}, "pspnet": {"backbone": "mobilenet_v2"}}
+DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]
+SEGMENTERS = [name for name, network in nets.NETS.items() if network.task == "segmentation"]
+
 
 def small(name):
     """A network on a small, non-square input."""
-    step = nets.NETS[name].stride
-    shape = (2 * step, 3 * step) if step >= 32 else (64, 96)
     torch.manual_seed(0)
-    return nets.build(name, 3, shape), shape
+    return nets.build(name, 3, (64, 96), **OPTIONS.get(name, {})), (64, 96)
 
 
-def detection_targets(shape, *counts):
+def make_targets(task, shape, *counts):
+    """One target per image: that many objects, or a mask with that many labelled rows; with 0 nothing is labelled."""
     torch.manual_seed(1)
     found = []
     for count in counts:
+        if task == "segmentation":
+            mask = torch.full(shape, 255)
+            mask[:count] = torch.arange(shape[1]) * 3 // shape[1]           # three upright stripes
+            found.append({"mask": mask})
+            continue
         corners = torch.rand(count, 2) * torch.tensor([shape[1] * 0.5, shape[0] * 0.5])
         sizes = 8 + torch.rand(count, 2) * torch.tensor([shape[1] * 0.4, shape[0] * 0.4])
         found.append({"boxes": torch.cat([corners, corners + sizes], 1), "labels": torch.randint(0, 3, (count,))})
@@ -32,7 +41,7 @@ def test_losses(name, training, counts):
     """Finite losses and a finite gradient for every parameter, with and without objects, in train and in eval mode."""
     model, shape = small(name)
     model.train(training)
-    outputs, losses = model(torch.rand(2, 3, *shape), detection_targets(shape, *counts))
+    outputs, losses = model(torch.rand(2, 3, *shape), make_targets(model.task, shape, *counts))
     assert losses
     for value in losses.values():
         assert value.dtype == torch.float32 and value.ndim == 0 and torch.isfinite(value)
@@ -41,7 +50,49 @@ def test_losses(name, training, counts):
     assert not without
 
 
-@pytest.mark.parametrize("name", nets.NETS)
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_scores_of_a_segmenter(name):
+    model, shape = small(name)
+    model.eval()
+    with torch.no_grad():
+        logits, losses = model(torch.rand(2, 3, *shape))
+        scores = model.decode(logits)
+    assert losses == {} and logits.shape == scores.shape == (2, 3, *shape)
+    assert scores.min() >= 0 and torch.allclose(scores.sum(1), torch.ones(2, *shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_one_image_a_step(name):
+    """Also behind a global pooling, where BatchNorm would have a single value."""
+    model, shape = small(name)
+    outputs, losses = model.train()(torch.rand(1, 3, *shape), make_targets(model.task, shape, 40))
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+    assert all(torch.isfinite(b).all() for b in model.buffers())
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_two_classes_in_one_channel(name):
+    model = nets.build(name, 2, (64, 96), sigmoid=True, loss={"cross_entropy": 1.0, "dice": 0.5}, **OPTIONS.get(name, {})).eval()
+    images, target = torch.rand(1, 3, 64, 96), {"mask": torch.randint(0, 2, (64, 96))}
+    logits, losses = model(images, [target])
+    scores = model.decode(logits)
+    assert logits.shape == (1, 1, 64, 96) and scores.shape == (1, 2, 64, 96)
+    assert torch.allclose(scores[:, 1], logits[:, 0].sigmoid(), atol=1e-6)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], target["mask"][None].float())
+    assert torch.allclose(losses["cross_entropy"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_where_nothing_is_labelled_nothing_is_learnt(name):
+    """The labels of ignored pixels do not reach the loss: the network is asked about the others only."""
+    model, shape = small(name)
+    images, targets = torch.rand(2, 3, *shape), make_targets(model.task, shape, 0, 0)
+    losses = model.eval()(images, targets)[1]
+    assert all(float(value.detach()) == 0 for value in losses.values())
+
+
+@pytest.mark.parametrize("name", DETECTORS)
 def test_forward_and_decode(name):
     model, shape = small(name)
     model.eval()
@@ -61,18 +112,20 @@ def test_an_image_alone_gives_what_it_gives_in_a_batch(name):
     images = torch.rand(3, 3, *shape)
     with torch.no_grad():
         together, alone = model.decode(model(images)[0]), model.decode(model(images[1:2])[0])
-    for a, b in zip(together, alone):
+    pairs = zip(together, alone) if model.task == "detection" else [(together, alone)]
+    for a, b in pairs:
         assert torch.allclose(a[1:2], b, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", nets.NETS)
 def test_one_step_learns(name):
-    """Ten steps on one batch lower the loss."""
+    """Eight steps on one batch lower the loss."""
     model, shape = small(name)
-    images, targets = torch.rand(2, 3, *shape), detection_targets(shape, 2, 3)
+    images, targets = torch.rand(2, 3, *shape), make_targets(model.task, shape, 3, 64)
+    images[:, 0, :, :32], images[:, 1, :, 64:] = 1.0, 1.0               # the stripes of the masks, in red and green
     solver = torch.optim.AdamW(model.parameters(), 1e-3)
     history = []
-    for _ in range(10):
+    for _ in range(8):
         loss = sum(model(images, targets)[1].values())
         solver.zero_grad()
         loss.backward()
@@ -91,7 +144,7 @@ def test_what_a_network_says_about_itself(name):
     assert any(n.startswith("backbone.") for n in names) and not all(n.startswith("backbone.") for n in names)
 
 
-@pytest.mark.parametrize("name", nets.NETS)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_evaluation_leaves_the_mode_as_it_was(name):
     from utils.evaluate import detect
     model, shape = small(name)
@@ -119,3 +172,8 @@ def test_wrong_requests():
         nets.build("yolov4_tiny", 3, (415, 315))
     with pytest.raises(UserError, match="at least one class"):
         nets.build("yolov4_tiny", 0)
+    with pytest.raises(UserError, match=r"divide by 16. The nearest is \(272, 256\)"):
+        nets.build("deeplabv3plus", 3, (266, 256))
+    assert nets.build("deeplabv3plus", 3, (264, 256), downsample_factor=8)
+    with pytest.raises(UserError, match='no backbone "resnet5".*Did you mean "resnet50"'):
+        nets.build("deeplabv3plus", 3, (256, 256), backbone="resnet5")

@@ -141,12 +141,12 @@ def test_evaluation_sees_the_exact_letterbox(tmp_path):
     write_list(tmp_path / "list.txt", [(tmp_path / "big.jpg", [[0, 0, 9, 9, 0, 0]])])
     image, _ = DetectionData(tmp_path / "list.txt", CLASSES, (64, 96))[(0, 0)]
     assert (image.permute(1, 2, 0).numpy() == letterbox(open_image(tmp_path / "big.jpg"), (64, 96))[0]).all()
-    reduced, _ = make(tmp_path / "list.txt").cached(0)
+    reduced, _, _ = make(tmp_path / "list.txt").cached(0)
     assert not np.array_equal(reduced, open_shrunken(tmp_path / "big.jpg", (64, 96))[0])
 
 
 def test_the_cache_cannot_be_painted_over(list_path):
-    image, _ = make(list_path).cached(0)
+    image, _, _ = make(list_path).cached(0)
     with pytest.raises(ValueError, match="read-only"):
         image[0, 0] = 0
 

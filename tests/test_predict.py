@@ -328,6 +328,10 @@ def test_has_display_without_one(monkeypatch):
     assert media.has_display() is False
 
 
+class Detector:
+    task = "detection"
+
+
 def fake_detect(model, images, input_shape, confidence, nms_iou, max_boxes):
     """A bright image holds three boxes, one of them partly outside; a dark one only a weak one; a black one nothing."""
     results = []
@@ -346,7 +350,7 @@ def go(monkeypatch, tmp_path, capsys):
     info = {"net": "fake", "class_names": NAMES, "input_shape": (64, 96), "settings": {"test_list": str(tmp_path / "my test.txt")}}
     monkeypatch.setattr(predict, "newest_best", lambda: tmp_path / "best.pth")
     monkeypatch.setattr(predict, "choose_device", lambda device: "cpu")
-    monkeypatch.setattr(predict.nets, "load", lambda path, device: (object(), info))
+    monkeypatch.setattr(predict.nets, "load", lambda path, device: (Detector(), info))
     monkeypatch.setattr(predict, "detect", fake_detect)
 
     def run(**variables):

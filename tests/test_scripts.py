@@ -1,46 +1,16 @@
-"""The scripts as a user runs them: real processes, a copy of the project in a folder with a space and Chinese characters, another current folder."""
+"""Detection through the scripts, as a user runs them (see user.py)."""
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parent.parent
-QUICK = ("input_shape=64,96", "batch_size=16")
+from user import QUICK, copy_project, newest, run, train_and_kill
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of the code; its Shapes set is small."""
-    copy = tmp_path_factory.mktemp("a user") / "白话 视觉"
-    copy.mkdir()
-    for path in ROOT.glob("*.py"):
-        shutil.copy(path, copy)
-    for folder in ("nets", "utils", "tools", "model_data", "recipes"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.pth", "*.weights", "[0-9]*"))
-    run(copy, "tools/make_shapes.py", "train=24", "val=6", "test=6")
-    return copy
-
-
-def start(project, script, *words, **options):
-    environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen([sys.executable, str(project / script), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            encoding="utf-8", cwd=project.parent, env=environment, **options)
-
-
-def run(project, script, *words, status=0):
-    process = start(project, script, *words)
-    out, error = process.communicate(timeout=300)
-    assert process.returncode == status, out[-2000:] + error[-3000:]
-    assert "Traceback" not in error, error[-3000:]
-    return out + error
+    return copy_project(tmp_path_factory.mktemp("a user"))
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +98,6 @@ def test_a_broken_validation_image_is_named_before_training(trained):
     assert set((project / "logs").iterdir()) == before                                          # and no run folder was begun
 
 
-def newest(project):
-    return max((project / "logs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-
-
 def test_the_settings_of_a_run_are_a_recipe(trained):
     project, folder, _ = trained
     out = run(project, "train.py", str(folder / "settings.py"), "epochs=1")
@@ -163,18 +129,7 @@ def test_kill_and_resume(project):
     before = set((project / "logs").glob("*"))
     run(project, "train.py", *words)
     (whole,) = set((project / "logs").iterdir()) - before
-    before.add(whole)
-    process = start(project, "train.py", *words)
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-        folders = set((project / "logs").iterdir()) - before
-        if folders and (log := next(iter(folders)) / "train.log").is_file() and "epoch 3/4" in log.read_text(encoding="utf-8"):
-            break
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert process.returncode != 0
-    (cut,) = set((project / "logs").iterdir()) - before
+    cut = train_and_kill(project, words, "epoch 3/4")
     assert "classes" in run(project, "train.py", f"resume={cut}", "classes_path=model_data/voc_classes.txt", status=1)
     out = run(project, "train.py", f"resume={cut / 'last.pth'}")
     assert "Resumed after epoch" in out

@@ -15,7 +15,8 @@ from utils.settings import ROOT, shown
 FILES = sorted((ROOT / "nets").rglob("*.py"))
 CLASSES = 7                                                 # no other size of a tensor here is 7
 # options besides the default ones, without which some lines of a network are not reached
-OPTIONS = {"yolov4_tiny": [{"focal": True}]}
+OPTIONS = {"yolov4_tiny": [{"focal": True}], "unet": [{"backbone": "vgg16"}, {"backbone": "resnet50"}],
+           "deeplabv3": [{"backbone": "mobilenet_v3_large"}], "deeplabv3plus": [{"backbone": "xception65"}]}
 LEAST = 15                                                  # comments a network file must have
 
 

@@ -278,7 +278,7 @@ def test_unlabelled_and_negative_images(root, capsys):
     (folder / "Annotations/c.xml").write_text("<annotation/>")
     _, paths = voc_annotation.prepare("Set")
     text = capsys.readouterr().out
-    assert "1 images without an xml file" in text and "1 xml files have no image" in text
+    assert "1 images without a label (xml file)" in text and "1 xml files have no image" in text
     read = [pair for path in paths.values() for pair in zip(*voc.read_list(path))]
     assert sorted(name[-5:] for name, _ in read) == ["c.jpg", "d.jpg", "e.jpg", "f.jpg"]
     assert all(boxes.shape == ((0, 6) if name.endswith("c.jpg") else (1, 6)) for name, boxes in read)
@@ -526,8 +526,9 @@ def test_layout_messages(root):
     (folder / "Annotations/a.json").write_text("{}")
     assert "✗ no xml files in it, but 1 .json files" in error_of(voc_annotation.prepare, folder)
     (folder / "SegmentationClass").mkdir()
+    (folder / "SegmentationClass/a.png").write_bytes(b"")
     message = error_of(voc_annotation.prepare, folder)
-    assert "segmentation come with a later version" in message and "✗" not in message
+    assert "a dataset for segmentation" in message and "✗" not in message
     assert "No VOC folder" in error_of(voc_annotation.prepare, root / "a/b/c/d")
 
 
@@ -535,7 +536,8 @@ def test_layout_messages(root):
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("copy") / "my 项目"
     (folder / "utils").mkdir(parents=True)
-    for name in ("voc_annotation.py", "utils/__init__.py", "utils/errors.py", "utils/settings.py", "utils/images.py", "utils/voc.py"):
+    for name in ("voc_annotation.py", "utils/__init__.py", "utils/errors.py", "utils/settings.py", "utils/images.py", "utils/voc.py",
+                 "utils/voc_masks.py", "utils/report.py"):
         shutil.copy(REPOSITORY / name, folder / name)
     make_dataset(folder / "VOCdevkit/Shapes", ["a b.jpg", "二.PNG", "c.jpeg", "d.jpg"])
     return folder

@@ -1,10 +1,12 @@
 """Checkpoints and weight files: whole or refused, with a sentence."""
+import hashlib
 import http.server
 import threading
 import zipfile
 
 import pytest
 import torch
+import torchvision
 
 import nets
 from utils import checkpoint, weights
@@ -158,3 +160,29 @@ def test_failed_downloads_leave_nothing(server, tmp_path, name, options):
 def test_no_network_is_one_sentence(server):
     with pytest.raises(UserError, match="Could not download"):
         weights.download("http://127.0.0.1:9/b.weights", timeout=2)
+
+
+@pytest.mark.parametrize("name, fits", [("wrong-00000000.pth", False), (f"right-{hashlib.sha256(b'x' * 200000).hexdigest()[:8]}.pth", True)])
+def test_the_checksum_in_a_name_is_checked(server, tmp_path, name, fits):
+    """resnet50-0676ba61.pth: eight digits of the SHA-256, as torchvision and others name their files."""
+    if fits:
+        assert weights.download(f"{server}/{name}").is_file()
+    else:
+        with pytest.raises(UserError, match="checksum"):
+            weights.download(f"{server}/{name}")
+
+
+@pytest.mark.parametrize("net, options, theirs", [
+    ("deeplabv3plus", {"backbone": "resnet50"}, torchvision.models.resnet50),
+    ("deeplabv3plus", {}, torchvision.models.mobilenet_v2),
+    ("unet", {"backbone": "vgg16"}, torchvision.models.vgg16),
+])
+def test_imagenet_files_load_into_the_backbone(net, options, theirs, tmp_path):
+    """model_path = the file of a whole classifier, as torchvision publishes it."""
+    classifier = theirs(weights=None)
+    torch.save(classifier.state_dict(), tmp_path / "imagenet.pth")
+    model = nets.build(net, 3, (64, 64), **options)
+    report = load_weights(model, tmp_path / "imagenet.pth")
+    assert report.backbone == 1.0 and all(name.startswith("backbone.") for name in report.loaded) and report.unused
+    own, whole = model.state_dict(), classifier.state_dict()
+    assert all(torch.equal(own[name], whole[name.removeprefix("backbone.")]) for name in report.loaded)

@@ -16,6 +16,7 @@ from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from utils.errors import UserError  # noqa: E402
+from utils.masks import voc_palette  # noqa: E402
 from utils.settings import find, override, shown  # noqa: E402
 from utils.voc import write_text  # noqa: E402
 
@@ -31,9 +32,6 @@ OVER = 3                       # shapes are drawn this much larger and averaged 
 SEEN, HARD = 0.35, 0.5         # no object is hidden further than the first; seen less than the second it is difficult
 SMALL = 10                     # pixels; no visible part is narrower
 EMPTY = 20                     # one picture in so many holds no object
-
-# The 256 colours of VOC masks as r, g, b, r, g, b ...: the bits of the number, dealt out to red, green, blue in turn.
-VOC_PALETTE = [sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for number in range(256) for channel in range(3)]
 
 # Ground colours, then colours of things
 PALETTES = (
@@ -121,7 +119,7 @@ def class_mask(instances, objects):
         change = change.point([0] + [255] * 255)
         mask.paste(255, (0, 0), change)
         mask.paste(255, (dx, dy), change)
-    mask.putpalette(VOC_PALETTE)
+    mask.putpalette(voc_palette().ravel().tolist())
     return mask
 
 

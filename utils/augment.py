@@ -1,16 +1,17 @@
-"""Augmentation: plain functions on a picture and its boxes.
+"""Augmentation: plain functions on a picture and its boxes, or its mask.
 
 All geometry answers one question: where on the canvas does the picture land? A place is a rectangle (x, y, w, h) in canvas
 pixels that may reach beyond the canvas; only what lies inside a window is drawn. Random scale, aspect, translation and crop are
 a random place; mosaic is four places that share a corner. Nothing larger than the canvas is ever computed.
 
 image: (H, W, 3) uint8 RGB.  boxes: (G, C) float32, the first four columns xyxy px, the others are carried along.
+mask: (H, W) uint8 labels; it takes the place of the picture exactly, is never interpolated, and what lies beside it is IGNORED.
 rng: random.Random.
 """
 import cv2
 import numpy as np
 
-from utils.images import GREY
+from utils.images import GREY, IGNORED
 
 MIN_SIDE = 2.0          # px: a box that is thinner after the cut is dropped
 MIN_VISIBLE = 0.2       # so is one of which less than this share is left
@@ -38,27 +39,51 @@ def random_place(rng, size, window, scale, aspect, translate):
     return x, y, w, h
 
 
+def parts(place, size, window):
+    """Which part of a picture of size (h, w) at this place falls into the window, in whole pixels.
+
+    -> (x1, y1, x2, y2) in the picture, (x1, y1, x2, y2) on the canvas; None when nothing does.
+    """
+    height, width = size
+    x, y, w, h = place
+    x1, y1, x2, y2 = window
+    left, top, right, bottom = max(x1, round(x)), max(y1, round(y)), min(x2, round(x + w)), min(y2, round(y + h))
+    from_x, to_x = max(0, int((left - x) * width / w)), min(width, int(np.ceil((right - x) * width / w)))
+    from_y, to_y = max(0, int((top - y) * height / h)), min(height, int(np.ceil((bottom - y) * height / h)))
+    if right <= left or bottom <= top or to_x <= from_x or to_y <= from_y:
+        return None
+    return (from_x, from_y, to_x, to_y), (left, top, right, bottom)
+
+
+def paste(canvas, picture, source, target, interpolation):
+    """Draw the source rectangle of the picture into the target rectangle of the canvas, in place."""
+    (from_x, from_y, to_x, to_y), (left, top, right, bottom) = source, target
+    cv2.resize(picture[from_y:to_y, from_x:to_x], (right - left, bottom - top), dst=canvas[top:bottom, left:right], interpolation=interpolation)
+
+
 def put(canvas, image, boxes, place, window=None):
     """Draw the part of the picture that falls into the window on the canvas (in place). -> its boxes in canvas pixels.
 
-    The visible part is taken in whole pixels of the picture and of the canvas, and the boxes follow exactly that mapping.
+    The boxes follow exactly the mapping of the whole pixels that are drawn.
     """
-    height, width = image.shape[:2]
-    x, y, w, h = place
-    x1, y1, x2, y2 = window or (0, 0, canvas.shape[1], canvas.shape[0])
-    left, top = max(x1, round(x)), max(y1, round(y))                                # on the canvas
-    right, bottom = min(x2, round(x + w)), min(y2, round(y + h))
-    from_x, to_x = max(0, int((left - x) * width / w)), min(width, int(np.ceil((right - x) * width / w)))     # in the picture
-    from_y, to_y = max(0, int((top - y) * height / h)), min(height, int(np.ceil((bottom - y) * height / h)))
-    if right <= left or bottom <= top or to_x <= from_x or to_y <= from_y:
+    found = parts(place, image.shape[:2], window or (0, 0, canvas.shape[1], canvas.shape[0]))
+    if not found:
         return boxes[:0]
-    part = image[from_y:to_y, from_x:to_x]
-    cv2.resize(part, (right - left, bottom - top), dst=canvas[top:bottom, left:right], interpolation=cv2.INTER_LINEAR)
+    (from_x, from_y, to_x, to_y), (left, top, right, bottom) = found
+    paste(canvas, image, *found, cv2.INTER_LINEAR)
     scale_x, scale_y = (right - left) / (to_x - from_x), (bottom - top) / (to_y - from_y)
     moved = boxes.copy()
     moved[:, 0:4:2] = (boxes[:, 0:4:2] - from_x) * scale_x + left
     moved[:, 1:4:2] = (boxes[:, 1:4:2] - from_y) * scale_y + top
-    return cut(moved, (left, top, right, bottom))
+    return cut(moved, found[1])
+
+
+def put_mask(canvas, labels, image, mask, place, window):
+    """The same for a picture with a mask; `labels`, the canvas's mask, is drawn in place as well."""
+    found = parts(place, image.shape[:2], window)
+    if found:
+        paste(canvas, image, *found, cv2.INTER_LINEAR)
+        paste(labels, mask, *found, cv2.INTER_NEAREST_EXACT)
 
 
 def cut(boxes, window):
@@ -80,21 +105,40 @@ def scale_and_crop(rng, shape, image, boxes, scale, aspect, translate):
     return canvas, put(canvas, image, boxes, random_place(rng, image.shape[:2], window, scale, aspect, translate))
 
 
+def scale_and_crop_mask(rng, shape, image, mask, scale, aspect, translate):
+    """The same for a picture with a mask. -> canvas, labels (H, W)."""
+    canvas, labels = new_canvas(shape), np.full(shape, IGNORED, np.uint8)
+    window = (0, 0, shape[1], shape[0])
+    put_mask(canvas, labels, image, mask, random_place(rng, image.shape[:2], window, scale, aspect, translate), window)
+    return canvas, labels
+
+
 def mosaic(rng, shape, pictures, scale, aspect):
     """Four pictures that meet in one point of a canvas of `shape` (H, W), each at its own random scale.
 
     pictures: four (image, boxes). -> canvas, boxes. Source: YOLOv4 (arXiv 2004.10934), section 3.3.
     """
+    canvas, places = new_canvas(shape), mosaic_places(rng, shape, [image.shape[:2] for image, _ in pictures], scale, aspect)
+    return canvas, np.concatenate([put(canvas, image, boxes, *place) for (image, boxes), place in zip(pictures, places)])
+
+
+def mosaic_mask(rng, shape, pictures, scale, aspect):
+    """The same for four (image, mask). -> canvas, labels (H, W)."""
+    canvas, labels = new_canvas(shape), np.full(shape, IGNORED, np.uint8)
+    places = mosaic_places(rng, shape, [image.shape[:2] for image, _ in pictures], scale, aspect)
+    for (image, mask), (place, window) in zip(pictures, places):
+        put_mask(canvas, labels, image, mask, place, window)
+    return canvas, labels
+
+
+def mosaic_places(rng, shape, sizes, scale, aspect):
+    """Where four pictures of sizes (h, w) lie that meet in one point. -> four (place, window)."""
     height, width = shape
-    canvas = new_canvas(shape)
     cx, cy = round(width * rng.uniform(0.3, 0.7)), round(height * rng.uniform(0.3, 0.7))
     windows = (0, 0, cx, cy), (cx, 0, width, cy), (0, cy, cx, height), (cx, cy, width, height)
-    found = []
-    for number, ((image, boxes), window) in enumerate(zip(pictures, windows)):
-        _, _, w, h = random_place(rng, image.shape[:2], (0, 0, width, height), scale, aspect, 0.0)
-        place = (cx - w if number % 2 == 0 else cx, cy - h if number < 2 else cy, w, h)
-        found.append(put(canvas, image, boxes, place, window))
-    return canvas, np.concatenate(found)
+    for number, (size, window) in enumerate(zip(sizes, windows)):
+        _, _, w, h = random_place(rng, size, (0, 0, width, height), scale, aspect, 0.0)
+        yield (cx - w if number % 2 == 0 else cx, cy - h if number < 2 else cy, w, h), window
 
 
 def mixup(rng, image, boxes, other_image, other_boxes):
@@ -108,6 +152,34 @@ def flip(image, boxes):
     flipped = boxes.copy()
     flipped[:, [0, 2]] = image.shape[1] - boxes[:, [2, 0]]
     return cv2.flip(image, 1), flipped
+
+
+def flip_mask(image, mask):
+    return cv2.flip(image, 1), cv2.flip(mask, 1)
+
+
+def rotate(angle, image, boxes=None, mask=None):
+    """Turn the picture about its middle by `angle` degrees, counter-clockwise; grey and IGNORED come in at the corners.
+
+    -> image, boxes, mask. A box becomes the upright one around its turned corners, which is larger than the object: keep angles small.
+    """
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)       # between pixel centres
+    image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=(GREY,) * 3)
+    if mask is not None:
+        mask = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_NEAREST, borderValue=IGNORED)
+    if boxes is not None and len(boxes):
+        corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) - 0.5                # (G, 4, 2), edges -> between centres
+        corners = corners @ matrix[:, :2].T + matrix[:, 2] + 0.5
+        boxes = boxes.copy()
+        boxes[:, :2], boxes[:, 2:4] = corners.min(1), corners.max(1)
+        boxes = cut(boxes, (0, 0, width, height))
+    return image, boxes, mask
+
+
+def blur(rng, image):
+    """Out of focus: a Gaussian of 5 x 5 px, by a random amount."""
+    return cv2.GaussianBlur(image, (5, 5), rng.uniform(0.3, 1.5))
 
 
 def change_colours(rng, image, gains):

@@ -7,6 +7,7 @@ import mmap
 import os
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -16,33 +17,42 @@ from torch.utils.data import DataLoader, Dataset
 
 from utils import augment
 from utils.errors import UserError
-from utils.images import letterbox, open_shrunken, to_input
+from utils.images import letterbox, letterbox_mask, open_shrunken, resize_mask, to_input
 from utils.settings import find, shown
 from utils.voc import check_classes, read_list
+from utils.voc_masks import describe_labels, label_table, read_labels, read_mask_list
 
 CACHE_SHARE = 0.25              # of the machine's memory may hold shrunken images; what does not fit is decoded anew each time
 SEEN = 1                        # marks a filled slot of the cache
+ROTATED = 0.25                  # share of the training pictures that are turned, where a rotation is asked for
 
 
-class DetectionData(Dataset):
-    """Images and boxes of a list file.
+class ListData(Dataset):
+    """The images of a list file: what both tasks share. Use DetectionData or SegmentationData.
 
     list_path: see utils/voc.py.  class_names: list of K names.  input_shape: (H, W) px.
-    train: augment and drop difficult objects; else only letterbox.
-    scale, aspect, translate, flip_chance, colours, mosaic_chance, mixup_chance: see utils/augment.py.
-    plain_from: from this epoch on neither mosaic nor mixup (the last epochs see what the real pictures look like).
+    train: augment; else only letterbox.
+    scale, aspect, translate, flip_chance, rotation, blur_chance, colours, mosaic_chance: see utils/augment.py.
+    plain_from: from this epoch on no mosaic (and no mixup): the last epochs see what the real pictures look like.
     cache: keep shrunken images in memory, as many as fit into CACHE_SHARE.
     """
 
+    bytes_per_pixel = 3
+
     def __init__(self, list_path, class_names, input_shape, train=False, seed=0, scale=(0.5, 1.5), aspect=0.3, translate=0.1,
-                 flip_chance=0.5, colours=(0.015, 0.7, 0.4), mosaic_chance=0.0, mixup_chance=0.0, plain_from=None, cache=True):
+                 flip_chance=0.5, rotation=0.0, blur_chance=0.0, colours=(0.015, 0.7, 0.4), mosaic_chance=0.0, plain_from=None, cache=True):
         self.list_path, self.class_names, self.input_shape = list_path, class_names, tuple(input_shape)
         self.train, self.seed = train, seed
-        self.scale, self.aspect, self.translate, self.flip_chance, self.colours = scale, aspect, translate, flip_chance, colours
-        self.mosaic_chance, self.mixup_chance, self.plain_from = mosaic_chance, mixup_chance, plain_from
-        self.paths, self.boxes = read_list(find(list_path))
-        check_list(self.paths, self.boxes, class_names, list_path)
-        self.slot = self.input_shape[0] * self.input_shape[1] * 3 + 9       # 1 byte seen, 4 shorts sizes, the pixels
+        self.scale, self.aspect, self.translate, self.flip_chance = scale, aspect, translate, flip_chance
+        self.rotation, self.blur_chance, self.colours = rotation, blur_chance, colours
+        self.mosaic_chance, self.plain_from = mosaic_chance, plain_from
+        self.read_list()
+        missing = [p for p in self.paths if not find(p).is_file()]
+        if missing:
+            raise UserError(f"{list_path}: {len(missing)} of {len(self.paths)} images are not there, the first is {missing[0]}. Was the folder "
+                            "moved, or the image deleted? Run voc_annotation.py again (new_split=True for a new choice of images).")
+        height, width = self.largest()
+        self.slot = height * width * self.bytes_per_pixel + 9               # 1 byte seen, 4 shorts sizes, the pixels
         self.slots = min(len(self), int(CACHE_SHARE * machine_memory()) // self.slot) if cache else 0
         # anonymous shared memory: pages are taken when filled, and forked workers fill it together
         self.cache = mmap.mmap(-1, self.slots * self.slot) if self.slots else None
@@ -52,6 +62,63 @@ class DetectionData(Dataset):
 
     def __len__(self):
         return len(self.paths)
+
+    def largest(self):
+        """(H, W): no picture is kept larger than what fits into this."""
+        return self.input_shape
+
+    def cached(self, index):
+        """-> picture (h, w, 3), shrunken to `largest` (never grown), its mask (h, w) or None, size (h, w) of the original; from the
+        memory when it was read before."""
+        if index >= self.slots:
+            return self.read(index)
+        start = index * self.slot
+        header = np.frombuffer(self.cache, np.uint16, 4, start + 1)
+        if self.cache[start] != SEEN:
+            image, mask, size = self.read(index)
+            if max(size) > 65535:
+                return image, mask, size
+            header[:] = (*image.shape[:2], *size)
+            np.frombuffer(self.cache, np.uint8, image.size, start + 9)[:] = image.ravel()
+            if mask is not None:
+                np.frombuffer(self.cache, np.uint8, mask.size, start + 9 + image.size)[:] = mask.ravel()
+            self.cache[start] = SEEN                                        # last, so that nobody reads half an image
+        height, width, *size = (int(v) for v in header)
+        pixels = np.frombuffer(self.cache, np.uint8, height * width * self.bytes_per_pixel, start + 9)
+        pixels.flags.writeable = False                                      # whoever augments works on a copy
+        image, mask = pixels[:height * width * 3].reshape(height, width, 3), pixels[height * width * 3:]
+        return image, mask.reshape(height, width) if self.bytes_per_pixel == 4 else None, tuple(size)
+
+    def is_plain(self, epoch):
+        return self.plain_from is not None and epoch >= self.plain_from
+
+    def four(self, rng, index):
+        """A picture and three others, for a mosaic, in any order."""
+        chosen = [index, *(rng.randrange(len(self)) for _ in range(3))]
+        rng.shuffle(chosen)
+        return chosen
+
+    def read(self, index):
+        """As `cached`, from the file."""
+        image, size = open_shrunken(find(self.paths[index]), self.largest(), exact=not self.train)
+        return image, None, size
+
+
+class DetectionData(ListData):
+    """Images and boxes of a list file. More than ListData:
+
+    mixup_chance: see utils/augment.py.  Objects that are difficult for people are not taught.
+    """
+
+    task = "detection"
+
+    def __init__(self, *arguments, mixup_chance=0.0, **settings):
+        super().__init__(*arguments, **settings)
+        self.mixup_chance = mixup_chance
+
+    def read_list(self):
+        self.paths, self.boxes = read_list(find(self.list_path))
+        check_classes(self.paths, self.boxes, self.class_names, self.list_path)
 
     def __getitem__(self, key):
         """key: (epoch, index) -> image (3, H, W) uint8 tensor, target dict: boxes (G, 4) xyxy input px, labels (G,), index;
@@ -71,50 +138,92 @@ class DetectionData(Dataset):
 
     def augmented(self, rng, epoch, index):
         """One training picture. -> image (H, W, 3), boxes (G, 6)."""
-        plain = self.plain_from is not None and epoch >= self.plain_from
+        plain = self.is_plain(epoch)
         image, boxes = self.arranged(rng, index, not plain)
         if not plain and rng.random() < self.mixup_chance:
             image, boxes = augment.mixup(rng, image, boxes, *self.arranged(rng, rng.randrange(len(self)), True))
         if rng.random() < self.flip_chance:
             image, boxes = augment.flip(image, boxes)
+        if self.rotation and rng.random() < ROTATED:
+            image, boxes, _ = augment.rotate(rng.uniform(-self.rotation, self.rotation), image, boxes)
+        if self.blur_chance and rng.random() < self.blur_chance:
+            image = augment.blur(rng, image)
         return augment.change_colours(rng, image, self.colours), boxes
 
     def arranged(self, rng, index, may_mosaic):
         """One picture, or four as a mosaic, at random places of the input."""
         if may_mosaic and rng.random() < self.mosaic_chance:
-            pictures = [self.picture(i)[:2] for i in (index, *(rng.randrange(len(self)) for _ in range(3)))]
-            rng.shuffle(pictures)
+            pictures = [self.picture(i)[:2] for i in self.four(rng, index)]
             return augment.mosaic(rng, self.input_shape, pictures, self.scale, self.aspect)
         return augment.scale_and_crop(rng, self.input_shape, *self.picture(index)[:2], self.scale, self.aspect, self.translate)
 
     def picture(self, index):
-        """-> image, shrunken to what fits the input (never grown), boxes (G, 6) in its pixels, original size (h, w)."""
-        image, size = self.cached(index)
+        """-> image as in `cached`, boxes (G, 6) in its pixels, original size (h, w)."""
+        image, _, size = self.cached(index)
         boxes = self.boxes[index].copy()
         boxes[:, 0:4:2] *= image.shape[1] / size[1]
         boxes[:, 1:4:2] *= image.shape[0] / size[0]
         return image, boxes, size
 
-    def cached(self, index):
-        """-> image as in `picture`, original size; from the memory when it was read before."""
-        if index >= self.slots:
-            return self.shrunken(index)
-        start = index * self.slot
-        header = np.frombuffer(self.cache, np.uint16, 4, start + 1)
-        if self.cache[start] != SEEN:
-            image, size = self.shrunken(index)
-            if max(size) > 65535:
-                return image, size
-            header[:] = (*image.shape[:2], *size)
-            np.frombuffer(self.cache, np.uint8, image.size, start + 9)[:] = image.ravel()
-            self.cache[start] = SEEN                                        # last, so that nobody reads half an image
-        height, width, *size = (int(v) for v in header)
-        image = np.frombuffer(self.cache, np.uint8, height * width * 3, start + 9).reshape(height, width, 3)
-        image.flags.writeable = False                                       # whoever augments works on a copy
-        return image, tuple(size)
 
-    def shrunken(self, index):
-        return open_shrunken(find(self.paths[index]), self.input_shape, exact=not self.train)
+class SegmentationData(ListData):
+    """Images and masks of a list file. More than ListData:
+
+    ignore_labels: values in the masks that are no class, see utils/voc_masks.py.
+    """
+
+    task = "segmentation"
+    bytes_per_pixel = 4
+
+    def __init__(self, *arguments, ignore_labels=(), **settings):
+        self.ignore_labels, self.pixels = ignore_labels, None
+        super().__init__(*arguments, **settings)
+
+    def read_list(self):
+        self.paths, self.masks = read_mask_list(find(self.list_path))
+        self.table = label_table(self.class_names, self.ignore_labels)
+
+    def largest(self):
+        """What is enlarged in training is kept that much larger, so that it stays sharp."""
+        share = max(1.0, self.scale[1]) if self.train else 1.0
+        return tuple(round(side * share) for side in self.input_shape)
+
+    def __getitem__(self, key):
+        """key: (epoch, index) -> image (3, H, W) uint8 tensor, target dict: mask (H, W) uint8, index;
+        and when not training transform and size (h, w), which lead back to the original picture."""
+        epoch, index = key
+        if self.train:
+            image, mask = self.augmented(random.Random(f"{self.seed} {epoch} {index}"), epoch, index)
+            target = {}
+        else:
+            shrunken, small, size = self.cached(index)
+            image, transform = letterbox(shrunken, self.input_shape, size)
+            mask = letterbox_mask(small, self.input_shape, size)
+            target = {"transform": transform, "size": size}
+        return torch.from_numpy(image).permute(2, 0, 1), target | {"mask": torch.from_numpy(mask), "index": index}
+
+    def augmented(self, rng, epoch, index):
+        """One training picture. -> image (H, W, 3), mask (H, W)."""
+        if not self.is_plain(epoch) and rng.random() < self.mosaic_chance:
+            pictures = [self.cached(i)[:2] for i in self.four(rng, index)]
+            image, mask = augment.mosaic_mask(rng, self.input_shape, pictures, self.scale, self.aspect)
+        else:
+            image, mask = augment.scale_and_crop_mask(rng, self.input_shape, *self.cached(index)[:2], self.scale, self.aspect, self.translate)
+        if rng.random() < self.flip_chance:
+            image, mask = augment.flip_mask(image, mask)
+        if self.rotation and rng.random() < ROTATED:
+            image, _, mask = augment.rotate(rng.uniform(-self.rotation, self.rotation), image, mask=mask)
+        if self.blur_chance and rng.random() < self.blur_chance:
+            image = augment.blur(rng, image)
+        return augment.change_colours(rng, image, self.colours), mask
+
+    def read(self, index):
+        image, _, size = super().read(index)
+        return image, resize_mask(self.truth(index, size), *image.shape[:2]), size
+
+    def truth(self, index, size=None):
+        """The labels of an image at its own size: (h, w) uint8, 0 to K-1 and IGNORED. size: (h, w) that it must have."""
+        return read_labels(find(self.masks[index]), self.table, size)
 
 
 def machine_memory():
@@ -126,15 +235,6 @@ def machine_memory():
     limit = Path("/sys/fs/cgroup/memory.max")
     allowed = limit.read_text().strip() if limit.is_file() else "max"
     return min(memory, int(allowed)) if allowed.isdigit() else memory
-
-
-def check_list(paths, boxes, class_names, list_path):
-    """A list that cannot be used ends here: images gone, classes that do not exist."""
-    missing = [p for p in paths if not find(p).is_file()]
-    if missing:
-        raise UserError(f"{list_path}: {len(missing)} of {len(paths)} images are not there, the first is {missing[0]}. "
-                        "Was the folder moved, or the image deleted? Run voc_annotation.py again (new_split=True for a new choice of images).")
-    check_classes(paths, boxes, class_names, list_path)
 
 
 class KeySampler:
@@ -184,12 +284,24 @@ def one_thread(_):
     torch.set_num_threads(1)
 
 
-def class_counts(data):
-    """-> {name: objects} of a data set."""
-    labels = np.concatenate([rows[:, 4] for rows in data.boxes]).astype(int)
-    return dict(zip(data.class_names, np.bincount(labels, minlength=len(data.class_names)).tolist()))
+def class_counts(data, difficult=True):
+    """-> {name: objects} of a data set for detection, {name: pixels} of one for segmentation, whose masks are all read and checked."""
+    if data.task == "detection":
+        rows = np.concatenate(data.boxes)
+        counts = np.bincount(rows[difficult | (rows[:, 5] == 0), 4].astype(int), minlength=len(data.class_names))
+        return dict(zip(data.class_names, counts.tolist()))
+    if data.pixels is None:
+        with ThreadPoolExecutor() as pool:                                  # decoding leaves Python's lock free
+            counts = pool.map(lambda index: np.bincount(data.truth(index).ravel(), minlength=256), range(len(data)))
+            data.pixels = dict(zip(data.class_names, sum(counts).tolist()))
+    return data.pixels
 
 
 def describe(data):
-    counts = ", ".join(f"{name} {count}" for name, count in class_counts(data).items())
-    return f"{shown(find(data.list_path))}: {len(data)} images, {sum(len(b) for b in data.boxes)} objects ({counts})"
+    """What is in a data set: images, and objects or share of the labelled pixels per class; for training masks what their values mean."""
+    text, counts = f"{shown(find(data.list_path))}: {len(data)} images", class_counts(data)
+    total = sum(counts.values())
+    if data.task == "detection":
+        return f"{text}, {total} objects (" + ", ".join(f"{name} {count}" for name, count in counts.items()) + ")"
+    text += ", labelled pixels: " + ", ".join(f"{name} {count / max(total, 1):.1%}" for name, count in counts.items())
+    return text + (f"\nWhat the values in the masks mean:\n{describe_labels(data.class_names, data.ignore_labels)}" if data.train else "")

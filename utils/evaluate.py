@@ -1,17 +1,26 @@
-"""Network + images -> detections; network + loader -> detections, truths, losses. Training, get_map.py and predict.py all go through here."""
+"""Network + images -> detections or labels; network + loader -> results, losses. Training, get_map.py, get_miou.py and predict.py all
+go through here."""
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from utils.boxes import nms
-from utils.images import from_input, letterbox
+from utils.images import fitted_size, from_input, letterbox, open_image, resize
 from utils.metrics import detection_results
+from utils.miou import count_confusion, segmentation_results
+from utils.settings import find
+
+SHOWN = 12                      # predictions of so many pictures are kept for looking at
 
 
 def to_device(images, targets, device):
     """uint8 images and their targets -> float 0-1 on the device, channels last. The conversion happens there: a quarter of the bytes travel."""
     images = images.to(device, non_blocking=True).float().div_(255)
     targets = [{k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in t.items()} for t in targets]
+    for target in targets:
+        if "mask" in target:
+            target["mask"] = target["mask"].long()
     return images, targets
 
 
@@ -63,7 +72,130 @@ def collect(model, loader, device, confidence=0.001, nms_iou=0.5, max_boxes=300)
     return detections, truths, {name: value / len(data) for name, value in sums.items()}
 
 
-def evaluate(model, loader, device, **thresholds):
-    """-> results (see utils.metrics.detection_results), losses, detections. get_map.py makes the same two calls, so there is one number."""
-    detections, truths, losses = collect(model, loader, device, **thresholds)
-    return detection_results(detections, truths, loader.dataset.class_names), losses, detections
+@torch.inference_mode()
+def segment(model, images, input_shape, threshold=0.5, scales=(1.0,), flip=False, slide=False):
+    """The class of every pixel of pictures of any size.
+
+    images: list of (h, w, 3) uint8 RGB.  input_shape: (H, W) of the network.
+    threshold: only with two classes: a pixel is class 1 where its score is above this; else the highest score wins.
+    scales, flip: the scores are the mean over copies of these sizes, and mirrored ones (multi-scale test).
+    slide: windows of input_shape over the picture at its own size, overlapping by a third, instead of the whole picture shrunk into the input.
+    -> list of dicts (numpy): labels (h, w) uint8; best (K,) float32, the highest score of each class anywhere in the picture.
+    """
+    score = slide_scores if slide else whole_scores
+    found = []
+    for image in images:
+        views = [score(model, resize(image, *scaled(image.shape[:2], scale)), input_shape, flip) if slide else
+                 score(model, image, scaled(input_shape, scale, model.stride), flip) for scale in scales]       # (K, h', w') each
+        mean = sum(F.interpolate(view[None], views[0].shape[1:], mode="bilinear")[0] for view in views) / len(views)
+        found.append({"labels": classify(mean, image.shape[:2], threshold), "best": mean.amax((1, 2)).cpu().numpy()})
+    return found
+
+
+def scaled(size, scale, step=1):
+    """(h, w) times scale, in multiples of step."""
+    return tuple(max(step, round(side * scale / step) * step) for side in size)
+
+
+def scores_of(model, canvases, flip):
+    """canvases: list of (H, W, 3) uint8 -> scores (B, K, H, W) float32, if asked the mean with those of the mirrored pictures."""
+    batch = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2)
+    images, _ = to_device(batch, [], next(model.parameters()).device)
+    scores = model.decode(model(images)[0]).float()
+    return (scores + model.decode(model(images.flip(3))[0]).float().flip(3)) / 2 if flip else scores
+
+
+def whole_scores(model, image, input_shape, flip=False):
+    """The whole picture in the network's input. -> scores (K, h', w') of the part of the input that the picture covers."""
+    canvas, transform = letterbox(image, input_shape)
+    return covered(scores_of(model, [canvas], flip)[0], transform, image.shape[:2], input_shape)
+
+
+def covered(scores, transform, size, input_shape):
+    """scores (K, H, W) of a letterboxed input -> (K, h', w') without what lies beside the picture. size: (h, w) of the original."""
+    height, width = fitted_size(*size, input_shape)
+    _, _, left, top = transform
+    return scores[:, top:top + height, left:left + width]
+
+
+def slide_scores(model, image, input_shape, flip=False):
+    """Windows of the network's input over a picture. -> scores (K, h, w) at its own size, where windows overlap their mean."""
+    height, width = image.shape[:2]
+    if height <= input_shape[0] and width <= input_shape[1]:
+        return F.interpolate(whole_scores(model, image, input_shape, flip)[None], (height, width), mode="bilinear")[0]
+    padded, _ = letterbox(image, (max(height, input_shape[0]), max(width, input_shape[1])), (height, width))
+    top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
+    sums, times = 0.0, 0.0
+    for y in window_starts(padded.shape[0], input_shape[0]):
+        for x in window_starts(padded.shape[1], input_shape[1]):
+            part = (slice(y, y + input_shape[0]), slice(x, x + input_shape[1]))
+            scores = scores_of(model, [padded[part]], flip)[0]
+            if not torch.is_tensor(sums):
+                sums, times = scores.new_zeros(len(scores), *padded.shape[:2]), scores.new_zeros(padded.shape[:2])
+            sums[(slice(None), *part)] += scores
+            times[part] += 1
+    return (sums / times)[:, top:top + height, left:left + width]
+
+
+def window_starts(length, window):
+    """Where windows begin that cover 0..length and overlap by a third or more. 1000, 512 -> [0, 244, 488]."""
+    count = 1 + -(-(length - window) // (window * 2 // 3))
+    return [round(i * (length - window) / max(count - 1, 1)) for i in range(count)]
+
+
+def classify(scores, size, threshold=0.5):
+    """scores: (K, h', w') -> labels (h, w) uint8 at size (h, w). Class by class, so that a large picture with many classes fits into memory."""
+    best, labels = None, None
+    for number, plane in enumerate(scores):
+        plane = F.interpolate(plane[None, None], size, mode="bilinear")[0, 0]
+        if best is None:
+            best, labels = plane, torch.zeros(size, dtype=torch.uint8, device=plane.device)
+        else:
+            labels[plane > (threshold if len(scores) == 2 else best)] = number
+            best = torch.maximum(best, plane)
+    return labels.cpu().numpy()
+
+
+@torch.inference_mode()
+def segment_list(model, loader, device, threshold=0.5, scales=(1.0,), flip=False, slide=False):
+    """Run the network over a data set, in eval mode. -> generator of (index, labels (h, w) uint8, losses name -> float) for each image.
+
+    The losses are those of the image's batch; with scales, flip or slide there are none.
+    """
+    was_training, data = model.training, loader.dataset
+    model.eval()
+    try:
+        if slide or flip or tuple(scales) != (1.0,):
+            for index, path in enumerate(tqdm(data.paths, desc="evaluating", leave=False, disable=None)):
+                found = segment(model, [open_image(find(path))], data.input_shape, threshold, scales, flip, slide)
+                yield index, found[0]["labels"], {}
+            return
+        for images, targets in tqdm(loader, desc="evaluating", leave=False, disable=None):
+            images, targets = to_device(images, targets, device)
+            outputs, losses = model(images, targets)
+            losses = {name: float(value) for name, value in losses.items()}
+            for scores, target in zip(model.decode(outputs).float(), targets):
+                part = covered(scores, target["transform"], target["size"], data.input_shape)
+                yield target["index"], classify(part, target["size"], threshold), losses
+    finally:
+        model.train(was_training)
+
+
+def evaluate(model, loader, device, **settings):
+    """-> results, mean losses, what was found: detections of all images, or labels of the first SHOWN.
+
+    Detection: see `collect` and utils.metrics.detection_results; segmentation: `segment_list` and utils.miou.segmentation_results.
+    get_map.py and get_miou.py make the same calls, so there is one number.
+    """
+    data = loader.dataset
+    if data.task == "detection":
+        detections, truths, losses = collect(model, loader, device, **settings)
+        return detection_results(detections, truths, data.class_names), losses, detections
+    matrix, sums, shown = 0, {}, []
+    for index, labels, losses in segment_list(model, loader, device, **settings):
+        matrix = matrix + count_confusion(data.truth(index, labels.shape), labels, len(data.class_names), data.masks[index])
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value / len(data)
+        if index < SHOWN:
+            shown.append(labels)
+    return segmentation_results(matrix, data.class_names), sums, shown

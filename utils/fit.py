@@ -66,15 +66,18 @@ def scaled_lr(lr, optimizer, batch_size):
 def lr_factor(progress, epochs, warmup, schedule, floor):
     """The learning rate as a share of its full value: a pure function of the progress, so that resuming cannot disturb it.
 
-    progress: epochs done, with fraction.  warmup: epochs of linear rise.  schedule: "cosine" | "step" | "constant".  floor: last share.
+    progress: epochs done, with fraction.  warmup: epochs of linear rise.  schedule: "cosine" | "poly" | "step" | "constant".
+    floor: last share.  poly: (1 - done)^0.9, the schedule of the DeepLab and PSPNet papers.
     """
-    if schedule not in ("cosine", "step", "constant"):
-        raise UserError(f'schedule="{schedule}" is not known. Use "cosine", "step" or "constant".')
+    if schedule not in ("cosine", "poly", "step", "constant"):
+        raise UserError(f'schedule="{schedule}" is not known. Use "cosine", "poly", "step" or "constant".')
     if progress < warmup:
         return max(progress / warmup, 1e-3)
     done = min((progress - warmup) / max(epochs - warmup, 1e-9), 1.0)
     if schedule == "cosine":
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "poly":
+        return floor + (1 - floor) * (1 - done) ** 0.9
     if schedule == "step":
         return 1.0 if done < 0.7 else 0.1 if done < 0.9 else 0.01
     return 1.0

@@ -1,7 +1,9 @@
-"""The one way to open an image, and the one way to fit it into the network's input.
+"""The one way to open an image or a mask, and the one way to fit it into the network's input.
 
 Images are numpy uint8 (H, W, 3) RGB. Pixel (0, 0) covers 0..1, so a box that covers the whole image is (0, 0, W, H).
+Masks are numpy uint8 (H, W), one class number per pixel.
 """
+import contextlib
 import io
 import struct
 from pathlib import Path
@@ -14,8 +16,10 @@ from utils.errors import UserError
 from utils.settings import shown
 
 GREY = 114                      # what stands beside a picture that does not fill the input
+IGNORED = 255                   # in a mask: not labelled, counts nowhere; also what stands beside a mask that does not fill the input
 ORIENTATION = 0x0112            # the EXIF tag
 DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error)    # of damaged files
+LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")         # these may change pixel values: nothing for class numbers
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
@@ -39,20 +43,27 @@ def open_shrunken(path, input_shape, exact=True):
 
 def decode(path, at_least=None):
     """-> image (H, W, 3) uint8 RGB, its true size (h, w). at_least: (H, W) that a reduced JPEG must still fill."""
+    with opened(path) as image:
+        reduced = at_least and image.format == "JPEG"
+        turned = image.getexif().get(ORIENTATION, 1)
+        on_its_side = turned in (5, 6, 7, 8)
+        if reduced:
+            size = image.size if on_its_side else image.size[::-1]          # (h, w), known before decoding
+            fit = fitted_size(*size, at_least)
+            image.draft("RGB", fit if on_its_side else fit[::-1])
+        pixels = np.array(to_rgb(ImageOps.exif_transpose(image) if turned != 1 else image))
+        return pixels, size if reduced else pixels.shape[:2]
+
+
+@contextlib.contextmanager
+def opened(path, kind="image"):
+    """with opened(path) as image: a Pillow image. What goes wrong in there ends in a sentence that names the file."""
     path = Path(path)
     try:
         with Image.open(io.BytesIO(path.read_bytes())) as image:            # Pillow reads a file in small pieces: slow
-            reduced = at_least and image.format == "JPEG"
-            turned = image.getexif().get(ORIENTATION, 1)
-            on_its_side = turned in (5, 6, 7, 8)
-            if reduced:
-                size = image.size if on_its_side else image.size[::-1]      # (h, w), known before decoding
-                fit = fitted_size(*size, at_least)
-                image.draft("RGB", fit if on_its_side else fit[::-1])
-            pixels = np.array(to_rgb(ImageOps.exif_transpose(image) if turned != 1 else image))
-            return pixels, size if reduced else pixels.shape[:2]
+            yield image
     except FileNotFoundError:
-        raise UserError(f"There is no image {shown(path)}.") from None
+        raise UserError(f"There is no {kind} {shown(path)}.") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{shown(path)} is too large: {error}") from None
     except (UnidentifiedImageError, *DECODER_ERRORS) as error:
@@ -60,6 +71,51 @@ def decode(path, at_least=None):
             size, start = path.stat().st_size, path.read_bytes()[:12]
             raise UserError(f"{shown(path)} is not an image: {f'{size} bytes that begin with {start}' if size else 'it is empty'}.") from None
         raise UserError(f"{shown(path)} cannot be read, it is cut off or damaged: {error}") from None
+
+
+def open_mask(path):
+    """A mask file -> (H, W) uint8, upright: the numbers as they stand in the file, whatever its palette, its bits, its alpha.
+
+    Errors: missing, damaged, lossy, coloured, numbers that are not whole or not 0-255; each names the file.
+    """
+    with opened(path, "mask") as image:
+        if image.format in LOSSY or image.info.get("compression") == "jpeg":
+            raise UserError(f"{shown(path)} is a {image.format} file, whose compression may change pixel values a little, and so turn class numbers "
+                            "into others. Export the masks anew as PNG; renaming or converting this file does not bring the numbers back.")
+        depth, kind = png_header(image)
+        if depth == 16 and kind != 0:                                       # Pillow would keep the upper half of each value only
+            raise UserError(f"{shown(path)} has 16 bits for each of several channels. Save it as a grey PNG of 8 bits.")
+        upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+        pixels = np.array(upright.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB") else upright)
+    if pixels.ndim == 3:
+        pixels = one_channel(pixels, path)
+    if kind == 0 and depth in (2, 4):
+        pixels = pixels // (255 // (2**depth - 1))                          # Pillow stretches grey values of few bits to 0-255
+    if pixels.dtype != np.uint8 and pixels.size:
+        with np.errstate(invalid="ignore"):
+            wrong = pixels != pixels.astype(np.uint8)
+        if wrong.any():
+            raise UserError(f"{shown(path)} holds the value {pixels[wrong][0]}, {int(wrong.sum())} pixels are like that: expected class numbers, "
+                            f"whole and from 0 to {IGNORED}, which means ignored.")
+    return pixels.astype(np.uint8, copy=False)
+
+
+def png_header(image):
+    """Bits per channel, kind of colour (0 is grey) of a PNG file; (None, None) of others. Pillow does not tell."""
+    if image.format != "PNG":
+        return None, None
+    return tuple(image.fp.getbuffer()[24:26])
+
+
+def one_channel(pixels, path):
+    """Channels that are all the same, and perhaps alpha, -> one. pixels: (H, W, 2-4). Error: they differ, it is a colour picture."""
+    if pixels.shape[2] == 2 or ((pixels[..., 0] == pixels[..., 1]) & (pixels[..., 0] == pixels[..., 2])).all():
+        return pixels[..., 0]
+    numbers = pixels[..., :3].astype(np.int64) @ (65536, 256, 1)
+    colours, counts = np.unique(numbers, return_counts=True)
+    common = [f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in colours[np.argsort(-counts, kind="stable")[:3]].tolist()]
+    raise UserError(f"{shown(path)} is a colour picture with {len(colours)} colours, mostly {', '.join(common)}: "
+                    "masks must hold class numbers, one per pixel (0 for the first class, 1 for the second ...).")
 
 
 def image_size(path):
@@ -76,6 +132,9 @@ def image_size(path):
             return (height, width) if exif.get(ORIENTATION, 1) in (5, 6, 7, 8) else (width, height)
     except (Image.DecompressionBombError, *DECODER_ERRORS) as error:
         raise UserError(f"{shown(path)} cannot be read as an image: {str(error).replace(str(path), Path(path).name)}.") from None
+
+
+mask_size = image_size          # of a mask the same holds
 
 
 def to_rgb(image):
@@ -122,6 +181,20 @@ def letterbox(image, input_shape, size=None):
     canvas = np.full((*input_shape, 3), GREY, np.uint8)
     canvas[top:top + new_height, left:left + new_width] = resize(image, new_height, new_width)
     return canvas, (new_width / width, new_height / height, left, top)
+
+
+def resize_mask(mask, height, width):
+    """mask: (H, W) -> (height, width). Nearest pixel: a label in between two others would be a third one."""
+    return mask if mask.shape == (height, width) else cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def letterbox_mask(mask, input_shape, size=None):
+    """The mask of a picture that letterbox() fits into the input; IGNORED stands around. mask: (h, w) uint8 -> (H, W)."""
+    new_height, new_width = fitted_size(*(size or mask.shape), input_shape)
+    top, left = (input_shape[0] - new_height) // 2, (input_shape[1] - new_width) // 2
+    canvas = np.full(input_shape, IGNORED, np.uint8)
+    canvas[top:top + new_height, left:left + new_width] = resize_mask(mask, new_height, new_width)
+    return canvas
 
 
 def to_input(boxes, transform):

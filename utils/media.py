@@ -126,10 +126,11 @@ def file_name(text):
     return re.sub(r'[\\/:*?"<>|\s\x00-\x1f]+', "_", str(text)).strip("_.") or "_"
 
 
-def save_image(path, image, source=None):
+def save_image(path, image, source=None, palette=None):
     """Write an image; the suffix decides the format (JPEG with quality 95). Folders are made.
 
-    image: (H, W, 3) uint8 RGB.  source: the file that was read, which is never overwritten.
+    image: (H, W, 3) uint8 RGB, or (H, W, 4) RGBA for a .png.  source: the file that was read, which is never overwritten.
+    palette: (256, 3) uint8; then image is (H, W) uint8, numbers that are saved as they are and shown in these colours.
     """
     path = Path(path)
     if source is not None and path.resolve() == Path(source).resolve():
@@ -138,7 +139,10 @@ def save_image(path, image, source=None):
         raise UserError(f'{shown(path)}: images are saved as {", ".join(SUFFIXES)}, not as "{path.suffix}".')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path, **({"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
+        picture = Image.fromarray(image)
+        if palette is not None:
+            picture.putpalette(palette.ravel().tolist())
+        picture.save(path, **({"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
     except OSError as error:
         raise UserError(f"{shown(path)} cannot be written: {error.strerror or error}.") from None
 
@@ -156,18 +160,23 @@ def save_crops(folder, name, image, boxes):
 
 
 def save_json(folder, name, records):
-    """name.json: list of {"file", "width", "height", "boxes": [{"label", "score", "xyxy"}]}.  -> its path"""
+    """name.json: list of {"file", "width", "height"} and what was found, "boxes": [{"label", "score", "xyxy"}] or
+    "classes": [{"label", "pixels", "share"}].  -> its path"""
     path = fresh(folder, name, ".json")
     write_text(path, json.dumps(records, ensure_ascii=False, indent=1) + "\n")
     return path
 
 
 def save_csv(folder, name, records):
-    """name.csv: the same records, one row per box.  -> its path"""
+    """name.csv: the same records, one row per box or per class.  -> its path"""
     path, text = fresh(folder, name, ".csv"), io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "label", "score", "x1", "y1", "x2", "y2"])
-    table.writerows([record["file"], box["label"], box["score"], *box["xyxy"]] for record in records for box in record["boxes"])
+    if records and "classes" in records[0]:
+        table.writerow(["file", "label", "pixels", "share"])
+        table.writerows([record["file"], *row.values()] for record in records for row in record["classes"])
+    else:
+        table.writerow(["file", "label", "score", "x1", "y1", "x2", "y2"])
+        table.writerows([record["file"], box["label"], box["score"], *box["xyxy"]] for record in records for box in record["boxes"])
     write_text(path, text.getvalue())
     return path
 

@@ -130,46 +130,82 @@ def score_curves(curves, path, score_threshold=0.5):
 
 def ap_bars(results, path):
     """results: metrics.detection_results -> one bar per class with objects, best on top: AP50, and in it AP50:95."""
-    table = [(i, row) for i, row in enumerate(results["per_class"]) if row["ap50"] is not None]
-    table.sort(key=lambda pair: pair[1]["ap50"])
     with look():
-        figure, (axes,) = new_axes(8, 1.6 + 0.24 * max(len(table), 3))
-        y = np.arange(len(table))
-        axes.barh(y, [row["ap50"] for _, row in table], color="#9ecae1", label="AP50")
-        axes.barh(y, [row["ap50_95"] or 0 for _, row in table], height=0.4, color="#3182bd", label="AP50:95")
-        axes.set_yticks(y, [label(row["name"], i) for i, row in table])
-        for position, (_, row) in zip(y, table):
-            axes.text(row["ap50"] + 0.01, position, f"{row['ap50']:.3f}  ({row['objects']})", va="center", fontsize=7)
-        axes.grid(False, axis="y")
+        figure, axes, table = bars(results["per_class"], "ap50", "#9ecae1", lambda row: f"{row['ap50']:.3f}  ({row['objects']})")
+        axes.barh(range(len(table)), [row["ap50_95"] or 0 for row in table], height=0.4, color="#3182bd", label="AP50:95")
         map50 = "–" if results["map50"] is None else f"{results['map50']:.3f}"
-        axes.set(xlim=(0, 1.15), ylim=(-0.7, max(len(table), 1) - 0.3), title=f"AP per class, mAP50 {map50}  (in brackets: objects)")
+        axes.set_title(f"AP per class, mAP50 {map50}  (in brackets: objects)")
         outside_legend(axes, reverse=True)
         figure.savefig(path)
+
+
+def class_bars(results, key, title, path):
+    """results: miou.segmentation_results -> one bar per class, best on top. key: "iou", "pa" ...; the mean is at "m" + key."""
+    with look():
+        figure, axes, table = bars(results["per_class"], key, "#6baed6", lambda row: f"{row[key]:.3f}")
+        mean, left_out = results["m" + key], len(results["per_class"]) - len(table)
+        if mean is not None:
+            axes.axvline(mean, color="0.3", linestyle=":", linewidth=1)
+        axes.set_title(f"{title} per class, mean {'–' if mean is None else f'{mean:.3f}'} (dotted)"
+                       + (f"\n(not drawn, because undefined: {left_out} of {len(results['per_class'])} classes)" if left_out else ""))
+        figure.savefig(path)
+
+
+def bars(per_class, key, colour, text):
+    """Horizontal bars of row[key], best on top, each with text(row). -> figure, axes, the rows from the bottom to the top."""
+    table = sorted(((row[key], i) for i, row in enumerate(per_class) if row[key] is not None), key=lambda pair: pair[0])
+    names, table = [label(per_class[i]["name"], i) for _, i in table], [per_class[i] for _, i in table]
+    figure, (axes,) = new_axes(8, 1.6 + 0.24 * max(len(table), 3))
+    axes.barh(range(len(table)), [row[key] for row in table], color=colour, label=key.upper())
+    axes.set_yticks(range(len(table)), names)
+    for position, row in enumerate(table):
+        axes.text(row[key] + 0.01, position, text(row), va="center", fontsize=7, bbox={"color": "white", "pad": 0.5})
+    axes.grid(False, axis="y")
+    axes.set(xlim=(0, 1.15), ylim=(-0.7, max(len(table), 1) - 0.3))
+    return figure, axes, table
 
 
 def confusion(matrix, class_names, path, score_threshold=0.25):
     """matrix: metrics.confusion_matrix -> picture; colour = share of the column, numbers = counts up to 25 classes."""
     names = [label(name, i) for i, name in enumerate(class_names)] + ["background"]
-    size = len(names)
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
     with look():
-        side = min(max(4.5, 0.42 * size if size <= 26 else 0.16 * size + 2), 24)
-        figure, (axes,) = new_axes(side + 1.8, side + 0.8)
-        axes.grid(False)
-        picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        figure.colorbar(picture, ax=axes, shrink=0.7, label="share of the column")
-        small = 8 if size <= 26 else max(3.5, min(7, 72 * side / size * 0.65))
-        axes.set_xticks(range(size), names, rotation=90, fontsize=small)
-        axes.set_yticks(range(size), names[:-1] + ["missed"], fontsize=small)
-        axes.axhline(size - 1.5, color="0.5", linewidth=0.8)
-        axes.axvline(size - 1.5, color="0.5", linewidth=0.8)
-        if size <= 26:
-            for i, j in zip(*np.nonzero(matrix)):
-                axes.text(j, i, f"{matrix[i, j]}", ha="center", va="center", fontsize=7 if matrix.max() < 1000 else 5.5,
-                          color="white" if share[i, j] > 0.55 else "black")
+        figure, axes = share_matrix(share, np.where(matrix > 0, matrix.astype(str), ""), names[:-1] + ["missed"], names, "share of the column")
+        axes.axhline(len(names) - 1.5, color="0.5", linewidth=0.8)
+        axes.axvline(len(names) - 1.5, color="0.5", linewidth=0.8)
         axes.set(xlabel="the truth", ylabel="the network says", title=f"Confusion at score > {score_threshold:g}, IoU > 0.45")
         figure.savefig(path)
+
+
+def pixel_confusion(matrix, class_names, path):
+    """matrix: (K, K) pixels, rows true classes -> picture; colour and numbers = share of the row, so the diagonal shows PA."""
+    names, matrix = [label(name, i) for i, name in enumerate(class_names)], np.asarray(matrix)
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    text = [[f"{100 * value:.0f}" if value >= 0.005 else "" for value in row] for row in share]
+    with look():
+        figure, axes = share_matrix(share, np.array(text), names, names, "share of the row")
+        axes.set(xlabel="the network says", ylabel="the truth",
+                 title="Where the pixels of each true class went, in % of the row")
+        figure.savefig(path)
+
+
+def share_matrix(share, text, rows, columns, meaning):
+    """A square matrix of shares (0-1) as colours, up to 26 x 26 with a text in each cell. -> figure, axes"""
+    size = len(rows)
+    side = min(max(4.5, 0.42 * size if size <= 26 else 0.16 * size + 2), 24)
+    figure, (axes,) = new_axes(side + 1.8, side + 0.8)
+    axes.grid(False)
+    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(picture, ax=axes, shrink=0.7, label=meaning)
+    small = 8 if size <= 26 else max(3.5, min(7, 72 * side / size * 0.65))
+    axes.set_xticks(range(size), columns, rotation=90, fontsize=small)
+    axes.set_yticks(range(size), rows, fontsize=small)
+    if size <= 26:
+        letters = 7 if max(map(len, text.flat), default=0) < 4 else 5.5
+        for i, j in np.ndindex(text.shape):
+            axes.text(j, i, text[i, j], ha="center", va="center", fontsize=letters, color="white" if share[i, j] > 0.55 else "black")
+    return figure, axes
 
 
 def read_columns(path):

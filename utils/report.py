@@ -1,11 +1,12 @@
-"""What a measurement leaves behind besides pictures: a fresh folder, a table as text, CSV files."""
+"""What a measurement begins with and leaves behind besides pictures: the list, a fresh folder, a table as text, CSV files."""
 import csv
+import json
 import time
 import unicodedata
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.settings import shown
+from utils.settings import find, shown
 
 COLUMNS = ("objects", "detections", "ap50", "voc07", "ap50_95", "precision", "recall", "f1", "best_f1", "best_score")
 
@@ -23,6 +24,28 @@ def new_folder(parent, name):
         except OSError as error:
             raise UserError(f"The results cannot be written: {shown(folder)} could not be made ({error.strerror}).") from None
     raise UserError(f"Could not make a new folder {shown(folder)}: remove old ones.")
+
+
+def choose_list(list_path, settings, example):
+    """The list to measure on: the one that is set, else the test list of the training. Says when the training has seen it.
+
+    list_path: the script's variable.  settings: those of the training.  example: a command line for who has neither.
+    """
+    chosen = list_path or settings.get("test_list")
+    if not chosen:
+        raise UserError(f"The training named no test list: set list_path, for example  {example}")
+    for name, why in (("train_list", "the network was trained on these images"), ("val_list", "the best epoch was chosen on these images")):
+        if settings.get(name) and find(settings[name]).resolve() == find(chosen).resolve():
+            print(f"NOTE: {chosen} is the {name} of the training: {why}, so the numbers will look better than on new images.")
+    return chosen
+
+
+def write_results(folder, results, text):
+    """results.txt, results.json and per_class.csv. results: dict of plain values with a list per_class of dicts."""
+    for name, content in (("results.txt", text), ("results.json", json.dumps(results, ensure_ascii=False, indent=1))):
+        with open(folder / name, "w", encoding="utf-8", newline="\n") as file:
+            file.write(content + "\n")
+    write_csv(folder / "per_class.csv", [list(results["per_class"][0]), *(row.values() for row in results["per_class"])])
 
 
 def write_csv(path, rows):
@@ -64,3 +87,23 @@ def detection_report(results):
     if results["not_finite"]:
         lines.append(f"NOTE: {results['not_finite']} detections were not finite numbers (NaN) and were left out.")
     return "\n".join(lines)
+
+
+def one_class_only(matrix, class_names, epoch):
+    """A sentence with the likely cause when every pixel was predicted as the same class, else "".
+
+    matrix: (K, K) pixels, rows true classes.  epoch: how many the network was trained.
+    """
+    true, predicted = matrix.sum(1), matrix.sum(0)
+    if (predicted > 0).sum() != 1 or len(class_names) == 1:
+        return ""
+    label = int(predicted.argmax())
+    name, share = class_names[label], true[label] / true.sum()
+    said = f'NOTE: every labelled pixel was predicted as "{name}".'
+    if share == 1:
+        return f'{said} The masks of this list hold nothing else either (apart from 255, not labelled). Do their objects have the value 255? ' \
+               "They must have the number of their class."
+    if share < 0.7:
+        return f'{said} Only {100 * share:.1f} % of them are: the network is hardly trained (epoch {epoch}), or its learning rate was too high.'
+    return f'{said} {100 * share:.1f} % of them are, so it is the cheapest answer, and a short training gets no further. Train longer ' \
+           f"(this is epoch {epoch}), or let rare classes count more: class weights, the dice or the focal loss (variables of train.py)."

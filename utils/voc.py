@@ -22,6 +22,8 @@ from utils.images import SUFFIXES
 from utils.settings import find, shown
 
 SPLITS = ("trainval", "train", "val", "test")
+LABELS = {"detection": ("Annotations", (".xml",), "xml file", "Main"),          # task -> folder of the labels, their suffix, what one
+          "segmentation": ("SegmentationClass", (".png",), "mask", "Segmentation")}     # is called, folder of the lists in ImageSets
 MAX_XML_BYTES = 5_000_000                                   # a page of annotations has a few kB; entity bombs need MB
 BOMS = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
         (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")]    # utf-32 first: its BOM begins like utf-16's
@@ -108,14 +110,15 @@ def folder_name(dataset):
     return name.removeprefix("VOC").lstrip("_- ") or name
 
 
-def list_name(dataset, split):
-    """The list file of a dataset, relative to the repository: VOCdevkit/VOC2007, train -> 2007_train.txt."""
-    return f"{folder_name(dataset)}_{split}.txt"
+def list_name(dataset, split, task="detection"):
+    """The list file of a dataset, relative to the repository: VOCdevkit/VOC2007, train -> 2007_train.txt or 2007_segmentation_train.txt."""
+    return f"{folder_name(dataset)}{'_segmentation' * (task == 'segmentation')}_{split}.txt"
 
 
-def classes_name(dataset):
-    """The file of its class names, relative to the repository: VOCdevkit/Shapes -> model_data/shapes_classes.txt."""
-    return f"model_data/{folder_name(dataset).lower()}_classes.txt"
+def classes_name(dataset, task="detection"):
+    """The file of its class names, relative to the repository: VOCdevkit/Shapes -> model_data/shapes_classes.txt
+    or model_data/shapes_segmentation_classes.txt."""
+    return f"model_data/{folder_name(dataset).lower()}{'_segmentation' * (task == 'segmentation')}_classes.txt"
 
 
 def read_classes(path):
@@ -259,6 +262,14 @@ def list_path(path):
     return shown(os.path.abspath(settings.ROOT / path))     # abspath: takes ".." out, but leaves links alone
 
 
+def list_entry(path, where):
+    """list_path, if the result can stand in a list. where: the list file."""
+    name = list_path(path)
+    if not name.lower().endswith(SUFFIXES) or re.search(r"[\t\r\n]", name):
+        raise UserError(f"{shown(where)}: {name!r} cannot stand in a list (tab, line end or unknown suffix). Rename the image.")
+    return name
+
+
 def format_box(box):
     """(x1, y1, x2, y2, class[, difficult]) -> its word in a list: at most 2 decimals, none when integral."""
     edges = [f"{value:.2f}".rstrip("0").rstrip(".") for value in (round(float(v), 2) + 0.0 for v in box[:4])]     # + 0.0: no -0
@@ -273,11 +284,36 @@ def write_list(path, records):
     """
     path, lines = settings.ROOT / path, []
     for image, boxes in records:
-        name = list_path(image)
-        if not name.lower().endswith(SUFFIXES) or re.search(r"[\t\r\n]", name):
-            raise UserError(f"{shown(path)}: {name!r} cannot stand in a list (tab, line end or unknown suffix). Rename the image.")
-        lines.append(" ".join([name, *map(format_box, boxes)]) + "\n")
+        lines.append(" ".join([list_entry(image, path), *map(format_box, boxes)]) + "\n")
     return replace_text(path, "".join(lines))
+
+
+def list_lines(path):
+    """(line number, line) of a list file, without the blank ones. Errors: not there, empty."""
+    path = find(path)
+    if not path.is_file():
+        raise UserError(f"There is no list file {shown(path)}. Run voc_annotation.py to write it.")
+    lines = [(number, line) for number, line in enumerate(read_raw_lines(path), 1) if line.strip()]
+    if not lines:
+        raise UserError(f"{shown(path)} holds no images.")
+    return lines
+
+
+def split_line(line):
+    """A line of a detection list -> image path, list of its boxes as words."""
+    words = line.split(" ")
+    end = len(words)
+    while end and (not words[end - 1] or BOX.fullmatch(words[end - 1])):
+        end -= 1
+    return " ".join(words[:end]), [word for word in words[end:] if word]
+
+
+def first_image(path):
+    """The path of the first image of a list of either task; no more of the file is read. None: the line is none of a list."""
+    with open(find(path), "rb") as file:
+        line = next((line for line in file if line.strip()), b"")
+    image = split_line((decode(line, ["utf-8", "gb18030"]) or "").strip("\r\n").partition("\t")[0])[0]
+    return image if image.lower().endswith(SUFFIXES) else None
 
 
 def read_list(path):
@@ -288,29 +324,18 @@ def read_list(path):
     Errors: a line that is not an image path and boxes; file and line are named.
     """
     path = find(path)
-    if not path.is_file():
-        raise UserError(f"There is no list file {shown(path)}. Run voc_annotation.py to write it.")
     paths, values, owners = [], [], []
-    for number, line in enumerate(read_raw_lines(path), 1):
-        if not line.strip():
-            continue
-        words = line.split(" ")
-        end = len(words)
-        while end and (not words[end - 1] or BOX.fullmatch(words[end - 1])):
-            end -= 1
-        image = " ".join(words[:end])
+    for number, line in list_lines(path):
+        image, boxes = split_line(line)
         if not image.lower().endswith(SUFFIXES) or "\t" in image:
             hint = " It looks like a segmentation list." if "\t" in image else ""
             raise UserError(f"{shown(path)}, line {number}: expected an image path, then boxes x1,y1,x2,y2,class; "
-                            f"{(words[max(end - 1, 0)] or line)[-80:]!r} is neither.{hint}")
-        for word in words[end:]:
-            if word:
-                box = word.split(",")
-                values.append(box if len(box) == 6 else [*box, "0"])
-                owners.append(len(paths))
+                            f"{(image.split(' ')[-1] or line)[-80:]!r} is neither.{hint}")
+        for word in boxes:
+            box = word.split(",")
+            values.append(box if len(box) == 6 else [*box, "0"])
+            owners.append(len(paths))
         paths.append(image)
-    if not paths:
-        raise UserError(f"{shown(path)} holds no images.")
     values = np.array([float(v) for box in values for v in box], np.float32).reshape(-1, 6)
     solid = (values[:, 2] > values[:, 0]) & (values[:, 3] > values[:, 1])
     if not solid.all():
@@ -350,55 +375,69 @@ def make_split(stems, trainval_percent=0.9, train_percent=0.9, seed=0):
     return {name: sorted(part) for name, part in zip(SPLITS, parts)}
 
 
-def read_or_make_sets(folder, labelled, names=(), trainval_percent=0.9, train_percent=0.9, seed=0, new_split=False):
-    """The ids in the lists of ImageSets/Main: dict list name -> ids. A list that is there is respected and never changed; the four of
-    VOC are made from the `labelled` ids and written when they are not there.
+def read_or_make_sets(folder, labelled, names=(), trainval_percent=0.9, train_percent=0.9, seed=0, new_split=False, task="detection"):
+    """The ids in the lists of ImageSets/Main (Segmentation): dict list name -> ids. A list that is there is respected and never changed;
+    the four of VOC are made from the `labelled` ids and written when they are not there.
 
     names: other lists to read.  new_split: make the four anew all the same, the old ones are kept as .bak.
     """
-    main = Path(folder) / "ImageSets" / "Main"
-    files = find_files(main, (".txt",))
+    _, _, kind, part = LABELS[task]
+    sets_folder = Path(folder) / "ImageSets" / part
+    files = find_files(sets_folder, (".txt",))
     sets = {name: read_ids(files[name]) for name in {*SPLITS, *names} & files.keys() if not (new_split and name in SPLITS)}
     if "train" in sets or "val" in sets:
         return sets                                         # the user's own split, even if it has no test
     given = "trainval" in sets or "test" in sets            # then only the division into train and val is missing
     pool = sets["trainval"] if "trainval" in sets else sorted(set(labelled) - set(sets.get("test", [])))
     if not pool:
-        raise UserError(f"{shown(folder)}: there is no image to train on; {len(labelled)} images have an xml file, "
-                        + ("and all are in the lists of ImageSets/Main already." if given and labelled else "or trainval.txt is empty."))
+        raise UserError(f"{shown(folder)}: there is no image to train on; {len(labelled)} images have a label ({kind}), "
+                        + (f"and all are in the lists of ImageSets/{part} already." if given and labelled else "or trainval.txt is empty."))
     made = make_split(pool, 1 if given else trainval_percent, train_percent, seed)
     for name in SPLITS[:3] if given else SPLITS:
         if name not in sets:
             sets[name] = made[name]
-            replace_text(main / f"{name}.txt", "".join(stem + "\n" for stem in made[name]))
+            replace_text(sets_folder / f"{name}.txt", "".join(stem + "\n" for stem in made[name]))
     numbers = ", ".join(f"{name} {len(sets[name])}" for name in SPLITS[1:] if name in sets)
-    print(f"{shown(folder)}: a new split is written to ImageSets/Main: {numbers} images")
+    print(f"{shown(folder)}: a new split is written to ImageSets/{part}: {numbers} images")
     return sets
 
 
-def check_layout(folder):
-    """The (images, xml files) of a VOC folder, each stem -> path. Error when it is none: the expected tree with a tick or a cross
-    per part, and the nearest folder found."""
+def check_layout(folder, task="detection"):
+    """The (images, label files) of a VOC folder, each stem -> path; label files are xml files or masks. Error when it is none: the
+    expected tree with a tick or a cross per part, and the nearest folder found."""
     folder, lines = Path(folder), []
-    images, xmls = find_images(folder / "JPEGImages"), find_files(folder / "Annotations", (".xml",))
-    if images and xmls:
-        return images, xmls
-    if images and (folder / "SegmentationClass").is_dir():
-        raise UserError(f"{shown(folder)} has masks (SegmentationClass) but no boxes (Annotations): a dataset for segmentation. "
-                        "Lists for segmentation come with a later version; this script writes lists for detection.")
-    for part, kind, files in (("JPEGImages", "images", images), ("Annotations", "xml files", xmls)):
+    part, suffixes, kind, sets = LABELS[task]
+    images, labels = find_images(folder / "JPEGImages"), find_files(folder / part, suffixes)
+    if images and labels:
+        return images, labels
+    other = "detection" if task == "segmentation" else "segmentation"
+    if images and find_files(folder / LABELS[other][0], LABELS[other][1]):
+        raise UserError(f"{shown(folder)} has {LABELS[other][2]}s ({LABELS[other][0]}) but no {kind}s ({part}): it is a dataset for {other}, "
+                        f"not for {task}.")
+    for name, what, files in (("JPEGImages", "images", images), (part, f"{kind}s" + " (.png)" * (kind == "mask"), labels)):
         if files:
-            state = f"✓ {len(files)} {kind}"
-        elif (folder / part).is_dir():
-            others = Counter(p.suffix.lower() for p in (folder / part).iterdir() if p.is_file() and not p.name.startswith("."))
-            state = f"✗ no {kind} in it" + "".join(f", but {count} {suffix} files" for suffix, count in others.most_common(1))
+            state = f"✓ {len(files)} {what}"
+        elif (folder / name).is_dir():
+            others = other_suffixes(folder / name, ())
+            state = f"✗ no {what} in it" + "".join(f", but {count} {suffix} files" for suffix, count in others.most_common(1))
         else:
-            state = f"✗ there is no such folder.{did_you_mean(part, subfolders(folder))}"
-        lines.append(f"    {part:<16}{state}\n")
-    lines.append(f"    {'ImageSets/Main':<16}{'✓' if (folder / 'ImageSets/Main').is_dir() else '- not there; a split is made then'}\n")
+            state = f"✗ there is no such folder.{did_you_mean(name, subfolders(folder))}"
+        lines.append(f"    {name:<24}{state}\n")
+    lines.append(f"    {f'ImageSets/{sets}':<24}{'✓' if (folder / 'ImageSets' / sets).is_dir() else '- not there; a split is made then'}\n")
     near = ", ".join(f'dataset = "{shown(path)}"' for path in nearby_datasets(folder)[:3])
     raise UserError(f"{shown(folder)} {'is not a VOC folder' if folder.is_dir() else 'does not exist'}. Expected:\n  {shown(folder)}\n"
                     + "".join(lines) + (f"Found nearby: {near}" if near else "No VOC folder was found nearby."))
+
+
+def other_suffixes(folder, suffixes):
+    """Counter of the suffixes of the files in a folder that are none of `suffixes`."""
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return Counter(path.suffix.lower() for path in files if path.suffix.lower() not in suffixes)
+
+
+def printable(text):
+    """A name must not steer the terminal."""
+    return text if text.isprintable() else ascii(text)
 
 
 def subfolders(folder):

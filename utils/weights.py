@@ -1,6 +1,7 @@
 """Weight files -> our networks: our checkpoints, plain PyTorch state dicts, darknet .weights; with a report a person can act on."""
 import hashlib
 import os
+import re
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +46,15 @@ def some(names):
 def load_weights(model, path, allow_partial=False):
     """Copy every tensor whose name and shape fit from a file into the model, in place.
 
-    path: a checkpoint of ours, a state dict (.pth) or a darknet file (.weights, .conv.N).
+    path: a checkpoint of ours, a state dict (.pth), also of the backbone alone, or a darknet file (.weights, .conv.N).
     -> Report.  Error: less than half of the backbone's parameters fit (allow_partial=True accepts that).
     """
     path = Path(path)
     found = read_darknet(model, path) if is_darknet(path) else state_dict_of(read_checkpoint(path), path)
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    within = {f"backbone.{name}": tensor for name, tensor in found.items()}
+    if len(own.keys() & within.keys()) > len(own.keys() & found.keys()):
+        found = within                                  # the file is that of a classifier, as torchvision's ImageNet files are: its body fits
     fits = {name: found[name] for name, tensor in own.items() if name in found and found[name].shape == tensor.shape}
     backbone = [n for n, _ in model.named_parameters() if n.startswith("backbone.")] or [n for n, _ in model.named_parameters()]
     share = sum(own[n].numel() for n in backbone if n in fits) / sum(own[n].numel() for n in backbone)
@@ -136,7 +140,12 @@ def head_outputs(model, convs, count):
 
 
 def download(url, sha256=None, timeout=20):
-    """Fetch a weight file into model_data/ unless it is there. -> Path. Errors name the address and where to put the file by hand."""
+    """Fetch a weight file into model_data/ unless it is there. -> Path. Errors name the address and where to put the file by hand.
+
+    sha256: the checksum, or how it begins; as in resnet50-0676ba61.pth it may also stand in the name.
+    """
+    named = re.search(r"-([0-9a-f]{8})\.pth$", url)
+    sha256 = sha256 or (named.group(1) if named else "")
     path = ROOT / "model_data" / url.rsplit("/", 1)[1]
     if path.is_file():
         return path
@@ -151,7 +160,7 @@ def download(url, sha256=None, timeout=20):
             length = response.headers.get("Content-Length")
         if length and part.stat().st_size != int(length):
             raise OSError(f"{part.stat().st_size} of {length} bytes arrived")
-        if sha256 and digest.hexdigest() != sha256:
+        if not digest.hexdigest().startswith(sha256):
             raise OSError("the checksum is wrong")
     except OSError as error:                            # URLError and time-outs are OSErrors
         part.unlink(missing_ok=True)

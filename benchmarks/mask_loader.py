@@ -1,0 +1,102 @@
+"""CPU time per training sample of segmentation: ours, and the usual way with a one-hot array per pixel, on the same images.
+
+    python benchmarks/mask_loader.py [list_path=Shapes_segmentation_train.txt] [size=512]
+
+The usual way, as many published training scripts have it: decode the files with Pillow every time, resize image and mask, paste them
+on a canvas, flip, jitter the colours by way of HSV, blur, rotate, divide by 255, and spread the mask to a (H, W, K+1) array of ones and
+zeros for the Dice loss. One process, one thread, CPU time, both sides in turn, medians.
+"""
+import random
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from loader import cpu_time  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from utils.dataset import SegmentationData, collate  # noqa: E402
+from utils.images import open_image, open_mask  # noqa: E402
+from utils.settings import find, override  # noqa: E402
+from utils.voc_masks import read_mask_list  # noqa: E402
+
+list_path = "Shapes_segmentation_train.txt"     # a segmentation list             列表文件
+size = 512                                      # side of the network's input     输入边长
+classes = 21                                    # K, for the one-hot array        类别数
+rounds = 7                                      # repetitions                     重复次数
+samples = 64                                    # samples a round                 每轮样本数
+BATCH = 8
+
+
+def usual_sample(rng, image_path, mask_path):
+    """-> image (3, H, W) float64 0-1, mask (H, W) int64, one-hot (H, W, K+1) float64."""
+    image, mask = Image.fromarray(open_image(image_path)), Image.fromarray(open_mask(mask_path))
+    factor = min(size / image.width, size / image.height) * rng.uniform(0.5, 2.0)
+    w, h = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    corner = round((size - w) * rng.random()), round((size - h) * rng.random())
+    canvas, labels = Image.new("RGB", (size, size), (128, 128, 128)), Image.new("L", (size, size), 0)
+    canvas.paste(image.resize((w, h), Image.Resampling.BICUBIC), corner)
+    labels.paste(mask.resize((w, h), Image.Resampling.NEAREST), corner)
+    if rng.random() < 0.5:
+        canvas, labels = (one.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for one in (canvas, labels))
+    pixels, labels = np.array(canvas), np.array(labels)
+    if rng.random() < 0.25:
+        pixels = cv2.GaussianBlur(pixels, (5, 5), 0)
+    if rng.random() < 0.25:
+        matrix = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(-10, 10), 1)
+        pixels = cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_CUBIC, borderValue=(128, 128, 128))
+        labels = cv2.warpAffine(labels, matrix, (size, size), flags=cv2.INTER_NEAREST)
+    hue, saturation, value = cv2.split(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV))
+    gains = [1 + rng.uniform(-1, 1) * gain for gain in (0.1, 0.7, 0.3)]
+    steps = np.arange(256)
+    tables = (steps * gains[0] % 180).astype(np.uint8), *((steps * gain).clip(0, 255).astype(np.uint8) for gain in gains[1:])
+    pixels = cv2.cvtColor(cv2.merge([cv2.LUT(c, t) for c, t in zip((hue, saturation, value), tables)]), cv2.COLOR_HSV2RGB)
+    labels = np.where(labels >= classes, classes, labels).astype(np.int64)
+    return np.transpose(pixels.astype(np.float64) / 255, (2, 0, 1)), labels, np.eye(classes + 1)[labels.reshape(-1)].reshape(size, size, -1)
+
+
+def usual_batches(pairs, rng):
+    for _ in range(0, samples, BATCH):
+        images, masks, one_hot = zip(*(usual_sample(rng, *rng.choice(pairs)) for _ in range(BATCH)))
+        torch.from_numpy(np.array(images)).float(), torch.from_numpy(np.array(masks)), torch.from_numpy(np.array(one_hot)).float()
+
+
+def ours(cache):
+    return SegmentationData(list_path, [str(k) for k in range(classes)], (size, size), train=True, scale=(0.5, 2.0), aspect=0.0, translate=0.0,
+                            rotation=10.0, blur_chance=0.25, colours=(0.015, 0.7, 0.4), cache=cache)
+
+
+def our_batches(data, epoch):
+    for start in range(0, samples, BATCH):
+        collate([data[epoch, i % len(data)] for i in range(start, start + BATCH)])
+
+
+def main():
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    cached, uncached = ours(True), ours(False)
+    pairs = [tuple(find(path) for path in pair) for pair in zip(*read_mask_list(find(list_path)))]
+    for index in range(samples):
+        cached.cached(index % len(cached))                  # fill the cache: what the first epoch does
+    runs = {"ours, images in memory": lambda r: our_batches(cached, r), "ours, every image decoded anew": lambda r: our_batches(uncached, r),
+            "the usual way, one-hot": lambda r: usual_batches(pairs, random.Random(r))}
+    times = {name: [] for name in runs}
+    for r in range(rounds):
+        for name, run in runs.items():
+            times[name].append(cpu_time(lambda _, f=run, k=r: f(k), 1) / samples)
+    print(f"{list_path}, {len(cached)} images, input {size} x {size}, {classes} classes; CPU milliseconds per sample, median of {rounds}\n")
+    for name, values in times.items():
+        print(f"  {name:<36}{statistics.median(values):8.2f}   ({min(values):.2f} to {max(values):.2f})")
+    names = list(times)
+    for name in names[:2]:
+        ratios = [a / b for a, b in zip(times[name], times[names[2]])]
+        print(f"  {name} / {names[2]}: {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    override(globals())
+    main()

@@ -1,0 +1,131 @@
+"""ResNet-50 and ResNet-101: images -> c2, c3, c4, c5; stages without stride, dilated instead, for segmentation.
+
+Paper: Deep Residual Learning, arXiv 1512.03385, table 1. Layers and names are torchvision's (conv1, bn1, layer1.0.conv1 ...),
+without the classifier `fc`, so its ImageNet files load.
+
+    stage     layers                                   channels          H, W divided by, at downsample_factor
+                                                                         32      16                   8
+    stem      conv 7x7/2, max pool 3x3/2               64                4       4                    4
+    layer1    3 bottlenecks                            256  -> c2        4       4                    4
+    layer2    4 bottlenecks                            512  -> c3        8       8                    8
+    layer3    6 bottlenecks (ResNet-101: 23)           1024 -> c4        16      16                   8, dilation 2
+    layer4    3 bottlenecks                            2048 -> c5        32      16, dilation 2       8, dilation 4
+
+What differs from the paper, and why:
+* The stride of a bottleneck is in its 3x3, not in its first 1x1, as in torchvision ("v1.5"): a 1x1 with a stride skips cells unseen.
+* Where a stage loses its stride, its first block keeps the dilation of the stage before and the others take the new one:
+  torchvision's rule. `dilate_first=True` gives the first block the new dilation as well: the rule of the PSPNet authors.
+  The tensors have the same names and shapes under both rules, but weights trained under one are wrong under the other.
+* `deep_stem=True` is the stem of the PSPNet authors: three 3x3 convolutions, conv1 (stride 2) bn1, conv2 bn2, conv3 bn3, to
+  128 channels instead of one 7x7 to 64. torchvision's files have no such stem: it and the two 1x1 behind it start new.
+"""
+from torch import nn
+
+from utils.errors import UserError, did_you_mean
+from utils.weights import download, load_weights
+
+COUNTS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}                 # bottlenecks per stage
+WIDTHS = (64, 128, 256, 512)
+STRIDES = (1, 2, 2, 2)
+PRETRAINED = {"resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+              "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth"}
+
+
+class Bottleneck(nn.Module):
+    """1x1 to C channels, 3x3 (has the stride and the dilation), 1x1 to 4C; the input is added, through a 1x1 where the shape changes."""
+
+    def __init__(self, c_in, width, stride=1, dilation=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1 or c_in != 4 * width:
+            self.downsample = nn.Sequential(nn.Conv2d(c_in, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width))
+
+    def forward(self, x):
+        """x: (B, D, m, n) -> (B, 4C, h, w), with h = m / stride."""
+        y = self.relu(self.bn1(self.conv1(x)))                                  # (B, C, m, n)
+        y = self.relu(self.bn2(self.conv2(y)))                                  # (B, C, h, w)
+        y = self.bn3(self.conv3(y))                                             # (B, 4*C, h, w)
+        shortcut = x if self.downsample is None else self.downsample(x)         # (B, 4*C, h, w)
+        return self.relu(y + shortcut)
+
+
+class ResNet(nn.Module):
+    channels = (256, 512, 1024, 2048)                                           # of c2, c3, c4, c5
+
+    def __init__(self, counts, downsample_factor=32, dilate_first=False, deep_stem=False):
+        """counts: bottlenecks per stage.  downsample_factor: 32, 16 or 8, the largest stride.  The others: see above."""
+        super().__init__()
+        self.deep_stem = deep_stem
+        self.conv1 = nn.Conv2d(3, 64, 3, 2, padding=1, bias=False) if deep_stem else nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        if deep_stem:
+            self.conv2, self.bn2 = nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)
+            self.conv3, self.bn3 = nn.Conv2d(64, 128, 3, padding=1, bias=False), nn.BatchNorm2d(128)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+
+        stages, c_in = [], 128 if deep_stem else 64
+        plan = dilated_strides(STRIDES, downsample_factor, 4)
+        for count, width, (stride, before, dilation, _) in zip(counts, WIDTHS, plan):
+            first = Bottleneck(c_in, width, stride, dilation if dilate_first else before)
+            stages.append(nn.Sequential(first, *(Bottleneck(4 * width, width, 1, dilation) for _ in range(count - 1))))
+            c_in = 4 * width
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.strides = tuple(reached for *_, reached in plan)                   # of c2, c3, c4, c5
+        kaiming(self)
+
+    def forward(self, images):
+        """images: (B, 3, H, W), normalised -> c2, c3, c4, c5."""
+        _, _, s4, s5 = self.strides                                             # 16, 32, or at most downsample_factor
+        x = self.relu(self.bn1(self.conv1(images)))                             # (B, 64, H/2, W/2)
+        if self.deep_stem:
+            x = self.relu(self.bn2(self.conv2(x)))                              # (B, 64, H/2, W/2)
+            x = self.relu(self.bn3(self.conv3(x)))                              # (B, 128, H/2, W/2)
+        x = self.maxpool(x)                                                     # (B, C, H/4, W/4)
+        c2 = self.layer1(x)                                                     # (B, 256, H/4, W/4)
+        c3 = self.layer2(c2)                                                    # (B, 512, H/8, W/8)
+        c4 = self.layer3(c3)                                                    # (B, 1024, H/s4, W/s4)
+        c5 = self.layer4(c4)                                                    # (B, 2048, H/s5, W/s5)
+        return c2, c3, c4, c5
+
+
+def dilated_strides(strides, downsample_factor, reached):
+    """Which stages keep their stride, and what dilation the others take in its place.
+
+    strides: of the stages.  downsample_factor: 32, 16 or 8, the largest stride of the whole.  reached: the stride before the first stage.
+    -> per stage (its stride, the dilation of the stage before, its dilation, stride of the whole behind it).
+    """
+    if downsample_factor not in (8, 16, 32):
+        raise UserError(f"downsample_factor={downsample_factor}: choose 8 (finer, slower), 16 or 32.")
+    plan, dilation = [], 1
+    for stride in strides:
+        before = dilation
+        if reached * stride > downsample_factor:
+            stride, dilation = 1, dilation * stride
+        reached *= stride
+        plan.append((stride, before, dilation, reached))
+    return plan
+
+
+def kaiming(module):
+    """The start values of torchvision's backbones: normal, variance 2 / (values that one input reaches)."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+
+def resnet(name, downsample_factor=32, pretrained=False, dilate_first=False, deep_stem=False):
+    """name: "resnet50" or "resnet101".  pretrained: True fetches torchvision's ImageNet weights.  The others: see ResNet."""
+    if name not in COUNTS:
+        raise UserError(f'There is no ResNet "{name}".{did_you_mean(name, COUNTS)} Known: {", ".join(COUNTS)}.')
+    backbone = ResNet(COUNTS[name], downsample_factor, dilate_first, deep_stem)
+    if pretrained:
+        print(load_weights(backbone, download(PRETRAINED[name])))
+    return backbone

@@ -1,0 +1,132 @@
+"""DeepLabV3: a dilated backbone keeps the map fine, parallel dilated convolutions (ASPP) look at it at several scales.
+
+Paper: Rethinking Atrous Convolution for Semantic Image Segmentation, arXiv 1706.05587. The layers and their names are those of
+torchvision's deeplabv3_resnet50, _resnet101 and _mobilenet_v3_large: 42,004,074, 60,996,202 and 11,029,328 parameters at 21 classes,
+and its official COCO files load.
+
+    stage             layers                                        output (ResNet; MobileNetV3)
+    backbone          ResNet, layer3 and 4 dilated by 2 and 4       2048 x H/8  x W/8  -> c5
+                      or MobileNetV3-Large, last stage by 2          960 x H/16 x W/16 -> c5
+    classifier.0      ASPP: of c5 a conv 1x1, three dilated conv     256 x h x w
+                      3x3 and the image's mean, 256 channels each;
+                      joined, conv 1x1, dropout 0.5
+    classifier.1-4    conv 3x3, conv 1x1                               K x h x w, enlarged to H x W
+    aux_classifier    of c4 (MobileNetV3: c3) conv 3x3 to a quarter    K x h x w, enlarged to H x W
+                      of the channels, dropout 0.1, conv 1x1
+
+The auxiliary head is a second, smaller classifier on an earlier map: it brings gradient to the middle of the backbone while it is
+trained, and is not run at all afterwards.
+
+What differs from the paper, and why (1-3 so that torchvision's files fit):
+1. Behind the ASPP there is one more 3x3 convolution.
+2. The paper trains at stride 16 with the dilations 6, 12, 18, and doubles them at stride 8. Here a ResNet has stride 8 always, and
+   MobileNetV3 has stride 16 with 12, 24, 36 all the same.
+3. There is no multi-grid: the blocks of the last stage are dilated by 2 (the first: see resnet.py), 4 and 4.
+4. The loss of the auxiliary head counts 0.5: torchvision's training has it, the paper has no such head.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nets.backbones.mobilenet import mobilenet_v3_large
+from nets.backbones.resnet import resnet
+from nets.layers import SEGMENTATION_RECIPE, PooledBatchNorm, normalise
+from utils.errors import UserError, did_you_mean
+from utils.losses import SegmentationLoss, class_scores
+
+BACKBONES = ("resnet50", "resnet101", "mobilenet_v3_large")
+RATES = (12, 24, 36)                                                            # dilations of the ASPP, section 4.1, at stride 8
+AUX_WEIGHT = 0.5
+
+
+def conv_norm_relu(c_in, c_out, kernel, dilation=1):
+    """A list, not a Sequential, so that the parts are numbered where they are put: these numbers are torchvision's names."""
+    conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False)
+    return [conv, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
+
+
+class ImageMean(nn.Sequential):
+    """What the whole image looks like, told to every cell: mean over the map, conv 1x1, spread out again (section 3.3)."""
+
+    def __init__(self, c_in, c_out):
+        # number 0 is the pooling in torchvision's names; here forward does it
+        super().__init__(nn.Identity(), nn.Conv2d(c_in, c_out, 1, bias=False), PooledBatchNorm(c_out), nn.ReLU(inplace=True))
+
+    def forward(self, x):
+        """x: (B, C, h, w) -> (B, D, h, w)."""
+        mean = x.mean((2, 3), keepdim=True)                                     # (B, C, 1, 1)
+        mean = super().forward(mean)                                            # (B, D, 1, 1)
+        return mean.expand(-1, -1, *x.shape[2:])                                # (B, D, h, w)
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: one map seen through five windows (section 3.3)."""
+
+    def __init__(self, c_in, rates=RATES, c_out=256, dropout=0.5):
+        """rates: dilations of the three 3x3 convolutions."""
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Sequential(*conv_norm_relu(c_in, c_out, 1)),
+                                    *(nn.Sequential(*conv_norm_relu(c_in, c_out, 3, rate)) for rate in rates),
+                                    ImageMean(c_in, c_out)])
+        self.project = nn.Sequential(*conv_norm_relu(5 * c_out, c_out, 1), nn.Dropout(dropout))
+
+    def forward(self, x):
+        """x: (B, D, h, w) -> (B, C, h, w)."""
+        windows = [conv(x) for conv in self.convs]                              # (B, C, h, w) each
+        joined = torch.cat(windows, 1)                                          # (B, 5*C, h, w)
+        out = self.project(joined)                                              # (B, C, h, w)
+        return out
+
+
+class DeepLabV3(nn.Module):
+    task = "segmentation"
+    stride = 8
+    recipe = SEGMENTATION_RECIPE
+
+    def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="resnet50", aux=True,
+                 loss=None, class_weights=None, sigmoid=False):
+        """num_classes: K, background included.  pretrained: True fetches the backbone, trained on ImageNet.
+        backbone: one of BACKBONES.  aux: with the auxiliary head.  loss, class_weights, sigmoid: see SegmentationLoss.
+        """
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise UserError(f'DeepLabV3 has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} Known: {", ".join(BACKBONES)}.')
+        self.criterion = SegmentationLoss(num_classes, loss, class_weights, sigmoid)
+        self.backbone = mobilenet_v3_large(pretrained) if backbone == "mobilenet_v3_large" else resnet(backbone, 8, pretrained)
+        self.classifier = nn.Sequential(ASPP(self.backbone.channels[3]), *conv_norm_relu(256, 256, 3),
+                                        nn.Conv2d(256, self.criterion.channels, 1))
+        self.aux_level = 1 if backbone == "mobilenet_v3_large" else 2           # of c2, c3, c4, c5
+        if aux:
+            c_in = self.backbone.channels[self.aux_level]
+            self.aux_classifier = nn.Sequential(*conv_norm_relu(c_in, c_in // 4, 3), nn.Dropout(0.1),
+                                                nn.Conv2d(c_in // 4, self.criterion.channels, 1))
+        else:
+            self.aux_classifier = None
+
+    def forward(self, images, targets=None):
+        """images: (B, 3, H, W) RGB 0-1 -> logits (B, K, H, W), losses."""
+        maps = self.backbone(normalise(images))                                 # (B, C, h, w) each: c2, c3, c4, c5
+        c5, middle = maps[3], maps[self.aux_level]                              # (B, D, h, w), (B, E, m, n)
+        logits = self.classifier(c5)                                            # (B, K, h, w)
+        logits = enlarge(logits, images)                                        # (B, K, H, W)
+        return logits, {} if targets is None else self.loss(logits, middle, targets)
+
+    def decode(self, logits):
+        """logits -> scores (B, K, H, W) in 0-1."""
+        scores = class_scores(logits)                                           # (B, K, H, W)
+        return scores
+
+    def loss(self, logits, middle, targets):
+        """logits: (B, K, H, W).  middle: (B, C, h, w), the map of the auxiliary head.  -> dict of weighted 0-d losses."""
+        losses = self.criterion(logits, targets)                                # () each
+        if self.aux_classifier is not None:
+            aux = self.aux_classifier(middle)                                   # (B, K, h, w)
+            aux = enlarge(aux, logits)                                          # (B, K, H, W)
+            losses |= self.criterion(aux, targets, weight=AUX_WEIGHT, prefix="aux_")        # () each
+        return losses
+
+
+def enlarge(x, like):
+    """Bilinear, to the height and width of `like`. x: (B, C, h, w) -> (B, C, H, W)."""
+    large = F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)      # (B, C, H, W)
+    return large

@@ -1,0 +1,170 @@
+"""U-Net: down a contracting path, up again, and on every floor the map from the way down stands beside the one on the way up.
+
+Paper: U-Net: Convolutional Networks for Biomedical Image Segmentation, arXiv 1505.04597, figure 1.
+
+    floor    the way down                          the way up                                    K x H x W
+    1        c1  64 x H    x W     ------------->  up1: [x, c1], two conv 3x3   64 x H   x W   -> conv 1x1
+    2        c2 128 x H/2  x W/2   ------------->  up2: [x, c2], two conv 3x3  128 x H/2 x W/2
+    3        c3 256 x H/4  x W/4   ------------->  up3: [x, c3], two conv 3x3  256 x H/4 x W/4
+    4        c4 512 x H/8  x W/8   ------------->  up4: [x, c4], two conv 3x3  512 x H/8 x W/8
+    5                    c5 1024 x H/16 x W/16
+
+A floor of the way down is two conv 3x3 and a pooling behind them. 31,037,698 parameters at 2 classes. No ImageNet weights exist for it.
+
+backbone="vgg16" or "resnet50" puts a network with ImageNet weights in the place of the way down. It reaches H/32, one floor
+deeper; the way up is narrower, enlarges by repeating pixels, and climbs the last floor (`top`) without a map beside it:
+
+    handed across    vgg16 128, 256, 512, 512 (H/2 ... H/16); resnet50 64, 256, 512, 1024 (H/2 ... H/16)
+    bottom           vgg16 pooled c5, two conv 3x3, 512 x H/32 x W/32; resnet50 c5, 2048 x H/32 x W/32
+    the way up       256, 128, 64, 32, 16 channels (up4 ... up1, top), then conv 3x3
+
+These are the widely used layouts, with 23,751,141 and 32,524,005 parameters at 21 classes.
+
+What differs from the paper, and why:
+* Convolutions are padded. In the paper each one takes a pixel off every side, so that the output is smaller than the input
+  (572 -> 388) and the maps handed across are cropped. With padding every pixel of the input gets its answer.
+* BatchNorm behind every convolution: it is younger than the paper, and without it the training is slow and needs care.
+* No dropout at the bottom, and no extra weight for the borders between touching cells in the loss.
+* `stride` is 32, though the paper's own way down needs only 16: one rule for all backbones. Other sizes run as well, a map on
+  the way up takes the size of the one beside it, but then pixels shift a little.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nets.backbones.resnet import COUNTS, PRETRAINED, ResNet
+from nets.backbones.vgg import vgg16
+from nets.layers import SEGMENTATION_RECIPE, conv_norm_act, normalise
+from utils.errors import UserError, did_you_mean
+from utils.losses import SegmentationLoss, class_scores
+from utils.weights import download, load_weights
+
+WIDTHS = (64, 128, 256, 512, 1024)                      # figure 1, from the first floor to the bottom
+NARROW = (256, 128, 64, 32, 16)                         # the way up beside a backbone with ImageNet weights
+ACROSS = {"unet": WIDTHS, "vgg16": (128, 256, 512, 512, 512), "resnet50": (64, 256, 512, 1024, 2048)}     # c1 ... c4, bottom
+
+
+def two_convs(c_in, c_out):
+    return nn.Sequential(conv_norm_act(c_in, c_out, 3, act=nn.ReLU(inplace=True)),
+                         conv_norm_act(c_out, c_out, 3, act=nn.ReLU(inplace=True)))
+
+
+def as_large(x, other):
+    """x by repeating pixels in the size of the other map; x itself when it has that size. (B, C, m, n), (B, D, h, w) -> (B, C, h, w)."""
+    return x if x.shape[2:] == other.shape[2:] else F.interpolate(x, size=other.shape[2:])
+
+
+class Up(nn.Module):
+    """One floor up: enlarged, joined to the map from across, two convolutions."""
+
+    def __init__(self, c_in, c_across, c_out, learned):
+        """learned: enlarge by a transposed convolution, which halves the channels, and not by repeating pixels."""
+        super().__init__()
+        self.enlarge = nn.ConvTranspose2d(c_in, c_in // 2, 2, stride=2) if learned else nn.Identity()
+        self.convs = two_convs((c_in // 2 if learned else c_in) + c_across, c_out)
+
+    def forward(self, x, across):
+        """x: (B, C, h/2, w/2), across: (B, D, h, w) -> (B, T, h, w)."""
+        x = as_large(self.enlarge(x), across)                                   # (B, C, h, w)
+        x = torch.cat([x, across], dim=1)                                       # (B, N, h, w)
+        x = self.convs(x)                                                       # (B, T, h, w)
+        return x
+
+
+class ContractingPath(nn.Module):
+    """The paper's way down."""
+
+    def __init__(self):
+        super().__init__()
+        self.down1, self.down2, self.down3, self.down4, self.down5 = (two_convs(a, b) for a, b in zip((3, *WIDTHS), WIDTHS))
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):             # section 3: normal, deviation sqrt(2 / values that make one)
+                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+
+    def forward(self, images):
+        c1 = self.down1(images)                                                 # (B, 64, H, W)
+        c2 = self.down2(F.max_pool2d(c1, 2))                                    # (B, 128, H/2, W/2)
+        c3 = self.down3(F.max_pool2d(c2, 2))                                    # (B, 256, H/4, W/4)
+        c4 = self.down4(F.max_pool2d(c3, 2))                                    # (B, 512, H/8, W/8)
+        c5 = self.down5(F.max_pool2d(c4, 2))                                    # (B, 1024, H/16, W/16)
+        return c1, c2, c3, c4, c5
+
+
+class ResNetDown(ResNet):
+    """A ResNet which also gives c1, what its stem has before the pooling: the finest map there is to hand across."""
+
+    def forward(self, images):
+        c1 = self.relu(self.bn1(self.conv1(images)))                            # (B, 64, H/2, W/2)
+        c2 = self.layer1(self.maxpool(c1))                                      # (B, 256, H/4, W/4)
+        c3 = self.layer2(c2)                                                    # (B, 512, H/8, W/8)
+        c4 = self.layer3(c3)                                                    # (B, 1024, H/16, W/16)
+        c5 = self.layer4(c4)                                                    # (B, 2048, H/32, W/32)
+        return c1, c2, c3, c4, c5
+
+
+class UNet(nn.Module):
+    task = "segmentation"
+    stride = 32
+    recipe = SEGMENTATION_RECIPE
+
+    def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="unet",
+                 loss=None, class_weights=None, sigmoid=False):
+        """num_classes: K, background included.  backbone: "unet" (the paper's), "vgg16" or "resnet50".
+        pretrained: True fetches torchvision's ImageNet weights of vgg16 or resnet50.
+        loss, class_weights, sigmoid: see utils/losses.py, SegmentationLoss.
+        """
+        super().__init__()
+        if backbone not in ACROSS:
+            raise UserError(f'unet has no backbone "{backbone}".{did_you_mean(backbone, ACROSS)} Known: {", ".join(ACROSS)}.')
+        if backbone == "unet" and pretrained:
+            raise UserError("There are no ImageNet weights for the way down of the U-Net paper. "
+                            'Set pretrained=False, or net_options={"backbone": "vgg16"} or {"backbone": "resnet50"}.')
+        self.criterion = SegmentationLoss(num_classes, loss, class_weights, sigmoid)
+        self.kind, own = backbone, backbone == "unet"
+        if own:
+            self.backbone = ContractingPath()
+        elif backbone == "vgg16":
+            self.backbone = vgg16(pretrained)
+        else:
+            self.backbone = ResNetDown(COUNTS[backbone])
+            if pretrained:
+                print(load_weights(self.backbone, download(PRETRAINED[backbone])))
+
+        c1, c2, c3, c4, deep = ACROSS[backbone]
+        n4, n3, n2, n1, n0 = (c4, c3, c2, c1, c1) if own else NARROW
+        self.bottom = two_convs(deep, deep) if backbone == "vgg16" else None
+        self.up4 = Up(deep, c4, n4, learned=own)
+        self.up3 = Up(n4, c3, n3, learned=own)
+        self.up2 = Up(n3, c2, n2, learned=own)
+        self.up1 = Up(n2, c1, n1, learned=own)
+        self.top = nn.Identity() if own else two_convs(n1, n0)
+        self.head = nn.Conv2d(n0, self.criterion.channels, 1) if own else nn.Conv2d(n0, self.criterion.channels, 3, padding=1)
+        for part in (self.bottom, self.up4, self.up3, self.up2, self.up1, self.top):
+            for conv in part.modules() if part else ():
+                if isinstance(conv, nn.Conv2d):
+                    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+
+    def forward(self, images, targets=None):
+        """images: (B, 3, H, W) RGB 0-1 -> logits (B, K, H, W) (one channel with sigmoid), losses."""
+        c1, c2, c3, c4, x = self.down(images)     # (B, C, h, w), (B, D, h/2, w/2), (B, N, h/4, w/4), (B, T, h/8, w/8), (B, P, h/16, w/16)
+        x = self.up4(x, c4)                                                     # (B, A, h/8, w/8)
+        x = self.up3(x, c3)                                                     # (B, A/2, h/4, w/4)
+        x = self.up2(x, c2)                                                     # (B, A/4, h/2, w/2)
+        x = self.up1(x, c1)                                                     # (B, A/8, h, w)
+        x = self.top(as_large(x, images))                                       # (B, G, H, W)
+        logits = self.head(x)                                                   # (B, K, H, W)
+        return logits, {} if targets is None else self.criterion(logits, targets)
+
+    def down(self, images):
+        """The way down: images -> the four maps that are handed across, each half as large as the one before, and the bottom."""
+        if self.kind == "unet":
+            return self.backbone(images)
+        maps = self.backbone(normalise(images))
+        if self.kind == "vgg16":
+            return *maps[1:], self.bottom(F.max_pool2d(maps[4], 2))
+        return maps
+
+    def decode(self, logits):
+        """logits -> scores (B, K, H, W) in 0-1; K is 2 with sigmoid."""
+        scores = class_scores(logits)                                           # (B, K, H, W)
+        return scores

@@ -1,0 +1,59 @@
+"""The scripts as a user runs them: real processes, a copy of the project in a folder with a space and Chinese characters, another current folder."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ("input_shape=64,96", "batch_size=16")
+
+
+def copy_project(parent):
+    """A copy of the code below the folder `parent`; its Shapes set is small."""
+    copy = parent / "白话 视觉"
+    copy.mkdir()
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, copy)
+    for folder in ("nets", "utils", "tools", "model_data", "recipes"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.pth", "*.weights", "[0-9]*"))
+    run(copy, "tools/make_shapes.py", "train=24", "val=6", "test=6")
+    return copy
+
+
+def start(project, script, *words, **options):
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen([sys.executable, str(project / script), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            encoding="utf-8", cwd=project.parent, env=environment, **options)
+
+
+def run(project, script, *words, status=0):
+    process = start(project, script, *words)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == status, out[-2000:] + error[-3000:]
+    assert "Traceback" not in error, error[-3000:]
+    return out + error
+
+
+def newest(project):
+    """The folder of the newest run."""
+    return max((project / "logs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def train_and_kill(project, words, text):
+    """A training that is killed as soon as its log holds the text. -> its run folder."""
+    before = set((project / "logs").glob("*"))
+    process = start(project, "train.py", *words)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+        folders = set((project / "logs").glob("*")) - before
+        if folders and (log := next(iter(folders)) / "train.log").is_file() and text in log.read_text(encoding="utf-8"):
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode != 0
+    (cut,) = set((project / "logs").iterdir()) - before
+    return cut
