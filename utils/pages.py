@@ -1,9 +1,11 @@
 """The pictures that a training leaves behind to be looked at: what the network is fed, and what it makes of the validation images."""
+from pathlib import Path
+
 import numpy as np
 
 from utils.draw import draw_boxes, grid
 from utils.images import IGNORED, open_image
-from utils.masks import blend, legend, side_by_side
+from utils.masks import blend, legend, panels
 from utils.settings import find
 
 
@@ -30,15 +32,16 @@ def prediction_page(data, found, confidence=0.3, most=12):
         if data.task == "segmentation":
             truth = data.truth(index)
             counted = truth != IGNORED
-            captions.append(f"{(one == truth)[counted].mean():.1%} of the pixels right" if counted.any() else "nothing labelled")
-            pictures.append(side_by_side(image, truth, one, data.class_names))
+            right = f"{(one == truth)[counted].mean():.1%} right" if counted.any() else "nothing labelled"
+            pictures += panels(image, truth, one, data.class_names)[:3]
+            captions += [Path(data.paths[index]).stem, "truth", f"network, {right}"]
         else:
             sure = one["scores"] >= confidence
             captions.append(f"{len(data.boxes[index])} objects, {sure.sum()} boxes, best score {one['scores'].max(initial=0):.2f}")
             boxes, labels, scores = (one[name][sure] for name in ("boxes", "labels", "scores"))
             pictures.append(draw_boxes(image, boxes, labels, data.class_names, scores))
-    wide = data.task == "segmentation"
-    return with_legend(grid(pictures, 2 if wide else 4, 640 if wide else 320, captions), data)
+    wide = data.task == "segmentation"                      # two images with their truth and prediction in a row
+    return with_legend(grid(pictures, 6 if wide else 4, 240 if wide else 320, captions), data)
 
 
 def with_legend(page, data):
