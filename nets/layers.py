@@ -10,8 +10,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)      
 # What the segmenters' recipes share: how the pictures are varied (random scale 0.5 to 2 and crop, as DeepLab and PSPNet do), and a
 # training from random weights that fits the built-in Shapes. The papers' own, with SGD from ImageNet weights: recipes/.
 SEGMENTATION_RECIPE = {
-    "input_shape": (512, 512), "epochs": 13, "batch_size": 4, "optimizer": "adamw", "lr": 0.008, "momentum": 0.9, "weight_decay": 1e-2,
-    "warmup_epochs": 1.0, "schedule": "poly", "backbone_lr": 1.0, "scale": (0.5, 2.0), "aspect": 0.0, "translate": 0.0,
+    "input_shape": (512, 512), "epochs": 13, "batch_size": 4, "optimizer": "adamw", "lr": 0.004, "momentum": 0.9, "weight_decay": 1e-2,
+    "warmup_epochs": 1.0, "schedule": "poly", "backbone_lr": 0.1, "scale": (0.5, 2.0), "aspect": 0.0, "translate": 0.0,
     "colours": (0.015, 0.7, 0.4), "rotate": 10.0, "blur": 0.25, "mosaic": 0.0, "mixup": 0.0}
 
 
