@@ -10,20 +10,11 @@ import pytest
 from PIL import Image
 
 import voc_annotation
-from utils import images, settings, voc, voc_masks
+from utils import images, voc, voc_masks
 from utils.errors import UserError
 
 VALUES = np.array([[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 254, 255], [1, 1, 1, 0, 0, 0]], np.uint8)
 BITS = (VALUES > 3).astype(np.uint8)
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """A folder that takes the place of the repository, with a space and Chinese in its path."""
-    folder = (tmp_path / "仓库 root").resolve()
-    folder.mkdir()
-    monkeypatch.setattr(settings, "ROOT", folder)
-    return folder
 
 
 def error_of(function, *arguments, **options):

@@ -19,15 +19,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 NAMES = ["a b", "a.b", "a,b", "图 片，一", "x 1,2,3,4,5", "1,2,3,4,5", "[c] (1)", "dots..", "é€", "a\u3000b", "a\u2028b", "#%&'\"", "-rf"]
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """A folder that takes the place of the repository, with a space and Chinese in its path."""
-    folder = (tmp_path / "仓库 root").resolve()
-    folder.mkdir()
-    monkeypatch.setattr(settings, "ROOT", folder)
-    return folder
-
-
 def xml_text(objects, size=(40, 30), head=""):
     """objects: list of (name, (xmin, ymin, xmax, ymax), difficult or None)."""
     body = ""

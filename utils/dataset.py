@@ -98,6 +98,12 @@ class ListData(Dataset):
         rng.shuffle(chosen)
         return chosen
 
+    def developed(self, rng, image):
+        """What happens to the pixels wherever they lie: blur and colours."""
+        if self.blur_chance and rng.random() < self.blur_chance:
+            image = augment.blur(rng, image)
+        return augment.change_colours(rng, image, self.colours)
+
     def read(self, index):
         """As `cached`, from the file."""
         image, size = open_shrunken(find(self.paths[index]), self.largest(), exact=not self.train)
@@ -146,9 +152,7 @@ class DetectionData(ListData):
             image, boxes = augment.flip(image, boxes)
         if self.rotation and rng.random() < ROTATED:
             image, boxes, _ = augment.rotate(rng.uniform(-self.rotation, self.rotation), image, boxes)
-        if self.blur_chance and rng.random() < self.blur_chance:
-            image = augment.blur(rng, image)
-        return augment.change_colours(rng, image, self.colours), boxes
+        return self.developed(rng, image), boxes
 
     def arranged(self, rng, index, may_mosaic):
         """One picture, or four as a mosaic, at random places of the input."""
@@ -213,9 +217,7 @@ class SegmentationData(ListData):
             image, mask = augment.flip_mask(image, mask)
         if self.rotation and rng.random() < ROTATED:
             image, _, mask = augment.rotate(rng.uniform(-self.rotation, self.rotation), image, mask=mask)
-        if self.blur_chance and rng.random() < self.blur_chance:
-            image = augment.blur(rng, image)
-        return augment.change_colours(rng, image, self.colours), mask
+        return self.developed(rng, image), mask
 
     def read(self, index):
         image, _, size = super().read(index)

@@ -134,9 +134,6 @@ def image_size(path):
         raise UserError(f"{shown(path)} cannot be read as an image: {str(error).replace(str(path), Path(path).name)}.") from None
 
 
-mask_size = image_size          # of a mask the same holds
-
-
 def to_rgb(image):
     """A Pillow image of any mode -> mode RGB."""
     if image.mode == "RGB":
