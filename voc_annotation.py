@@ -19,19 +19,17 @@ from utils.report import text_table
 from utils.settings import find, override, shown
 from utils.voc import (
     LABELS,
-    check_layout,
     classes_name,
     find_files,
     first_image,
     list_name,
-    other_suffixes,
     parse_xml,
     printable,
     read_classes,
-    read_or_make_sets,
     replace_text,
     write_list,
 )
+from utils.voc_folder import check_layout, other_suffixes, read_or_make_sets
 from utils.voc_masks import describe_labels, mask_table, raise_all, read_masks, read_or_write_mask_classes, write_mask_list
 
 dataset = "VOCdevkit/Shapes"    # VOC folder, or a list of them: ["VOCdevkit/VOC2007", "VOCdevkit/VOC2012"]    VOC 文件夹，或多个合并

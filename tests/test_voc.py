@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import voc_annotation
-from utils import images, settings, voc
+from utils import images, settings, voc, voc_folder
 from utils.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -66,7 +66,7 @@ def test_split_of_small_sets(n):
     stems = [f"s{i}" for i in range(n)]
     for trainval_percent in (0.05, 0.5, 0.9, 0.99, 1.0):
         for train_percent in (0.05, 0.5, 0.9, 0.99, 1.0):
-            sets = voc.make_split(stems, trainval_percent, train_percent, seed=n)
+            sets = voc_folder.make_split(stems, trainval_percent, train_percent, seed=n)
             train, val, test = (sets[name] for name in ("train", "val", "test"))
             assert sorted(train + val + test) == sorted(stems)             # disjoint and complete
             assert sets["trainval"] == sorted(train + val)
@@ -79,12 +79,12 @@ def test_split_of_small_sets(n):
 
 def test_split_sizes_seed_and_order():
     stems = [f"{i:03d}" for i in range(100)]
-    sets = voc.make_split(stems)
+    sets = voc_folder.make_split(stems)
     assert [len(sets[name]) for name in voc.SPLITS] == [90, 81, 9, 10]
     mixed = random.Random(5).sample(stems, 100)
-    assert voc.make_split(mixed) == sets
-    assert voc.make_split(stems, seed=1) != sets
-    assert "0.9" in error_of(voc.make_split, stems, 0) and "90" in error_of(voc.make_split, stems, train_percent=90)
+    assert voc_folder.make_split(mixed) == sets
+    assert voc_folder.make_split(stems, seed=1) != sets
+    assert "0.9" in error_of(voc_folder.make_split, stems, 0) and "90" in error_of(voc_folder.make_split, stems, train_percent=90)
 
 
 def test_split_does_not_depend_on_creation_order(root):
