@@ -527,8 +527,8 @@ def test_layout_messages(root):
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("copy") / "my 项目"
     (folder / "utils").mkdir(parents=True)
-    for name in ("voc_annotation.py", "utils/__init__.py", "utils/errors.py", "utils/settings.py", "utils/images.py", "utils/voc.py", "utils/voc_folder.py",
-                 "utils/voc_masks.py", "utils/report.py"):
+    for name in ("voc_annotation.py", "utils/__init__.py", "utils/errors.py", "utils/settings.py", "utils/images.py", "utils/voc.py",
+                 "utils/voc_folder.py", "utils/voc_masks.py", "utils/report.py"):
         shutil.copy(REPOSITORY / name, folder / name)
     make_dataset(folder / "VOCdevkit/Shapes", ["a b.jpg", "二.PNG", "c.jpeg", "d.jpg"])
     return folder
