@@ -9,18 +9,22 @@ from utils import misses, plots
 from utils.checkpoint import newest_best
 from utils.dataset import DetectionData, make_loader
 from utils.errors import UserError
-from utils.evaluate import collect
+from utils.evaluate import choose_input, collect
 from utils.fit import choose_device
 from utils.metrics import confusion_matrix, detection_curves, detection_results
 from utils.report import choose_list, detection_report, new_folder, write_csv, write_results
 from utils.settings import ROOT, as_table, check, find, number, optional, override, shown, whole
 
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run               权值文件，空为最新一次训练的最佳
+net = ""                    # only for official weights (.pth, .weights): which network, like "ssd300"  仅官方权重：网络名称
+net_options = {}            # the same: the network's own options                                       仅官方权重：网络选项
 list_path = ""              # images to measure on; "": the test list that the training named           测试列表，空为训练时指定的
 score_threshold = 0.5       # for precision, recall, F1, confusion, misses; AP does not depend on it    精确率、召回率等的得分门限
 confidence = 0.001          # boxes below are dropped; AP needs nearly all: above 0.01 is not taken     保留框的最低得分
-nms_iou = 0.5               # of two boxes of a class that overlap more, the better one stays           非极大抑制重合度
+nms_iou = None              # of two boxes of a class that overlap more, the better one stays           非极大抑制重合度，空为网络推荐值
 max_boxes = 300             # boxes kept per image, the best ones                                       每图最多框数
+input_shape = None          # height, width; or with "short_side" the short side and the longest; None: as trained  输入尺寸
+fit = None                  # "letterbox", "stretch", "short_side" (800,1333 in many papers); None: as trained      图像放入输入的方式
 batch_size = 16             # images through the network at once                                        批大小
 num_workers = None          # processes that read images; None: chosen                                  数据加载进程数
 device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                                           设备
@@ -30,10 +34,12 @@ def main():
     path, model, info = load_model()
     names, where = info["class_names"], next(model.parameters()).device
     chosen = choose_list(list_path, info["settings"], "python get_map.py list_path=2007_test.txt")
-    data = DetectionData(chosen, names, info["input_shape"])
+    data = DetectionData(chosen, names, input_shape, fit=fit, cache=False)
     lowest = lowest_score()
-    folder = new_folder(ROOT / "map_out", path.parent.name)
+    folder = new_folder(ROOT / "map_out", path.stem if info["epoch"] is None else path.parent.name)
     print(as_table(globals()))
+    if info["epoch"] is None:
+        print(f'NOTE: these weights know {len(names)} classes, from "{names[0]}" to "{names[-1]}": the class numbers of the list must mean the same.')
     loader = make_loader(data, batch_size, num_workers, device=where)
     detections, truths, losses = collect(model, loader, where, lowest, nms_iou, max_boxes)
     results = detection_results(detections, truths, names, score_threshold)
@@ -42,7 +48,7 @@ def main():
         text += "\n\nThe mAP is 0. What was counted:\n  " + "\n  ".join(misses.diagnose(detections, truths, names))
     print("\n" + text)
     results |= {"model": shown(path), "list": shown(find(data.list_path)), "net": info["net"], "epoch": info["epoch"], "losses": losses,
-                "confidence": lowest, "nms_iou": nms_iou, "max_boxes": max_boxes}
+                "confidence": lowest, "nms_iou": nms_iou, "max_boxes": max_boxes, "input_shape": list(input_shape), "fit": fit}
     write_results(folder, results, text)
     save_pictures(folder, results, [find(p) for p in data.paths], detections, truths, names)
     print(f"\nAll of it lies in {shown(folder)}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
@@ -64,13 +70,14 @@ def save_pictures(folder, results, paths, detections, truths, names):
 
 
 def load_model():
-    """-> path of the weights, network on the device, what was saved with it."""
-    check(globals(), score_threshold=number(0, 1), confidence=number(0, 1), nms_iou=number(0, 1), max_boxes=whole(1), batch_size=whole(1),
-          num_workers=optional(whole(0)))
+    """-> path of the weights, network on the device, what was saved with it. Variables that are None get their values."""
+    check(globals(), score_threshold=number(0, 1), confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
+          batch_size=whole(1), num_workers=optional(whole(0)))
     path = find(model_path) if model_path else newest_best()
-    model, info = nets.load(path, choose_device(device))
+    model, info = nets.load(path, choose_device(device), net, net_options)
     if model.task != "detection":
         raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: measure it with  python get_miou.py')
+    choose_input(globals(), model, info, nets.nearest_shape)
     return path, model, info
 
 

@@ -5,6 +5,7 @@
     python predict.py source=photos save_json=True confidence=0.5
     python predict.py source=photos save_index=True
     python predict.py mode=camera
+    python predict.py net=ssd300 model_path=model_data/ssd300_vgg16_coco-b556d3b4.pth source=street.jpg
 """
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 import time
@@ -19,16 +20,20 @@ from utils import masks, media
 from utils.checkpoint import newest_best
 from utils.draw import draw_boxes
 from utils.errors import UserError
-from utils.evaluate import detect, segment
+from utils.evaluate import choose_input, detect, segment
 from utils.fit import choose_device
 from utils.images import open_image
-from utils.settings import check, find, number, override, shown, whole
+from utils.settings import check, find, number, optional, override, shown, whole
 from utils.voc import read_list
 from utils.voc_masks import read_mask_list
 
 mode = "image"          # "image", "folder", "video" or "camera"; what source is decides where the two differ    图片、文件夹、视频、摄像头
 source = ""             # a path, or the number of a camera; "" with mode image: images of the test list    路径或摄像头编号
 model_path = ""         # weights that train.py saved; "" is the best of the newest run    权重文件，空为最新训练结果
+net = ""                # only for official weights (.pth, .weights): which network they are of, like "ssd300"    仅官方权重：网络名称
+net_options = {}        # the same: the network's own options    仅官方权重：网络选项
+input_shape = None      # height, width; or with "short_side" the short side and the longest; None: as trained    输入尺寸
+fit = None              # a picture in it: "letterbox", "stretch", "short_side"; None: as trained    图像放入输入的方式
 device = "auto"         # "auto", "cpu", "cuda", "cuda:1"    运行设备
 output = "img_out"      # folder for the results; nothing in it is ever overwritten    结果文件夹
 save_json = False       # also write what was found as a .json file    保存 JSON
@@ -37,7 +42,7 @@ count = False           # also print how many objects, or what share of the pixe
 show = False            # also open a window, where there is a display; Esc ends    弹窗显示
 
 confidence = 0.3        # detection: boxes with a lower score are left out    检测：置信度阈值
-nms_iou = 0.45          # of two boxes of one class that overlap more than this, the one with the lower score goes    非极大抑制阈值
+nms_iou = None          # of two boxes of one class that overlap more than this, the one with the lower score goes    非极大抑制阈值
 max_boxes = 100         # at most so many boxes per image, those with the highest scores    每张图最多框数
 crop = False            # also save every found object as an image of its own    保存裁剪的目标
 
@@ -55,13 +60,15 @@ SAMPLES = 8             # images of the test list that are taken without a sourc
 
 
 def main():
-    check(globals(), confidence=number(0, 1), nms_iou=number(0, 1), max_boxes=whole(1))
+    check(globals(), confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1))
     masks.check_settings(globals())
     kind, place = media.find_place(source, mode)
     folder = media.output_folder(output, place)
     path = find(media.unquote(model_path)) if model_path else newest_best()
-    model, info = nets.load(path, choose_device(device))
-    print(f"{shown(path)}: {info['net']}, {len(info['class_names'])} classes, input {info['input_shape'][1]} x {info['input_shape'][0]}")
+    model, info = nets.load(path, choose_device(device), net, net_options)
+    choose_input(globals(), model, info, nets.nearest_shape)
+    size = "short side {}, at most {} long" if fit == "short_side" else "input {1} x {0}"
+    print(f"{shown(path)}: {info['net']}, {len(info['class_names'])} classes, {size.format(*input_shape)}")
     if model.task == "segmentation":
         info["threshold"] = masks.choose_threshold(threshold, info)
     say_unused(model.task, info["class_names"])
@@ -79,7 +86,10 @@ def list_sources(kind, place, folder, info, task):
     """-> paths of the images, names of their results without suffix (with the sub-folders below the source), folder for the results."""
     if place is None:
         name = info.get("settings", {}).get("test_list") or ""
-        if not name or not find(name).is_file():
+        if not name:
+            raise UserError(f"These weights of {info['net']} name no test list to take images from: set source to an image or a folder, "
+                            "like  python predict.py source=photo.jpg")
+        if not find(name).is_file():
             raise UserError(f'source = "" takes images of the test list of the training run ("{name}"), and there is no such file: '
                             "set source to an image or a folder.")
         read = read_mask_list if task == "segmentation" else read_list
@@ -175,7 +185,7 @@ def find_objects(model, info, image, video=False):
     -> picture to show, found: {"boxes": [...]} as the .json has it, a note when there is nothing to see, None (see find_regions).
     """
     names = info["class_names"]
-    every = detect(model, [image], info["input_shape"], confidence if video else min(LOWEST, confidence), nms_iou, max_boxes)[0]
+    every = detect(model, [image], input_shape, confidence if video else min(LOWEST, confidence), nms_iou, max_boxes, fit)[0]
     boxes, scores, labels = (every[name][every["scores"] >= confidence] for name in ("boxes", "scores", "labels"))
     found = [{"label": names[label], "score": round(float(score), 4), "xyxy": [round(float(edge), 2) for edge in box]}
              for box, score, label in zip(boxes, scores, labels)]
@@ -187,7 +197,7 @@ def find_objects(model, info, image, video=False):
 def find_regions(model, info, image, video=False):
     """The same with a network for segmentation. -> picture, {"classes": [...]}, note, labels (h, w) uint8 of the pixels."""
     names = info["class_names"]
-    (every,) = segment(model, [image], info["input_shape"], info["threshold"], scales, flip, slide)
+    (every,) = segment(model, [image], input_shape, info["threshold"], scales, flip, slide)
     labels, best = every["labels"], every["best"]
     classes, note = masks.pixel_shares(labels, names), ""
     if len(classes) == 1 and len(names) > 1:
@@ -201,6 +211,8 @@ def find_regions(model, info, image, video=False):
 def say_unused(task, class_names):
     """What was asked for and has no meaning with this network."""
     if task == "segmentation":
+        if fit != "letterbox":
+            print(f'fit="{fit}" is for boxes; for a network that finds the class of every pixel images are letterboxed.')
         if crop:
             print("crop=True is for boxes; this network finds the class of every pixel: see save_cut_out.")
         if save_cut_out and masks.background_of(class_names) is None:

@@ -27,10 +27,16 @@ def main():
         level = name.count(".")
         if level < depth:
             print(f"{'  ' * level + name.rsplit('.', 1)[-1]:<34}{'  '.join(shapes):<40}{parameters:>12,}{flops / 1e9:>9.3f}")
+    names = {name for name, *_ in rows}                     # a ModuleList never runs, only what is in it
     total = sum(p.numel() for p in model.parameters())
     print(f"\n{total:,} parameters ({total * 4 / 2**20:.1f} MiB as float32), "
-          f"{sum(flops for name, _, _, flops in rows if '.' not in name) / 1e9:.2f} GFLOPs")
+          f"{sum(flops for name, _, _, flops in rows if not parents(name) & names) / 1e9:.2f} GFLOPs")
     print("A FLOP is one multiplication or one addition of a convolution or linear layer; papers that count both as one say half.")
+
+
+def parents(name):
+    """"head.0.conv" -> {"head", "head.0"}."""
+    return {name[:i] for i, letter in enumerate(name) if letter == "."}
 
 
 @torch.inference_mode()

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 import nets
 from tools.make_shapes import make_shapes
-from utils import fit, log
+from utils import fit as fitting
+from utils import log
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.dataset import DetectionData, SegmentationData, class_counts, describe, make_loader
 from utils.errors import UserError
@@ -21,23 +22,8 @@ from utils.evaluate import evaluate, to_device
 from utils.losses import balanced_weights
 from utils.media import save_image
 from utils.pages import batch_page, prediction_page
-from utils.plots import training_curves
 from utils.report import new_folder
-from utils.settings import (
-    ROOT,
-    as_dict,
-    as_table,
-    check,
-    fill_from_recipe,
-    find,
-    number,
-    optional,
-    override,
-    several,
-    shown,
-    whole,
-    yes_or_no,
-)
+from utils.settings import ROOT, as_dict, as_table, check, fill_from_recipe, find, number, optional, override, several, shown, whole, yes_or_no
 from utils.voc import read_classes
 from utils.weights import load_weights
 from voc_annotation import current_lists
@@ -55,7 +41,8 @@ model_path = ""                 # weights to start from (.pth, .weights); "": no
 pretrained = False              # download the backbone's official weights (if no model_path)           下载主干预训练权重
 resume = None                   # None: new run; True: go on with the newest run; "logs/...": that run  断点续训
 
-input_shape = (224, 224)        # height, width of the network's input; None: the paper's               输入尺寸（高, 宽）
+input_shape = None              # height, width of the network's input; None: the paper's; Shapes: 224  输入尺寸（高, 宽）
+fit = None                      # a picture in it: "letterbox" (grey beside it) or "stretch" (warped)   图像放入输入的方式
 epochs = None                   # passes over the training images; None: enough for Shapes              总训练轮数
 freeze_epochs = None            # first epochs with a frozen backbone; None: a fifth, or 0 if it is new 冻结主干的轮数
 batch_size = None               # images a step                                                         批大小
@@ -79,6 +66,9 @@ flip = 0.5                      # chance of left-right flip                     
 rotate = None                   # a quarter of the pictures is turned by up to so many degrees          随机旋转角度
 blur = None                     # chance of a blurred picture                                           随机模糊概率
 colours = None                  # random hue, saturation, brightness, like (0.015, 0.7, 0.4)            色调、饱和度、亮度抖动
+distort = None                  # chance of SSD's changes of brightness, contrast and colours           SSD 光度变换概率
+zoom_out = None                 # detection: chance of a small picture somewhere in the input           检测：缩小放置概率
+iou_crop = None                 # detection: chance of a patch chosen by its IoU with an object         检测：按 IoU 裁剪概率
 mosaic = None                   # chance of four pictures in one                                        马赛克增强概率
 mixup = None                    # detection: chance of two pictures laid over each other                检测：混合增强概率
 plain_share = 0.3               # share of the epochs, at the end, without mosaic and mixup             末尾不用马赛克的比例
@@ -96,6 +86,7 @@ cache = True                    # keep shrunken images in memory, as many as fit
 seed = 0                        # same seed, same run                                                   随机种子
 eval_every = 5                  # epochs between evaluations                                            每几轮评估一次
 
+SHAPES, SHAPES_INPUT = "VOCdevkit/Shapes", (224, 224)       # the built-in data set is small and quick to learn at this size
 GOALS = {"detection": "map50", "segmentation": "miou"}      # what best.pth is chosen by
 
 
@@ -104,6 +95,8 @@ def main():
     state = load_run()
     network = nets.find_net(net)
     goal = GOALS[network.task]
+    if dataset == SHAPES and train_list is None and nets.nearest_shape(network, SHAPES_INPUT, net_options) == SHAPES_INPUT:
+        fill_from_recipe(globals(), {"input_shape": SHAPES_INPUT}, "chosen for Shapes")
     fill_from_recipe(globals(), network.recipe, f"recipe of {net}")
     complete_settings(network.task)
     class_names = read_classes(find(classes_path))
@@ -113,8 +106,8 @@ def main():
     run = find(resume) if state else new_folder(ROOT / "logs", net)
     say = log.logger(run)
     say(f"Settings\n{as_table(globals())}\nRun folder {shown(run)}\n{describe(train_data)}\n{describe(val_data)}\n{notes}")
-    hardware = fit.choose_device(device, say)
-    precision = fit.choose_precision(amp, hardware)
+    hardware = fitting.choose_device(device, say)
+    precision = fitting.choose_precision(amp, hardware)
     model.to(hardware, memory_format=torch.channels_last)
     average, solver, scaler, full_lr = make_solver(model, hardware, precision, len(train_data), say)
     history, best, first = restore(state, class_names, model, average, solver, scaler, say) if state else ([], -1.0, 0)
@@ -129,7 +122,7 @@ def main():
             loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, num_workers, seed, hardware)
             if freeze_epochs:
                 say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
-        fit.set_frozen(model, frozen)
+        fitting.set_frozen(model, frozen)
         row = train_epoch(model, average, loader, solver, scaler, epoch, full_lr, hardware, precision)
         better = False
         if (epoch + 1) % eval_every == 0 or epoch + 1 == epochs:
@@ -144,7 +137,7 @@ def main():
         save(run, model, average, solver, scaler, history, best, class_names, better)
         left = (time.perf_counter() - began) / (epoch + 1 - first) * (epochs - epoch - 1)
         say(log.epoch_line(row, epochs, len(train_data), left))
-        report(run, history, board, say)
+        log.report(run, history, board, say)
 
     say(f"Done in {log.duration(time.perf_counter() - began)}. Best {goal} on the validation list {best:.4f}: {shown(run / 'best.pth')}")
     measure = "get_miou.py" if network.task == "segmentation" else "get_map.py "
@@ -158,26 +151,27 @@ def complete_settings(task):
           freeze_batch_size=optional(whole(1)), num_workers=optional(whole(0)), seed=whole(0), amp=optional(yes_or_no()), cache=yes_or_no(),
           ema=yes_or_no(), input_shape=several(2, whole(1)), scale=several(2, number(0.01)), colours=several(3, share), aspect=number(0),
           translate=number(0), lr=number(0), min_lr=share, momentum=share, weight_decay=number(0), warmup_epochs=number(0), clip_norm=number(0),
-          flip=share, mosaic=share, mixup=share, plain_share=share, backbone_lr=number(0), rotate=number(0, 180), blur=share, threshold=share,
-          binary_sigmoid=yes_or_no())
+          flip=share, distort=share, zoom_out=share, iou_crop=share, mosaic=share, mixup=share, plain_share=share, backbone_lr=number(0),
+          rotate=number(0, 180), blur=share, threshold=share, binary_sigmoid=yes_or_no())
     foreign = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": False, "ignore_labels": []},
-               "segmentation": {"mixup": 0.0}}[task]
+               "segmentation": {"mixup": 0.0, "zoom_out": 0.0, "iou_crop": 0.0, "fit": "letterbox"}}[task]
     for name, value in foreign.items():
         if globals()[name] != value:
             print(f"NOTE: {name}={globals()[name]!r} means nothing to {net}, a network for {task}.")
-    fit.lr_factor(0, epochs, warmup_epochs, schedule, min_lr)           # a schedule that is not known ends here
-    chosen = {"freeze_batch_size": 2 * batch_size, "freeze_epochs": epochs // 5 if model_path or pretrained else 0}
+    fitting.lr_factor(0, epochs, warmup_epochs, schedule, min_lr)           # a schedule that is not known ends here
+    trained = model_path or pretrained or net_options.get("pretrained")     # the backbone, at least
+    chosen = {"freeze_batch_size": 2 * batch_size, "freeze_epochs": epochs // 5 if trained else 0}
     given = {name: globals()[name] for name in ("classes_path", "train_list", "val_list", "test_list")}
     if None in given.values():
-        if dataset == "VOCdevkit/Shapes" and not find(dataset).exists():
-            print("Drawing the built-in data set VOCdevkit/Shapes ...")
+        if dataset == SHAPES and not find(dataset).exists():
+            print(f"Drawing the built-in data set {SHAPES} ...")
             make_shapes(find(dataset))
         chosen |= current_lists(dataset, given, task, ignore_labels)
     for name, value in chosen.items():
         if globals()[name] is None:
             globals()[name] = value
             globals()["_origin"][name] = "chosen"
-    if globals()["_origin"]["backbone_lr"].startswith("recipe") and not (model_path or pretrained):
+    if globals()["_origin"]["backbone_lr"].startswith("recipe") and not trained:
         globals()["backbone_lr"] = 1.0                      # nothing in it is worth keeping yet
         globals()["_origin"]["backbone_lr"] = "chosen"
 
@@ -185,13 +179,15 @@ def complete_settings(task):
 def make_data(task, class_names):
     """-> training data, validation data."""
     ranges = {"scale": scale, "aspect": aspect, "translate": translate, "flip_chance": flip, "rotation": rotate, "blur_chance": blur,
-              "colours": colours, "mosaic_chance": mosaic, "plain_from": epochs - round(plain_share * epochs), "seed": seed, "train": True}
+              "colours": colours, "distort_chance": distort, "mosaic_chance": mosaic, "plain_from": epochs - round(plain_share * epochs),
+              "seed": seed, "train": True}
     if task == "segmentation":
         train_data, val_data = (SegmentationData(path, class_names, input_shape, ignore_labels=ignore_labels, cache=cache, **some)
                                 for path, some in ((train_list, ranges), (val_list, {})))
     else:
-        train_data, val_data = (DetectionData(path, class_names, input_shape, cache=cache, **some)
-                                for path, some in ((train_list, ranges | {"mixup_chance": mixup}), (val_list, {})))
+        ranges |= {"mixup_chance": mixup, "zoom_out_chance": zoom_out, "iou_crop_chance": iou_crop}
+        train_data, val_data = (DetectionData(path, class_names, input_shape, fit=fit, cache=cache, **some)
+                                for path, some in ((train_list, ranges), (val_list, {})))
     what = "object" if task == "detection" else "labelled pixel"
     if not sum(class_counts(train_data).values()):
         raise UserError(f"{train_list} holds no {what} at all. Are the names in {shown(find(classes_path))} those of the annotations?")
@@ -219,30 +215,31 @@ def network_options(task):
 def make_model(num_classes, state):
     """-> the network with its first weights, what is to be said about them."""
     begins = not state                                      # a resumed run gets its weights later
-    fetch = (pretrained or net_options.get("pretrained")) and not model_path and begins
-    model = nets.build(net, num_classes, input_shape, **network_options(nets.NETS[net].task), **({"pretrained": True} if fetch else {}))
+    fetch = begins and not model_path and (net_options.get("pretrained") or pretrained)
+    options = (state["options"] if state else {}) | network_options(nets.NETS[net].task)
+    model = nets.build(net, num_classes, input_shape, **options, **({"pretrained": fetch} if fetch else {}))
     notes = f"{net}: {sum(p.numel() for p in model.parameters()):,} parameters, {num_classes} classes, input {input_shape}"
     if model_path and begins:
         notes += f"\n{load_weights(model, find(model_path))}"
-    elif not pretrained and begins:
+    elif begins and not fetch:
         notes += "\nThe network starts from random weights" + (", so nothing is frozen." if not freeze_epochs else ".")
     return model, notes
 
 
 def make_solver(model, hardware, precision, images, say):
     """-> moving average or None, optimizer, gradient scaler, learning rate for this batch size."""
-    full_lr = fit.scaled_lr(lr, optimizer, batch_size)
+    full_lr = fitting.scaled_lr(lr, optimizer, batch_size)
     steps = math.ceil(images / batch_size)
     if batch_size == 1:
         say("NOTE: with one image a step BatchNorm sees one image at a time (and behind a global pooling, where that would be a single value, "
             "uses its running mean): it works, but 4 or more train better. The weights stay usable at any batch size.")
-    say(f"Learning rate {lr:g} is meant for {fit.NOMINAL_BATCH} images a step; with {batch_size} and {optimizer} it becomes {full_lr:.3g}.")
+    say(f"Learning rate {lr:g} is meant for {fitting.NOMINAL_BATCH} images a step; with {batch_size} and {optimizer} it becomes {full_lr:.3g}.")
     usual = nets.NETS[net].recipe
     if optimizer != usual["optimizer"] and lr == usual["lr"]:
         say(f"NOTE: {lr:g} is the learning rate for {usual['optimizer']}; {optimizer} usually needs another one, set lr.")
     say(f"{images} images, {batch_size} a step: {steps} steps an epoch, about {steps * epochs} in {epochs} epochs; "
         + (f"mixed precision {str(precision)[6:]}." if precision else "float32."))
-    return (fit.MovingAverage(model) if ema else None, fit.make_optimizer(model, optimizer, full_lr, momentum, weight_decay),
+    return (fitting.MovingAverage(model) if ema else None, fitting.make_optimizer(model, optimizer, full_lr, momentum, weight_decay),
             torch.amp.GradScaler(hardware.type, enabled=precision == torch.float16), full_lr)
 
 
@@ -254,14 +251,14 @@ def train_epoch(model, average, loader, solver, scaler, epoch, full_lr, hardware
     bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=None, unit="step")
     for step, (images, targets) in enumerate(bar):
         progress = epoch + (step + 1) / len(loader)
-        factor = fit.lr_factor(progress, epochs, warmup_epochs, schedule, min_lr)
+        factor = fitting.lr_factor(progress, epochs, warmup_epochs, schedule, min_lr)
         for group in solver.param_groups:
             group["lr"] = full_lr * factor
             if group["part"] == "backbone":
-                group["lr"] *= backbone_lr * fit.unfreeze_factor(progress, freeze_epochs)
+                group["lr"] *= backbone_lr * fitting.unfreeze_factor(progress, freeze_epochs)
 
         images, targets = to_device(images, targets, hardware)
-        with fit.autocast(hardware, precision):
+        with fitting.autocast(hardware, precision):
             outputs, losses = model(images, targets)
             loss = sum(losses.values())
         solver.zero_grad()
@@ -279,14 +276,14 @@ def train_epoch(model, average, loader, solver, scaler, epoch, full_lr, hardware
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.detach() * len(targets)
         if not bar.disable and step % 10 == 0:
-            memory = fit.memory_used(hardware)
+            memory = fitting.memory_used(hardware)
             bar.set_postfix({k: f"{float(v) / seen:.3f}" for k, v in sums.items()} | ({"GiB": f"{memory:.1f}"} if memory else {}))
     losses = {f"train_{name}": float(value) / seen for name, value in sums.items()}
     return {"epoch": epoch + 1, "lr": full_lr * factor} | losses | {"seconds": time.perf_counter() - began}
 
 
 def stop_at_nan(losses, epoch, step, solver, data, targets):
-    parts = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+    parts = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
     files = ", ".join(data.paths[t["index"]] for t in targets[:8])
     raise UserError(f"The loss or its gradient is not a number any more (epoch {epoch + 1}, step {step + 1}: {parts}; "
                     f"learning rate {solver.param_groups[-1]['lr']:.3g}; images {files}). "
@@ -305,7 +302,7 @@ def evaluate_epoch(model, loader, hardware, epoch, run):
 def save(run, model, average, solver, scaler, history, best, class_names, better):
     """last.pth: everything that resuming needs; best.pth, when this epoch is better than all before: what predicting needs."""
     goal = GOALS[nets.NETS[net].task]
-    about = {"net": net, "options": network_options(nets.NETS[net].task), "class_names": class_names, "input_shape": list(input_shape),
+    about = {"net": net, "options": network_options(nets.NETS[net].task) | getattr(model, "options", {}), "class_names": class_names, "input_shape": list(input_shape),
              "settings": as_dict(globals()), "epoch": history[-1]["epoch"], goal: history[-1].get(goal)}
     weights = (average.model if average else model).state_dict()
     if better:
@@ -313,16 +310,6 @@ def save(run, model, average, solver, scaler, history, best, class_names, better
     training = {"model": model.state_dict(), "optimizer": solver.state_dict(), "scaler": scaler.state_dict(), "history": history, "best": best,
                 "ema_steps": average.steps if average else 0}
     save_checkpoint(run / "last.pth", model=weights, training=training, **about)
-
-
-def report(run, history, board, say):
-    """metrics.csv, curves and TensorBoard; a table that is open in Excel must not end a training."""
-    try:
-        log.write_history(run, history)
-        log.write_board(board, history[-1])
-        training_curves(run / "metrics.csv", run / "curves.png")
-    except (OSError, UserError) as error:
-        say(f"NOTE: {error}; the training goes on.")
 
 
 def load_run():

@@ -1,14 +1,17 @@
 """The networks. `NETS` is the whole list: the name a user writes -> the class, in the order the papers build on each other."""
 import inspect
+from pathlib import Path
 
 from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
 from nets.pspnet import PSPNet
 from nets.unet import UNet
 from nets.yolov4_tiny import YOLOv4Tiny
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import is_darknet, read_checkpoint
 from utils.errors import UserError, did_you_mean
-from utils.settings import shown
+from utils.settings import ROOT, shown
+from utils.voc import read_classes
+from utils.weights import load_weights
 
 NETS = {
     "yolov4_tiny": YOLOv4Tiny,
@@ -36,11 +39,11 @@ def build(name, num_classes, input_shape=None, **options):
     input_shape = tuple(input_shape or network.recipe["input_shape"])
     if len(input_shape) != 2:
         raise UserError(f"input_shape={input_shape}: expected height and width, like (416, 416).")
-    height, width = input_shape
-    step = options.get("downsample_factor", network.stride)
-    if height % step or width % step or min(height, width) < step:
-        near = tuple(max(step, round(side / step) * step) for side in input_shape)
-        raise UserError(f"input_shape={input_shape}: {name} needs height and width that divide by {step}. The nearest is {near}.")
+    near = nearest_shape(network, input_shape, options)
+    if near != input_shape:
+        least = f", at least {network.smallest}" if hasattr(network, "smallest") else ""
+        raise UserError(f"input_shape={input_shape}: {name} needs height and width that divide by {stride_of(network, options)}{least}. "
+                        f"The nearest is {near}.")
     if num_classes < 1:
         raise UserError(f"{name} needs at least one class, got {num_classes}. Is the classes file empty?")
     try:
@@ -51,15 +54,29 @@ def build(name, num_classes, input_shape=None, **options):
     return network(num_classes, input_shape, **options)
 
 
-def load(path, device="cpu"):
-    """A trained network from a checkpoint of train.py, in eval mode.
+def stride_of(network, options):
+    """What the height and width of the input must divide by."""
+    return options.get("downsample_factor", network.stride)
 
+
+def nearest_shape(network, input_shape, options):
+    """The (H, W) nearest to input_shape that the network (a class of NETS, built with these options) can take."""
+    step = stride_of(network, options)
+    least = -(-getattr(network, "smallest", step) // step)                  # SSD's pyramid ends below a certain size
+    return tuple(max(least, round(side / step)) * step for side in input_shape)
+
+
+def load(path, device="cpu", net="", options=None):
+    """A trained network, in eval mode: from a checkpoint of train.py, or the official weights of the network called `net`.
+
+    net, options: only for official weights, which do not say what they belong to.
     -> model, info: dict with net, class_names, input_shape (H, W), settings, epoch.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = None if is_darknet(Path(path)) else read_checkpoint(path)
     if not isinstance(checkpoint, dict) or not {"net", "options", "class_names", "input_shape", "model"} <= checkpoint.keys():
-        raise UserError(f"{shown(path)} holds bare weights: no network name, no classes. "
-                        "Give it to train.py as model_path; what train.py saves (best.pth) can be used here.")
+        return load_official(path, device, net, options or {})
+    if net and net != checkpoint["net"]:
+        raise UserError(f'{shown(path)} holds the network "{checkpoint["net"]}", not "{net}".')
     model = build(checkpoint["net"], len(checkpoint["class_names"]), checkpoint["input_shape"], **checkpoint["options"])
     try:
         model.load_state_dict(checkpoint["model"])
@@ -67,3 +84,25 @@ def load(path, device="cpu"):
         raise UserError(f"{shown(path)} does not fit nets/{checkpoint['net']}.py as it is now ({str(error).splitlines()[1].strip()}). "
                         "Was the network changed since that training?") from None
     return model.to(device).eval(), {k: v for k, v in checkpoint.items() if k not in ("model", "training")}
+
+
+def load_official(path, device, net, options):
+    """The weights that a network's authors (or torchvision) published, with the classes they were trained on. See `load`."""
+    if not net:
+        raise UserError(f"{shown(path)} holds bare weights: no network name, no classes. Say which network it is, like net=ssd300 "
+                        f"({', '.join(name for name, network in NETS.items() if hasattr(network, 'official'))}), "
+                        "or give it to train.py as model_path; what train.py saves (best.pth) can be used as it is.")
+    network = find_net(net)
+    if not hasattr(network, "official"):
+        raise UserError(f"There are no official weights of {net} with a trained head: give {shown(path)} to train.py as model_path.")
+    names = read_classes(ROOT / f"model_data/{network.official['classes']}_classes.txt")
+    options = network.official.get("options", {}) | options
+    input_shape = network.official.get("input_shape", network.recipe["input_shape"])
+    model = build(net, len(names), nearest_shape(network, input_shape, options), **options)
+    report = load_weights(model, path)
+    if report.different or report.missing:
+        raise UserError(f"{report}\nThese are not the official weights of {net} for {len(names)} classes, so what the network says would mean "
+                        "nothing. Give the file to train.py as model_path, and use the best.pth of that training.")
+    settings = {"fit": network.official.get("fit", network.recipe.get("fit", "letterbox"))}
+    return model.to(device).eval(), {"net": net, "options": options, "class_names": names, "input_shape": input_shape, "settings": settings,
+                                     "epoch": None}

@@ -81,6 +81,7 @@ class ASPP(nn.Module):
 class DeepLabV3(nn.Module):
     task = "segmentation"
     stride = 8
+    official = {"classes": "voc_segmentation"}
     recipe = SEGMENTATION_RECIPE
 
     def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="resnet50", aux=True,

@@ -12,21 +12,34 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)      
 SEGMENTATION_RECIPE = {
     "input_shape": (512, 512), "epochs": 13, "batch_size": 4, "optimizer": "adamw", "lr": 0.004, "momentum": 0.9, "weight_decay": 1e-2,
     "warmup_epochs": 1.0, "schedule": "poly", "backbone_lr": 0.1, "scale": (0.5, 2.0), "aspect": 0.0, "translate": 0.0,
-    "colours": (0.015, 0.7, 0.4), "rotate": 10.0, "blur": 0.25, "mosaic": 0.0, "mixup": 0.0}
+    "colours": (0.015, 0.7, 0.4), "rotate": 10.0, "blur": 0.25, "mosaic": 0.0, "mixup": 0.0, "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0,
+    "fit": "letterbox"}
 
 
-def normalise(images):
+def normalise(images, mean=IMAGENET_MEAN, std=IMAGENET_STD):
     """RGB 0-1 -> what a backbone with ImageNet weights expects: about mean 0 and deviation 1. (B, 3, H, W) -> the same shape."""
-    mean, std = (torch.tensor(v, device=images.device, dtype=images.dtype).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(v, device=images.device, dtype=images.dtype).view(3, 1, 1) for v in (mean, std))
     return (images - mean) / std
 
 
-def conv_norm_act(c_in, c_out, kernel, stride=1, act=None, norm=nn.BatchNorm2d):
+def conv_norm_act(c_in, c_out, kernel, stride=1, act=None, norm=nn.BatchNorm2d, groups=1):
     """Convolution without bias, normalisation, activation; an odd kernel keeps h, w (or halves them at stride 2)."""
     return nn.Sequential(OrderedDict(
-        conv=nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False),
+        conv=nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
         norm=norm(c_out),
         act=act or nn.LeakyReLU(0.1, inplace=True)))
+
+
+def pyramid_pool(x):
+    """Spatial pyramid pooling as the YOLOs use it: around every cell the largest values within 5x5, 9x9 and 13x13 cells.
+
+    x: (B, C, h, w) -> x and its three poolings, (B, C, h, w) each. The largest of the 5x5 of all cells within 5x5 is that within 9x9:
+    three small poolings one after the other give what one small and two large ones would. Source: YOLOv4, section 3.4, after arXiv 1406.4729.
+    """
+    within5 = F.max_pool2d(x, 5, 1, padding=2)
+    within9 = F.max_pool2d(within5, 5, 1, padding=2)
+    within13 = F.max_pool2d(within9, 5, 1, padding=2)
+    return [x, within5, within9, within13]
 
 
 class PooledBatchNorm(nn.BatchNorm2d):
@@ -40,3 +53,42 @@ class PooledBatchNorm(nn.BatchNorm2d):
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(x)
+
+
+class FPN(nn.Module):
+    """Feature pyramid: every map gets the channels of all and, from the coarser maps above it, what they know.
+
+    Source: Feature Pyramid Networks, arXiv 1612.03144, section 3.
+    """
+
+    def __init__(self, channels, c_out=256):
+        """channels: of the maps that come in, fine to coarse."""
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, c_out, 1) for c in channels)
+        self.smooth = nn.ModuleList(nn.Conv2d(c_out, c_out, 3, padding=1) for _ in channels)
+        for conv in (*self.lateral, *self.smooth):
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, maps):
+        """maps: fine to coarse, (B, C, h, w) each -> as many maps of the same sizes, (B, c_out, h, w)."""
+        merged, found = None, []
+        for x, lateral, smooth in zip(maps[::-1], self.lateral[::-1], self.smooth[::-1]):
+            x = lateral(x)
+            merged = x if merged is None else x + F.interpolate(merged, x.shape[2:])
+            found.append(smooth(merged))
+        return found[::-1]
+
+
+def grid_anchors(cell_anchors, maps, strides):
+    """The anchors of every cell of every map. -> list of (h*w*A, 4) xyxy px, in the order row, column, anchor.
+
+    cell_anchors: per map (A, 4) xyxy px around 0, 0.  maps: per map (h, w).  strides: per map (down, across) px.
+    """
+    levels = []
+    for cell, (h, w), (down, across) in zip(cell_anchors, maps, strides):
+        y, x = torch.meshgrid(torch.arange(h, device=cell.device) * down, torch.arange(w, device=cell.device) * across, indexing="ij")
+        corners = torch.stack([x, y, x, y], -1).view(-1, 1, 4)                  # (h*w, 1, 4)
+        anchors = (corners + cell).view(-1, 4)                                  # (h*w*A, 4)
+        levels.append(anchors)
+    return levels

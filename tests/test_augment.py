@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from utils import augment
-from utils.images import GREY, from_input, letterbox, resize, to_input
+from utils.images import GREY, fit_image, from_input, resize, to_input
 
 
 def painted(rng, height=120, width=160, count=3):
@@ -45,6 +45,168 @@ def test_most_objects_stay():
     for _ in range(100):
         kept += len(augment.scale_and_crop(rng, (128, 192), *painted(rng), (0.6, 1.4), 0.3, 0.1)[1])
     assert 200 < kept <= 300
+
+
+def test_stretched_pictures_fill_the_canvas():
+    """At scale 1 without shift the whole picture covers all of it, whatever its proportions; letterboxed it does not."""
+    rng = random.Random(0)
+    image, boxes = painted(rng)
+    image[image == 0] = 60
+    for fit, columns in (("stretch", 192), ("letterbox", 171)):
+        canvas, moved = augment.scale_and_crop(rng, (128, 192), image, boxes, (1.0, 1.0), 0.0, 0.0, fit)
+        check(canvas, moved)
+        assert (canvas != GREY).any((0, 2)).sum() == columns and len(moved) == 3
+    pictures = [(np.full((50, 100, 3), shade, np.uint8), boxes[:0]) for shade in (10, 20, 30, 40)]
+    assert (augment.mosaic(rng, (160, 160), pictures, (1.0, 1.0), 0.0, "stretch")[0] != GREY).all()
+    assert (augment.mosaic(rng, (160, 160), pictures, (1.0, 1.0), 0.0)[0] == GREY).any()
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+@pytest.mark.parametrize("seed", range(40))
+def test_zoom_out_and_crop(seed, fit):
+    """The boxes still surround what they did, and what is beside the picture is grey."""
+    rng = random.Random(seed)
+    image, boxes = painted(rng)
+    view = augment.zoom_out(rng, image.shape[:2])
+    check(*augment.put_view((256, 448), image, boxes, view, fit))
+    view, kept = augment.iou_crop(rng, view, boxes)
+    canvas, moved = augment.put_view((256, 448), image, kept, view, fit)
+    assert canvas.shape == (256, 448, 3) and 1 <= len(moved) <= len(kept)
+    check(canvas, moved, 4)                                        # whole pixels of an enlarged picture
+    rows = np.nonzero((np.abs(canvas.astype(int) - GREY) > 2).any(2))
+    covered = rows[0].min(), rows[1].min(), rows[0].max() + 1, rows[1].max() + 1
+    assert (canvas[covered[0]:covered[2], covered[1]:covered[3]] == GREY).all(2).mean() < 0.05
+
+
+def test_zoom_out_looks_from_further_away():
+    rng = random.Random(0)
+    views = np.array([augment.zoom_out(rng, (90, 160)) for _ in range(400)])
+    growth = (views[:, 2:] - views[:, :2]) / (160, 90)
+    assert np.abs(growth[:, 0] - growth[:, 1]).max() < 1e-9 and 1 <= growth.min() < 1.1 and 3.9 < growth.max() <= 4
+    assert (views[:, :2] <= 0).all() and (views[:, 2:] >= (160, 90)).all()              # the picture is in it
+    share = -views[:, 0] / (views[:, 2] - views[:, 0] - 160)                            # anywhere in it
+    assert share.min() < 0.05 and share.max() > 0.95 and np.corrcoef(share, views[:, 1] / growth[:, 0])[0, 1] < 0.2
+    assert augment.zoom_out(rng, (90, 160), 1.0) == (0, 0, 160, 90)
+
+
+def test_zoom_out_computes_no_large_canvas(monkeypatch):
+    image, real, largest = np.zeros((200, 300, 3), np.uint8), augment.cv2.resize, []
+
+    def resize(source, size, **options):
+        largest.append(size[0] * size[1])
+        return real(source, size, **options)
+    monkeypatch.setattr(augment.cv2, "resize", resize)
+    for seed in range(20):
+        augment.put_view((100, 100), image, np.zeros((0, 6), np.float32), augment.zoom_out(random.Random(seed), (200, 300)))
+    assert len(largest) >= 20 and max(largest) <= 200 * 300
+
+
+def test_what_is_shrunk_a_lot_is_averaged():
+    """A fine pattern becomes its mean, as in evaluation: no pixel is skipped."""
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[::3, ::2] = 255
+    canvas, _ = augment.put_view((75, 100), image, np.zeros((0, 6), np.float32), (0, 0, 400, 300))
+    assert np.abs(canvas.astype(int) - 255 / 6).max() < 25
+    canvas, _ = augment.put_view((80, 100), image, np.zeros((0, 6), np.float32), (0, 0, 400, 300), "stretch")
+    assert np.abs(canvas[1:-1, 1:-1].astype(int) - 255 / 6).max() < 60
+
+
+def test_patches():
+    rng = random.Random(0)
+    patches = np.array([augment.random_patch(rng, (-100, 50, 300, 250)) for _ in range(1000)])
+    assert patches[:, 0].min() >= -100 and patches[:, 1].min() >= 50 and patches[:, 2].max() <= 300 and patches[:, 3].max() <= 250
+    sides = (patches[:, 2:] - patches[:, :2]) / (400, 200)
+    aspects, sizes = sides[:, 0] / sides[:, 1], np.sqrt(sides.prod(1))
+    assert 0.5 <= aspects.min() < 0.6 and 1.8 < aspects.max() <= 2.0 and sides.max() <= 1
+    assert 0.3 <= sizes.min() < 0.33 and sizes.max() > 0.97
+
+
+BOXES = np.array([[10, 10, 60, 60, 0, 0], [70, 20, 140, 100, 1, 0], [20, 70, 50, 110, 2, 1]], np.float32)
+
+
+def overlap(view, box):
+    """IoU of two rectangles, by hand."""
+    x = max(0, min(view[2], box[2]) - max(view[0], box[0]))
+    y = max(0, min(view[3], box[3]) - max(view[1], box[1]))
+    return x * y / ((view[2] - view[0]) * (view[3] - view[1]) + (box[2] - box[0]) * (box[3] - box[1]) - x * y)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.1, 0.3, 0.5, 0.7])
+def test_crop_by_iou(monkeypatch, least):
+    """The patch overlaps an object well enough that stays, and exactly the objects stay whose centre is in it."""
+    monkeypatch.setattr(augment, "PATCHES", (least,))
+    rng, cropped, best = random.Random(0), 0, []
+    for _ in range(100):
+        view, kept = augment.iou_crop(rng, (0, 0, 160, 120), BOXES)
+        inside = [view[0] < (x1 + x2) / 2 < view[2] and view[1] < (y1 + y2) / 2 < view[3] for x1, y1, x2, y2, _, _ in BOXES]
+        assert (kept == BOXES[inside]).all() and len(kept) == sum(inside)
+        if view != (0, 0, 160, 120):
+            cropped += 1
+            best.append(max(overlap(view, box) for box in kept))
+    assert cropped > (20 if least == 0.7 else 90) and min(best) >= least - 1e-4
+    assert least > 0.3 or min(best) < max(least, 0.2) + 0.1        # and no better than asked for
+
+
+def test_crop_kinds():
+    """One time in seven, or more, the whole view; without objects always; never a patch that shows no object."""
+    rng = random.Random(0)
+    found = [augment.iou_crop(rng, (0, 0, 160, 120), BOXES) for _ in range(700)]
+    whole = sum(view == (0, 0, 160, 120) for view, _ in found)
+    assert 80 < whole < 300 and all(len(kept) for _, kept in found)
+    assert {len(kept) for view, kept in found if view != (0, 0, 160, 120)} == {1, 2, 3}
+    assert augment.iou_crop(rng, (-5, 0, 160, 120), BOXES[:0])[0] == (-5, 0, 160, 120)
+
+
+def test_a_letterboxed_patch_shows_nothing_beside_itself():
+    """The picture goes on there, the sample does not."""
+    image, boxes = np.full((100, 100, 3), 200, np.uint8), np.array([[0, 0, 60, 100, 3, 0]], np.float32)
+    canvas, moved = augment.put_view((64, 64), image, boxes, (20, 40, 60, 60))
+    assert (canvas[16:48] == 200).all() and (canvas[:16] == GREY).all() and (canvas[48:] == GREY).all()
+    assert moved.tolist() == [[0, 16, 64, 48, 3, 0]]
+
+
+def test_a_patch_inside_a_large_object_keeps_it():
+    """However little of its area is seen, as long as its centre is."""
+    image, boxes = np.zeros((100, 100, 3), np.uint8), np.array([[0, 0, 100, 100, 3, 0]], np.float32)
+    canvas, moved = augment.put_view((64, 64), image, boxes, (40, 40, 60, 60))
+    assert moved.tolist() == [[0, 0, 64, 64, 3, 0]]
+    assert len(augment.put_view((64, 64), image, np.array([[59.5, 0, 100, 100, 3, 0]], np.float32), (40, 40, 60, 60))[1]) == 0    # a sliver
+
+
+class Chosen(random.Random):
+    """Draws these changes, in this order, by these amounts."""
+
+    def __init__(self, **amounts):
+        super().__init__(0)
+        self.amounts, self.order = list(amounts.values()), list(amounts)
+
+    def sample(self, names, count):
+        return self.order + [name for name in names if name not in self.order]
+
+    def random(self):
+        return 0.0 if self.amounts else 0.9
+
+    def uniform(self, low, high):
+        assert low <= self.amounts[0] <= high
+        return self.amounts.pop(0)
+
+
+def test_distort():
+    red = np.full((4, 4, 3), (160, 60, 60), np.uint8)
+
+    def colour(**amounts):
+        return augment.distort(Chosen(**amounts), red.copy())[0, 0].tolist()
+    assert colour() == [160, 60, 60]
+    assert colour(brightness=-32) == [128, 28, 28] and colour(contrast=1.5) == [240, 90, 90]
+    assert colour(brightness=20, contrast=0.5) == [90, 40, 40] and colour(contrast=0.5, brightness=20) == [100, 50, 50]
+    assert colour(saturation=0.5) == [195, 45, 45] and colour(saturation=-0.5) == [125, 75, 75]             # grey is 89.9
+    assert colour(hue=1 / 12)[1] > 85 and colour(hue=-1 / 12)[2] > 85                   # towards yellow, towards magenta
+    assert sum(colour(hue=0.1)) == pytest.approx(280, abs=2)
+    rng = random.Random(0)
+    results = [augment.distort(rng, red.copy()) for _ in range(400)]
+    same = sum((result == red).all() for result in results)
+    assert 10 < same < 45 and all(np.ptp(result[..., 0]) == 0 for result in results)        # one in sixteen
+    assert len({tuple(result[0, 0]) for result in results}) > 300
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -141,7 +303,7 @@ def test_carried_columns_and_empty():
 def test_letterbox_inverse(size, shape):
     """There and back again is exact, the picture touches two borders, and grey stands beside it."""
     image = np.full((*size, 3), 250, np.uint8)
-    canvas, transform = letterbox(image, shape)
+    canvas, transform = fit_image(image, shape)
     assert canvas.shape == (*shape, 3)
     boxes = np.array([[0, 0, size[1], size[0]], [0.25 * size[1], 0.1 * size[0], 0.5 * size[1], 0.9 * size[0]]], np.float32)
     inside = to_input(boxes, transform)
@@ -155,7 +317,7 @@ def test_letterbox_inverse(size, shape):
 
 def test_letterbox_of_a_shrunken_copy_is_the_letterbox():
     image = np.random.RandomState(0).randint(0, 255, (300, 500, 3)).astype(np.uint8)
-    direct, transform = letterbox(image, (224, 224))
+    direct, transform = fit_image(image, (224, 224))
     small = resize(image, 134, 224)
-    canvas, same = letterbox(small, (224, 224), size=(300, 500))
+    canvas, same = fit_image(small, (224, 224), size=(300, 500))
     assert (canvas == direct).all() and same == transform

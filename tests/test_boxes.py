@@ -3,8 +3,9 @@ import math
 
 import pytest
 import torch
+from torchvision.models.detection._utils import BoxCoder, Matcher
 
-from utils.boxes import complete_iou, cxcywh_to_xyxy, nms, pairwise_iou, size_iou, xyxy_to_cxcywh
+from utils.boxes import clip, complete_iou, cxcywh_to_xyxy, decode, encode, match, nms, pairwise_iou, size_iou, xyxy_to_cxcywh
 
 
 def random_boxes(count, seed=0):
@@ -111,3 +112,54 @@ def test_alpha_of_complete_iou_is_a_constant():
             step[0, i] = 1e-6
             (up, v_up, _), (down, v_down, _) = parts(box + step), parts(box - step)
             assert box.grad[0, i].item() == pytest.approx(((up - down) - alpha * (v_up - v_down)).item() / 2e-6, abs=1e-5)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)])
+def test_encode_and_decode(weights):
+    boxes, anchors = random_boxes(40), random_boxes(40, 1)
+    deltas = encode(boxes, anchors, weights)
+    assert torch.allclose(decode(deltas, anchors, weights), boxes, atol=1e-3)
+    assert torch.allclose(deltas, BoxCoder(weights).encode_single(boxes, anchors), atol=1e-5)
+    wild = torch.randn(40, 4) * 30                                      # far beyond what a box may grow
+    expected = BoxCoder(weights).decode_single(wild, anchors)
+    assert torch.allclose(decode(wild, anchors, weights), expected, rtol=1e-4) and expected.isfinite().all()
+    assert encode(torch.tensor([20.0, 10, 40, 50]), torch.tensor([10.0, 10, 20, 30])).tolist() == pytest.approx([1.5, 0.5, math.log(2), math.log(2)])
+
+
+def test_clip():
+    assert clip(torch.tensor([[-5.0, -1, 30, 9], [3, 4, 5, 99]]), (20, 25)).tolist() == [[0, 0, 25, 9], [3, 4, 5, 20]]
+
+
+@pytest.mark.parametrize("high, low, rescue", [(0.5, 0.4, True), (0.7, 0.3, True), (0.5, 0.5, False)])
+def test_match_equals_torchvision(high, low, rescue):
+    for seed in range(8):
+        iou = pairwise_iou(random_boxes(7, seed), random_boxes(300, 50 + seed))
+        iou[:, 5:8] = iou[:, 4:5]                                       # ties
+        assert torch.equal(match(iou, high, low, rescue), Matcher(high, low, rescue)(iou))
+
+
+def test_match_without_objects():
+    assert match(torch.zeros(0, 4), 0.5, 0.4, True).tolist() == [-1, -1, -1, -1]
+
+
+def test_nms_with_a_box_for_every_class():
+    boxes = torch.stack([random_boxes(30, k) for k in range(3)], 1)     # (30, 3, 4)
+    scores = torch.rand(30, 3, generator=torch.Generator().manual_seed(5))
+    found = nms(boxes[None], scores[None], 0.2, 0.4, 100)[0]
+    alone = [nms(boxes[None, :, k], scores[None, :, k:k + 1], 0.2, 0.4, 100)[0] for k in range(3)]
+    for k, one in enumerate(alone):
+        assert torch.equal(found["boxes"][found["labels"] == k], one["boxes"]) and len(one["boxes"])
+
+
+def test_nms_takes_so_many_candidates():
+    """Of each part, and of each class; nothing overlaps here, so what enters comes out."""
+    corner = torch.arange(12.0)[:, None] * torch.tensor([20.0, 0.0])
+    boxes = torch.cat([corner, corner + 10], 1)[None]
+    scores = torch.tensor([[i / 100 + 0.1, 0.05 - i / 1000] for i in range(12)])[None]       # class 0 rises, class 1 falls
+    def taken(**limits):
+        found = nms(boxes, scores, 0.01, 0.5, 100, **limits)[0]
+        return sorted(zip((found["boxes"][:, 0] / 20).int().tolist(), found["labels"].tolist()))
+    assert taken(max_candidates=2, parts=[4, 8]) == [(2, 0), (3, 0), (10, 0), (11, 0)]
+    assert taken(per_class=2) == [(0, 1), (1, 1), (10, 0), (11, 0)]
+    assert taken(per_class=2, max_candidates=3) == [(0, 1), (10, 0), (11, 0)]
+    assert len(taken(per_class=50)) == 24

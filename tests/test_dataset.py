@@ -53,6 +53,60 @@ def test_sample(list_path):
     assert target["boxes"].dtype == torch.float32 and target["labels"].dtype == torch.int64 and len(target["boxes"]) == len(target["labels"])
 
 
+SSD = {"fit": "stretch", "zoom_out_chance": 0.5, "iou_crop_chance": 0.7, "distort_chance": 0.5, "mosaic_chance": 0.0}
+
+
+def test_workers_do_not_matter_to_zoom_and_crop(list_path):
+    assert equal(batches(list_path, 0, 3, **SSD), batches(list_path, 2, 3, **SSD))
+    assert equal(batches(list_path, 0, 3, **SSD), batches(list_path, 0, 3, cache=False, **SSD))
+    assert not equal(batches(list_path, 0, 3, **SSD), batches(list_path, 0, 4, **SSD))
+
+
+def test_zoom_and_crop_take_the_place_of_scale_and_shift(list_path):
+    """Whatever they are set to; and where neither is drawn, they are what happens."""
+    still = {"mosaic_chance": 0.0, "mixup_chance": 0.0, "flip_chance": 0.0, "colours": (0, 0, 0)}
+    plain = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0} | still
+    wild = {"scale": (0.2, 0.3), "aspect": 0.0, "translate": 0.1} | still
+    for chances in ({"zoom_out_chance": 1.0}, {"iou_crop_chance": 1.0}):
+        assert all(torch.equal(make(list_path, **plain, **chances)[1, i][0], make(list_path, **wild, **chances)[1, i][0]) for i in range(11))
+    counts = {}
+    for name in ("zoom_out_chance", "iou_crop_chance"):
+        data = make(list_path, fit="stretch", **plain, **{name: 0.5})
+        whole = make(list_path, fit="stretch", **plain, **{name: 1e-9})
+        counts[name] = sum(not torch.equal(data[epoch, i][0], whole[epoch, i][0]) for epoch in range(9) for i in range(11) if i != 7)
+    assert 30 < counts["zoom_out_chance"] < 60 and 15 < counts["iou_crop_chance"] < 50
+
+
+def test_stretched_samples(list_path):
+    """Without any randomness a training picture is what evaluation sees, with the boxes on it."""
+    still = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "flip_chance": 0.0, "colours": (0, 0, 0), "mosaic_chance": 0.0,
+             "mixup_chance": 0.0, "fit": "stretch"}
+    train, evaluation = make(list_path, **still), make(list_path, train=False, fit="stretch")
+    for index in range(1, 11, 2):                                                    # PNG: no reduced decoding
+        (image, target), (other, expected) = train[0, index], evaluation[0, index]
+        assert (image.int() - other.int()).abs().float().mean() < 1 and target["labels"].tolist() == expected["labels"].tolist()
+        assert (target["boxes"] - expected["boxes"]).abs().max() < 0.01 if len(expected["boxes"]) else not len(target["boxes"])
+
+
+def test_pictures_to_be_cropped_are_kept_larger(tmp_path):
+    Image.fromarray(np.zeros((400, 900, 3), np.uint8)).save(tmp_path / "big.jpg")
+    write_list(tmp_path / "list.txt", [(tmp_path / "big.jpg", [[0, 0, 90, 90, 0, 0]])])
+    sizes = {name: make(tmp_path / "list.txt", **options).cached(0)[0].shape[:2] for name, options in {
+        "usual": {}, "crop": {"iou_crop_chance": 0.1}, "zoom": {"zoom_out_chance": 1.0}, "stretch": {"fit": "stretch"},
+        "stretch crop": {"fit": "stretch", "iou_crop_chance": 0.1}, "evaluation": {"train": False, "iou_crop_chance": 0.1}}.items()}
+    assert sizes == {"usual": (43, 96), "crop": (85, 192), "zoom": (43, 96), "stretch": (64, 96), "stretch crop": (128, 192),
+                     "evaluation": (43, 96)}
+
+
+def test_distort_follows_its_chance(list_path):
+    still = {"colours": (0, 0, 0), "mosaic_chance": 0.0, "mixup_chance": 0.0}
+    whole, often, never = (make(list_path, **still, **more) for more in ({}, {"distort_chance": 1.0}, {"distort_chance": 1e-9}))
+    changed = [sum(not torch.equal(data[0, i][0], whole[0, i][0]) for i in range(11)) for data in (often, never)]
+    assert changed[0] >= 9 and changed[1] == 0
+    for i in range(11):                                                              # the last thing that is drawn: nothing else moves
+        assert torch.equal(often[0, i][1]["boxes"], whole[0, i][1]["boxes"])
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_workers_do_not_matter(list_path, workers):
     assert equal(batches(list_path, 0, 3), batches(list_path, workers, 3))
@@ -136,11 +190,11 @@ def test_difficult_is_not_taught_but_known(list_path):
 
 def test_evaluation_sees_the_exact_letterbox(tmp_path):
     """Not the decoder's quicker, reduced picture that training may use."""
-    from utils.images import letterbox
+    from utils.images import fit_image
     Image.fromarray(np.random.RandomState(0).randint(0, 255, (300, 400, 3)).astype(np.uint8)).save(tmp_path / "big.jpg")
     write_list(tmp_path / "list.txt", [(tmp_path / "big.jpg", [[0, 0, 9, 9, 0, 0]])])
     image, _ = DetectionData(tmp_path / "list.txt", CLASSES, (64, 96))[(0, 0)]
-    assert (image.permute(1, 2, 0).numpy() == letterbox(open_image(tmp_path / "big.jpg"), (64, 96))[0]).all()
+    assert (image.permute(1, 2, 0).numpy() == fit_image(open_image(tmp_path / "big.jpg"), (64, 96))[0]).all()
     reduced, _, _ = make(tmp_path / "list.txt").cached(0)
     assert not np.array_equal(reduced, open_shrunken(tmp_path / "big.jpg", (64, 96))[0])
 

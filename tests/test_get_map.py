@@ -30,7 +30,7 @@ def made_up(images=4):
 
 
 class Network(torch.nn.Module):
-    task = "detection"
+    task, stride, recipe = "detection", 32, {"nms_iou": 0.5}
 
     def __init__(self):
         super().__init__()
@@ -50,11 +50,11 @@ def run(tmp_path, monkeypatch):
                                                           for box, label in zip(truth["boxes"], truth["labels"])))
     test = tmp_path / "test.txt"
     test.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    info = {"net": "made_up", "class_names": NAMES, "input_shape": (64, 64), "epoch": 7, "settings": {"test_list": str(test)}}
+    info = {"net": "made_up", "class_names": NAMES, "input_shape": (64, 64), "options": {}, "epoch": 7, "settings": {"test_list": str(test)}}
     seen = {}
 
     def collect(model, loader, device, confidence, nms_iou, max_boxes):
-        seen.update(confidence=confidence, paths=len(loader.dataset.paths))
+        seen.update(confidence=confidence, nms_iou=nms_iou, data=loader.dataset)
         return seen["detections"], truths, {"box": 1.5}
 
     def go(found=detections, settings=None, pictures=False, **variables):
@@ -62,7 +62,7 @@ def run(tmp_path, monkeypatch):
         seen["detections"] = found
         if not pictures:
             variables["save_pictures"] = lambda *_: None
-        for name, value in {"device": "cpu", **variables}.items():
+        for name, value in {"device": "cpu", "input_shape": None, "fit": None, "nms_iou": None, **variables}.items():
             monkeypatch.setattr(get_map, name, value)
         before = set(tmp_path.glob("map_out/*"))
         get_map.main()
@@ -70,7 +70,7 @@ def run(tmp_path, monkeypatch):
         return new
 
     go.seen, go.list = seen, str(test)
-    monkeypatch.setattr(get_map.nets, "load", lambda path, device: (Network(), info))
+    monkeypatch.setattr(get_map.nets, "load", lambda path, device, net, options: (Network(), info))
     monkeypatch.setattr(get_map, "newest_best", lambda: tmp_path / "logs" / "made up 中" / "best.pth")
     monkeypatch.setattr(get_map, "collect", collect)
     monkeypatch.setattr(get_map, "ROOT", tmp_path)
@@ -95,6 +95,32 @@ def test_writes_everything_into_a_fresh_folder(run, capsys):
     printed = capsys.readouterr().out
     assert "NOTE" not in printed and "The mAP is 0" not in printed
     assert (folder / "results.txt").read_text(encoding="utf-8").strip() in printed
+
+
+def test_input_and_nms_are_those_of_the_training(run, capsys):
+    results = json.loads((run() / "results.json").read_text(encoding="utf-8"))
+    assert (results["input_shape"], results["fit"], results["nms_iou"]) == ([64, 64], "letterbox", 0.5) and run.seen["nms_iou"] == 0.5
+    assert "recipe of made_up" in capsys.readouterr().out
+    run(settings={"fit": "stretch"})
+    assert (run.seen["data"].fit, run.seen["data"].input_shape) == ("stretch", (64, 64))
+    results = json.loads((run(fit="short_side", input_shape=(80, 133), nms_iou=0.7) / "results.json").read_text(encoding="utf-8"))
+    assert (run.seen["data"].fit, run.seen["data"].input_shape, run.seen["nms_iou"]) == ("short_side", (80, 133), 0.7)
+    assert (results["input_shape"], results["fit"], results["nms_iou"]) == ([80, 133], "short_side", 0.7)
+    with pytest.raises(UserError, match="The nearest is"):
+        run(fit="letterbox", input_shape=(80, 133))
+    with pytest.raises(UserError, match="nms_iou=7"):
+        run(nms_iou=7)
+
+
+def test_official_weights(run, monkeypatch, capsys):
+    """They name no list, and what their class numbers mean is said."""
+    _, info = get_map.nets.load("", "", "", {})
+    monkeypatch.setitem(info, "epoch", None)
+    monkeypatch.setitem(info, "settings", {"fit": "stretch"})
+    with pytest.raises(UserError, match="named no test list: set list_path"):
+        run()
+    folder = run(list_path=run.list, model_path="model_data/made_up-12345678.pth")
+    assert folder.name.startswith("made_up-12345678_") and 'from "traffic light" to "_$x$"' in capsys.readouterr().out
 
 
 def test_two_runs_in_one_second_have_two_folders(run, monkeypatch):

@@ -8,11 +8,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from darknet import picture, weight_file
 from PIL import Image, ImageDraw
+from torchvision.models.detection import ssd300_vgg16
+from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
+import nets
 import predict
 from utils import draw, media
 from utils.errors import UserError
+from utils.evaluate import detect
 from utils.settings import ROOT
 
 NAMES = ["cat", "a/b dog", "person"]
@@ -329,10 +335,10 @@ def test_has_display_without_one(monkeypatch):
 
 
 class Detector:
-    task = "detection"
+    task, stride, recipe = "detection", 32, {"nms_iou": 0.45}
 
 
-def fake_detect(model, images, input_shape, confidence, nms_iou, max_boxes):
+def fake_detect(model, images, input_shape, confidence, nms_iou, max_boxes, fit):
     """A bright image holds three boxes, one of them partly outside; a dark one only a weak one; a black one nothing."""
     results = []
     for image in images:
@@ -347,14 +353,14 @@ def fake_detect(model, images, input_shape, confidence, nms_iou, max_boxes):
 @pytest.fixture
 def go(monkeypatch, tmp_path, capsys):
     """A function: run predict.main() with these variables -> what it printed. Results lie in tmp_path/out."""
-    info = {"net": "fake", "class_names": NAMES, "input_shape": (64, 96), "settings": {"test_list": str(tmp_path / "my test.txt")}}
+    info = {"net": "fake", "class_names": NAMES, "input_shape": (64, 96), "options": {}, "settings": {"test_list": str(tmp_path / "my test.txt")}}
     monkeypatch.setattr(predict, "newest_best", lambda: tmp_path / "best.pth")
     monkeypatch.setattr(predict, "choose_device", lambda device: "cpu")
-    monkeypatch.setattr(predict.nets, "load", lambda path, device: (Detector(), info))
+    monkeypatch.setattr(predict.nets, "load", lambda path, device, net, options: (Detector(), info))
     monkeypatch.setattr(predict, "detect", fake_detect)
 
     def run(**variables):
-        for name, value in ({"output": str(tmp_path / "out")} | variables).items():
+        for name, value in ({"output": str(tmp_path / "out"), "input_shape": None, "fit": None, "nms_iou": None} | variables).items():
             monkeypatch.setattr(predict, name, str(value) if isinstance(value, Path) else value)
         predict.main()
         return capsys.readouterr().out
@@ -483,3 +489,57 @@ def test_script_ends_with_one_sentence():
     run = subprocess.run([sys.executable, str(ROOT / "predict.py"), "source=no_such_picture.jpg"], capture_output=True, text=True,
                          encoding="utf-8", timeout=120)
     assert run.returncode == 1 and "no_such_picture.jpg" in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.fixture
+def official(monkeypatch, tmp_path, capsys):
+    """A function: predict.main() with weights as they are published, on a picture in tmp_path -> what it printed, what the .json says."""
+    path = save(tmp_path / "street 街.png", picture(150, 200))
+
+    def run(**variables):
+        usual = {"device": "cpu", "output": tmp_path / "out", "source": path, "save_json": True, "confidence": 0.1, "max_boxes": 100,
+                 "input_shape": None, "fit": None, "nms_iou": None}
+        for name, value in (usual | variables).items():
+            monkeypatch.setattr(predict, name, str(value) if isinstance(value, Path) else value)
+        predict.main()
+        records = [json.loads(file.read_text(encoding="utf-8")) for file in (tmp_path / "out").glob("*.json")]
+        return capsys.readouterr().out, records[0][0] if records else None
+    return run
+
+
+def test_darknet_weights_work_at_once(official, tmp_path):
+    torch.manual_seed(0)
+    weight_file(tmp_path / "yolov4-tiny.weights", nets.build("yolov4_tiny", 80), "yolov4_tiny")
+    said, record = official(net="yolov4_tiny", model_path=tmp_path / "yolov4-tiny.weights")
+    assert "yolov4_tiny, 80 classes, input 416 x 416" in said
+    model, info = nets.load(tmp_path / "yolov4-tiny.weights", "cpu", "yolov4_tiny")
+    (expected,) = detect(model, [picture(150, 200)], (416, 416), 0.1, 0.45, 100)
+    assert len(record["boxes"]) == len(expected["boxes"]) > 10 and info["class_names"][0] == "person"
+    assert [box["label"] for box in record["boxes"]] == [info["class_names"][label] for label in expected["labels"]]
+    assert np.abs([box["xyxy"] for box in record["boxes"]] - expected["boxes"]).max() < 0.01
+    assert "input 320 x 320" in official(net="yolov4_tiny", model_path=tmp_path / "yolov4-tiny.weights", input_shape=320)[0]
+    with pytest.raises(UserError, match="name no test list.*source=photo.jpg"):
+        official(net="yolov4_tiny", model_path=tmp_path / "yolov4-tiny.weights", source="")
+    with pytest.raises(UserError, match="Say which network it is, like net=ssd300"):
+        official(net="", model_path=tmp_path / "yolov4-tiny.weights")
+
+
+def test_torchvisions_ssd_works_at_once(official, tmp_path):
+    """The whole picture is warped to 300 x 300, and the boxes lie in the picture."""
+    torch.manual_seed(0)
+    with torch.device("meta"):                                                  # its own first weights take two seconds
+        theirs = ssd300_vgg16(weights=None, weights_backbone=None).state_dict()
+    torch.save({name: 0.02 * torch.randn(tensor.shape) for name, tensor in theirs.items()}, tmp_path / "ssd300_vgg16_coco-b556d3b4.pth")
+    said, record = official(net="ssd300", model_path=tmp_path / "ssd300_vgg16_coco-b556d3b4.pth", confidence=0.0)
+    assert "ssd300, 90 classes, input 300 x 300" in said and predict.fit == "stretch" and predict.nms_iou == 0.45
+    boxes = np.array([box["xyxy"] for box in record["boxes"]])
+    assert len(boxes) == 100 and boxes.min() >= 0 and 150 < boxes[:, 2].max() <= 200 and 110 < boxes[:, 3].max() <= 150
+
+
+def test_torchvisions_deeplab_works_at_once(official, tmp_path):
+    torch.manual_seed(0)
+    theirs = deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, aux_loss=True)
+    torch.save(theirs.state_dict(), tmp_path / "deeplabv3.pth")
+    said, record = official(net="deeplabv3", net_options={"backbone": "mobilenet_v3_large"}, model_path=tmp_path / "deeplabv3.pth",
+                            input_shape=(128, 160))
+    assert "deeplabv3, 21 classes, input 160 x 128" in said and sum(row["pixels"] for row in record["classes"]) == 150 * 200

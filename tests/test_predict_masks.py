@@ -24,7 +24,8 @@ def go(monkeypatch, tmp_path, capsys):
 
     def run(weights=None, **variables):
         path = save_weights(tmp_path / "logs" / "a b" / "best.pth", **(weights or {}))
-        for name, value in ({"model_path": path, "device": "cpu", "output": tmp_path / "out"} | variables).items():
+        usual = {"model_path": path, "device": "cpu", "output": tmp_path / "out", "input_shape": None, "fit": None, "nms_iou": None}
+        for name, value in (usual | variables).items():
             monkeypatch.setattr(predict, name, str(value) if hasattr(value, "parent") else value)
         predict.main()
         return capsys.readouterr().out

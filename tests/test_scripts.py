@@ -64,6 +64,21 @@ def test_training_and_get_map_give_one_number(trained):
     assert json.loads((newest / "results.json").read_text(encoding="utf-8"))["map50"] == pytest.approx(best["map50"], abs=1e-9)
 
 
+def test_pictures_meet_the_network_as_in_its_training(project, trained):
+    """A run with stretched, zoomed and cropped pictures is measured with stretched ones; another input only where it is asked for."""
+    out = run(project, "train.py", *QUICK, "epochs=1", "fit=stretch", "zoom_out=0.5", "iou_crop=1", "distort=1", "eval_every=1")
+    folder = newest(project)
+    best = torch.load(folder / "best.pth", weights_only=True)
+    assert best["settings"]["fit"] == "stretch" and best["settings"]["iou_crop"] == 1.0 and "zoom_out" in out
+    assert "as trained" in run(project, "get_map.py", f"model_path={folder / 'best.pth'}", "list_path=Shapes_val.txt")
+    (result,) = (project / "map_out").glob(f"{folder.name}_*/results.json")
+    numbers = json.loads(result.read_text(encoding="utf-8"))
+    assert numbers["fit"] == "stretch" and numbers["map50"] == pytest.approx(best["map50"], abs=1e-9)
+    out = run(project, "predict.py", f"model_path={folder / 'best.pth'}", "fit=short_side", "input_shape=64,128", "output=other_out")
+    assert "short side 64, at most 128 long" in out
+    shutil.rmtree(folder)                                                                       # the other tests take the newest run
+
+
 def test_predict(trained):
     project, _, _ = trained
     run(project, "predict.py", "confidence=0.01", "save_json=True")

@@ -65,7 +65,8 @@ def test_missing_recipe_names_the_nearest():
 
 def test_fill_from_recipe():
     variables = override("lr=0.5")
-    settings.fill_from_recipe(variables, {"lr": 0.01, "momentum": 0.937}, "recipe of x")
+    settings.fill_from_recipe(variables, {"lr": 0.01, "momentum": 0.937, "nms_iou": 0.5}, "recipe of x")
+    assert "nms_iou" not in variables and "nms_iou" not in variables["_origin"]        # no variable of this script
     assert variables["lr"] == 0.5 and variables["momentum"] == 0.937 and variables["_origin"]["momentum"] == "recipe of x"
     with pytest.raises(UserError, match="momentum='high': expected a number"):
         settings.fill_from_recipe(override("momentum=high"), {"momentum": 0.937}, "recipe of x")

@@ -93,10 +93,12 @@ def test_weights_of_another_network_stop(tmp_path):
 @pytest.mark.parametrize("name", ["yolov4-tiny.weights", "yolov4-tiny.conv.29"])
 def test_darknet_files_are_for_training(tmp_path, name):
     (tmp_path / name).write_bytes(bytes(100))
-    with pytest.raises(UserError, match="darknet file.*train.py"):
+    with pytest.raises(UserError, match="Say which network it is, like net=ssd300.*train.py"):
         nets.load(tmp_path / name)
+    with pytest.raises(UserError, match="darknet file.*train.py"):
+        read_checkpoint(tmp_path / name)
     (tmp_path / name).write_bytes(b"<html>")
-    for read in (nets.load, lambda path: load_weights(nets.build("yolov4_tiny", 3), path)):
+    for read in (lambda path: nets.load(path, net="yolov4_tiny"), lambda path: load_weights(nets.build("yolov4_tiny", 3), path)):
         with pytest.raises(UserError, match="web page"):
             read(tmp_path / name)
 

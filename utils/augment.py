@@ -2,7 +2,9 @@
 
 All geometry answers one question: where on the canvas does the picture land? A place is a rectangle (x, y, w, h) in canvas
 pixels that may reach beyond the canvas; only what lies inside a window is drawn. Random scale, aspect, translation and crop are
-a random place; mosaic is four places that share a corner. Nothing larger than the canvas is ever computed.
+a random place; mosaic is four places that share a corner. SSD's zoom-out and crop are the same question asked from the other side:
+which rectangle of the picture is to be seen? Such a view (x1, y1, x2, y2), in picture pixels, may reach beyond the picture, and becomes
+a place. Nothing larger than the canvas, or the picture as it is kept, is ever computed.
 
 image: (H, W, 3) uint8 RGB.  boxes: (G, C) float32, the first four columns xyxy px, the others are carried along.
 mask: (H, W) uint8 labels; it takes the place of the picture exactly, is never interpolated, and what lies beside it is IGNORED.
@@ -10,12 +12,17 @@ rng: random.Random.
 """
 import cv2
 import numpy as np
+import torch
 
-from utils.images import GREY, IGNORED
+from utils.boxes import pairwise_iou
+from utils.images import GREY, IGNORED, fitted_size
 
 MIN_SIDE = 2.0          # px: a box that is thinner after the cut is dropped
 MIN_VISIBLE = 0.2       # so is one of which less than this share is left
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114])       # how bright red, green and blue look (ITU-R BT.601)
+WHOLE = None                                        # SSD, section 2.2: a training sample is the whole picture, or a patch
+PATCHES = (WHOLE, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)     # that overlaps an object with at least this IoU (0: any patch)
+PATCH_SIDE, PATCH_ASPECT, TRIES = 0.3, 2.0, 50      # least side of a patch as a share; width / height up to 2; tries before another kind
 
 
 def new_canvas(shape):
@@ -61,21 +68,32 @@ def paste(canvas, picture, source, target, interpolation):
     cv2.resize(picture[from_y:to_y, from_x:to_x], (right - left, bottom - top), dst=canvas[top:bottom, left:right], interpolation=interpolation)
 
 
-def put(canvas, image, boxes, place, window=None):
+def paste_shrunken(canvas, picture, source, target):
+    """The same, bilinear; where four pixels or more become one, their mean: bilinear alone would skip some, and small things with them."""
+    (from_x, from_y, to_x, to_y), (left, top, right, bottom) = source, target
+    across, down = max(1, (to_x - from_x) // (right - left)), max(1, (to_y - from_y) // (bottom - top))
+    if across * down < 4:
+        paste(canvas, picture, source, target, cv2.INTER_LINEAR)
+    else:                                                                   # whole blocks: quicker than blocks with a fraction
+        blocks = cv2.resize(picture[from_y:to_y, from_x:to_x], (across * (right - left), down * (bottom - top)))
+        cv2.resize(blocks, (right - left, bottom - top), dst=canvas[top:bottom, left:right], interpolation=cv2.INTER_AREA)
+
+
+def put(canvas, image, boxes, place, window=None, visible=MIN_VISIBLE):
     """Draw the part of the picture that falls into the window on the canvas (in place). -> its boxes in canvas pixels.
 
-    The boxes follow exactly the mapping of the whole pixels that are drawn.
+    The boxes follow exactly the mapping of the whole pixels that are drawn.  visible: see `cut`.
     """
     found = parts(place, image.shape[:2], window or (0, 0, canvas.shape[1], canvas.shape[0]))
     if not found:
         return boxes[:0]
     (from_x, from_y, to_x, to_y), (left, top, right, bottom) = found
-    paste(canvas, image, *found, cv2.INTER_LINEAR)
+    paste_shrunken(canvas, image, *found)
     scale_x, scale_y = (right - left) / (to_x - from_x), (bottom - top) / (to_y - from_y)
     moved = boxes.copy()
     moved[:, 0:4:2] = (boxes[:, 0:4:2] - from_x) * scale_x + left
     moved[:, 1:4:2] = (boxes[:, 1:4:2] - from_y) * scale_y + top
-    return cut(moved, found[1])
+    return cut(moved, found[1], visible)
 
 
 def put_mask(canvas, labels, image, mask, place, window):
@@ -86,8 +104,8 @@ def put_mask(canvas, labels, image, mask, place, window):
         paste(labels, mask, *found, cv2.INTER_NEAREST_EXACT)
 
 
-def cut(boxes, window):
-    """Boxes cut at the window (x1, y1, x2, y2); slivers and what is hardly visible any more are dropped."""
+def cut(boxes, window, visible=MIN_VISIBLE):
+    """Boxes cut at the window (x1, y1, x2, y2); slivers, and those of which less than the share `visible` is left, are dropped."""
     if not len(boxes):
         return boxes
     x1, y1, x2, y2 = window
@@ -95,14 +113,19 @@ def cut(boxes, window):
     boxes[:, 0:4:2] = boxes[:, 0:4:2].clip(x1, x2)
     boxes[:, 1:4:2] = boxes[:, 1:4:2].clip(y1, y2)
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    return boxes[(width >= MIN_SIDE) & (height >= MIN_SIDE) & (width * height >= MIN_VISIBLE * area)]
+    return boxes[(width >= MIN_SIDE) & (height >= MIN_SIDE) & (width * height >= visible * area)]
 
 
-def scale_and_crop(rng, shape, image, boxes, scale, aspect, translate):
-    """One picture at a random place of a canvas of `shape` (H, W). -> canvas, boxes."""
+def proportions(image, shape, fit):
+    """(h, w) whose ratio the picture has at scale 1: its own, or that of the canvas when it is stretched."""
+    return shape if fit == "stretch" else image.shape[:2]
+
+
+def scale_and_crop(rng, shape, image, boxes, scale, aspect, translate, fit="letterbox"):
+    """One picture at a random place of a canvas of `shape` (H, W). -> canvas, boxes. fit: "letterbox" or "stretch", as it is in evaluation."""
     canvas = new_canvas(shape)
     window = (0, 0, shape[1], shape[0])
-    return canvas, put(canvas, image, boxes, random_place(rng, image.shape[:2], window, scale, aspect, translate))
+    return canvas, put(canvas, image, boxes, random_place(rng, proportions(image, shape, fit), window, scale, aspect, translate))
 
 
 def scale_and_crop_mask(rng, shape, image, mask, scale, aspect, translate):
@@ -113,12 +136,67 @@ def scale_and_crop_mask(rng, shape, image, mask, scale, aspect, translate):
     return canvas, labels
 
 
-def mosaic(rng, shape, pictures, scale, aspect):
+def zoom_out(rng, size, most=4.0):
+    """A view of a picture of size (h, w) from further away: it lies somewhere on a canvas up to `most` times as high and as wide.
+
+    Source: SSD (arXiv 1512.02325), section 3.6, for small objects; the paper's 16 times are the area.
+    """
+    height, width = size
+    growth = rng.uniform(1.0, most)
+    x, y = rng.uniform(0, (growth - 1) * width), rng.uniform(0, (growth - 1) * height)
+    return -x, -y, growth * width - x, growth * height - y
+
+
+def iou_crop(rng, view, boxes):
+    """The whole view, or a random patch of it that overlaps an object well enough. -> view, the boxes whose centre lies in it, not yet cut.
+
+    Source: SSD, section 2.2. As in its published code the sides of a patch are 0.3 to 1 of the view's (the paper: 0.1 to 1), and one
+    object with the wanted IoU is enough. A patch without the centre of any object is not taken: it would teach nothing.
+    """
+    centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
+    for least in rng.sample(PATCHES, len(PATCHES)):                         # when no patch is good enough, another kind
+        if least is WHOLE or not len(boxes):
+            break
+        patches = np.array([random_patch(rng, view) for _ in range(TRIES)], np.float32)                 # (T, 4)
+        inside = ((centres > patches[:, None, :2]) & (centres < patches[:, None, 2:])).all(2)          # (T, G)
+        overlap = pairwise_iou(torch.from_numpy(patches), torch.from_numpy(boxes[:, :4])).numpy()       # (T, G)
+        good = (inside & (overlap >= least)).any(1)
+        if good.any():
+            chosen = good.argmax()
+            return tuple(patches[chosen].tolist()), boxes[inside[chosen]]
+    return view, boxes
+
+
+def random_patch(rng, view):
+    """-> (x1, y1, x2, y2) inside the view; its aspect is relative to the view's, so that it means the same in a stretched picture."""
+    x1, y1, x2, y2 = view
+    size = rng.uniform(PATCH_SIDE, 1.0)
+    aspect = rng.uniform(max(1 / PATCH_ASPECT, size**2), min(PATCH_ASPECT, size**-2)) ** 0.5      # so that both sides fit
+    width, height = (x2 - x1) * size * aspect, (y2 - y1) * size / aspect
+    x, y = rng.uniform(x1, x2 - width), rng.uniform(y1, y2 - height)
+    return x, y, x + width, y + height
+
+
+def put_view(shape, image, boxes, view, fit="letterbox"):
+    """What a view of the picture shows, letterboxed into or stretched over a canvas of `shape` (H, W). -> canvas, boxes.
+
+    Of a box only what lies inside stays, however little that is: `iou_crop` has chosen.
+    """
+    x1, y1, x2, y2 = view
+    height, width = fitted_size(y2 - y1, x2 - x1, shape, fit)
+    left, top = (shape[1] - width) // 2, (shape[0] - height) // 2
+    across, down = width / (x2 - x1), height / (y2 - y1)
+    place = left - x1 * across, top - y1 * down, image.shape[1] * across, image.shape[0] * down
+    canvas = new_canvas(shape)
+    return canvas, put(canvas, image, boxes, place, (left, top, left + width, top + height), visible=0.0)
+
+
+def mosaic(rng, shape, pictures, scale, aspect, fit="letterbox"):
     """Four pictures that meet in one point of a canvas of `shape` (H, W), each at its own random scale.
 
     pictures: four (image, boxes). -> canvas, boxes. Source: YOLOv4 (arXiv 2004.10934), section 3.3.
     """
-    canvas, places = new_canvas(shape), mosaic_places(rng, shape, [image.shape[:2] for image, _ in pictures], scale, aspect)
+    canvas, places = new_canvas(shape), mosaic_places(rng, shape, [proportions(image, shape, fit) for image, _ in pictures], scale, aspect)
     return canvas, np.concatenate([put(canvas, image, boxes, *place) for (image, boxes), place in zip(pictures, places)])
 
 
@@ -190,8 +268,40 @@ def change_colours(rng, image, gains):
     the hue is a turn around the grey axis, the saturation a stretch away from the pixel's own grey, the brightness a factor.
     """
     hue, saturation, brightness = (rng.uniform(-gain, gain) for gain in gains)
+    cv2.transform(image, (1 + brightness) * turned(hue) @ saturated(saturation), dst=image)
+    return image
+
+
+def turned(hue):
+    """The (3, 3) matrix on RGB that turns the hue by this share of the circle: a third makes red green."""
     cos, sin = np.cos(2 * np.pi * hue), np.sin(2 * np.pi * hue) / np.sqrt(3)
-    turn = np.full((3, 3), (1 - cos) / 3) + cos * np.eye(3) + sin * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
-    stretch = (1 + saturation) * np.eye(3) - saturation * GREY_OF_RGB
-    cv2.transform(image, (1 + brightness) * turn @ stretch, dst=image)
+    return np.full((3, 3), (1 - cos) / 3) + cos * np.eye(3) + sin * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+
+
+def saturated(gain):
+    """The (3, 3) matrix on RGB that multiplies the saturation by 1 + gain."""
+    return (1 + gain) * np.eye(3) - gain * GREY_OF_RGB
+
+
+def distort(rng, image):
+    """Brightness, contrast, saturation and hue, each with chance one half, in random order, in place.
+
+    Source: SSD, section 2.2, with the amounts of its published code: +- 32 of 255, times 0.5 to 1.5 for the next two, +- a tenth of the
+    circle. That code can also swap the channels, but its chance for that is 0. As in `change_colours` one matrix does it all, with a
+    fourth column that is added.
+    """
+    total = np.eye(4)
+    for change in rng.sample(("brightness", "contrast", "saturation", "hue"), 4):
+        if rng.random() < 0.5:
+            step = np.eye(4)
+            if change == "brightness":
+                step[:3, 3] = rng.uniform(-32, 32)
+            elif change == "contrast":
+                step[:3, :3] *= rng.uniform(0.5, 1.5)
+            elif change == "saturation":
+                step[:3, :3] = saturated(rng.uniform(-0.5, 0.5))
+            else:
+                step[:3, :3] = turned(rng.uniform(-0.1, 0.1))
+            total = step @ total
+    cv2.transform(image, total[:3], dst=image)
     return image

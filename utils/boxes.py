@@ -4,6 +4,8 @@ import math
 import torch
 from torchvision.ops import batched_nms
 
+MAX_LOG_GROWTH = math.log(1000 / 16)        # a decoded box is at most so much larger than its anchor: keeps a diverging step finite
+
 
 def cxcywh_to_xyxy(boxes):
     """boxes: (..., 4) centre x, centre y, width, height -> (..., 4) x1, y1, x2, y2."""
@@ -44,38 +46,102 @@ def complete_iou(boxes1, boxes2, eps=1e-7):
     boxes1, boxes2: (..., 4) xyxy -> (...) in -1.5 to 1; the loss is 1 - CIoU.
     Source: Distance-IoU Loss, arXiv 1911.08287, eq. 8-11 (the weight alpha is a constant for the gradient).
     """
-    size1, size2 = boxes1[..., 2:] - boxes1[..., :2], boxes2[..., 2:] - boxes2[..., :2]
-    shared = (torch.minimum(boxes1[..., 2:], boxes2[..., 2:]) - torch.maximum(boxes1[..., :2], boxes2[..., :2])).clamp(min=0).prod(-1)
-    iou = shared / (size1.prod(-1) + size2.prod(-1) - shared + eps)
+    left1, top1, right1, bottom1 = boxes1.unbind(-1)
+    left2, top2, right2, bottom2 = boxes2.unbind(-1)
+    width1, height1, width2, height2 = right1 - left1, bottom1 - top1 + eps, right2 - left2, bottom2 - top2 + eps
+    shared_width = (torch.minimum(right1, right2) - torch.maximum(left1, left2)).clamp(min=0)
+    shared = shared_width * (torch.minimum(bottom1, bottom2) - torch.maximum(top1, top2)).clamp(min=0)
+    iou = shared / (width1 * height1 + width2 * height2 - shared + eps)
 
-    hull = torch.maximum(boxes1[..., 2:], boxes2[..., 2:]) - torch.minimum(boxes1[..., :2], boxes2[..., :2])
-    between = (boxes1[..., :2] + boxes1[..., 2:] - boxes2[..., :2] - boxes2[..., 2:]) / 2
-    distance = between.pow(2).sum(-1) / (hull.pow(2).sum(-1) + eps)
+    hull_width, hull_height = torch.maximum(right1, right2) - torch.minimum(left1, left2), torch.maximum(bottom1, bottom2) - torch.minimum(top1, top2)
+    between = ((left1 + right1 - left2 - right2) ** 2 + (top1 + bottom1 - top2 - bottom2) ** 2) / 4
+    distance = between / (hull_width**2 + hull_height**2 + eps)
 
-    angle1 = torch.atan(size1[..., 0] / (size1[..., 1] + eps))
-    angle2 = torch.atan(size2[..., 0] / (size2[..., 1] + eps))
-    aspect = 4 / math.pi**2 * (angle1 - angle2).pow(2)
+    aspect = 4 / math.pi**2 * (torch.atan(width1 / height1) - torch.atan(width2 / height2)) ** 2
     with torch.no_grad():
         alpha = aspect / (1 - iou + aspect + eps)
     return iou - distance - alpha * aspect
 
 
-def nms(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates=4096):
+def encode(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
+    """What a network should say to turn its anchors into these boxes; the inverse of `decode`.
+
+    boxes, anchors: (..., 4) xyxy px -> deltas (..., 4): shift of the centre in anchor sizes, logarithm of the growth; times weights.
+    The weights bring the four numbers to about deviation 1; SSD calls 1 / weights "variances". Source: R-CNN, arXiv 1311.2524, appendix C.
+    """
+    boxes, anchors = xyxy_to_cxcywh(boxes), xyxy_to_cxcywh(anchors)
+    shift = (boxes[..., :2] - anchors[..., :2]) / anchors[..., 2:]
+    growth = torch.log(boxes[..., 2:] / anchors[..., 2:])
+    return torch.cat([shift, growth], -1) * boxes.new_tensor(weights)
+
+
+def decode(deltas, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
+    """deltas: (..., 4), anchors: (..., 4) xyxy px -> boxes (..., 4) xyxy px; see `encode`."""
+    anchors, deltas = xyxy_to_cxcywh(anchors), deltas / deltas.new_tensor(weights)
+    centres = deltas[..., :2] * anchors[..., 2:] + anchors[..., :2]
+    sizes = deltas[..., 2:].clamp(max=MAX_LOG_GROWTH).exp() * anchors[..., 2:]
+    return cxcywh_to_xyxy(torch.cat([centres, sizes], -1))
+
+
+def clip(boxes, input_shape):
+    """Cut boxes (..., 4) xyxy at the border of an input of (H, W)."""
+    height, width = input_shape
+    return torch.stack([boxes[..., 0].clamp(0, width), boxes[..., 1].clamp(0, height),
+                        boxes[..., 2].clamp(0, width), boxes[..., 3].clamp(0, height)], -1)
+
+
+def match(iou, high, low, rescue):
+    """Which truth each anchor stands for, by overlap.
+
+    iou: (G, N) of truths and anchors.  high: from this IoU on an anchor stands for the truth that it overlaps most.
+    low: below it the anchor is background; between the two it takes no part.
+    rescue: also the anchors that overlap a truth most (ties included), however little, so that no truth is left without one.
+    -> (N,) int64: a row of the truths, -1 background, -2 no part. Source: Faster R-CNN, arXiv 1506.01497, section 3.1.2.
+    """
+    if not len(iou):
+        return torch.full((iou.shape[1],), -1, dtype=torch.int64, device=iou.device)
+    best, nearest = iou.max(0)
+    matched = nearest.clone()
+    matched[best < high] = -2
+    matched[best < low] = -1
+    if rescue:
+        anchors = (iou == iou.amax(1, keepdim=True)).any(0)
+        matched[anchors] = nearest[anchors]
+    return matched
+
+
+def nms(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates=4096, per_class=None, parts=None):
     """Non-maximum suppression within each class: the one place where thresholds are applied.
 
-    boxes: (B, N, 4) xyxy px.  scores: (B, N, K) in 0-1; a prediction may come back with several classes.
-    max_candidates: at most so many (prediction, class) pairs of an image enter, the best ones.
+    boxes: (B, N, 4) xyxy px, or (B, N, K, 4) when every class has its own.
+    scores: (B, N, K) in 0-1; a prediction may come back with several classes.
+    max_candidates: at most so many (prediction, class) pairs of an image enter, the best ones; with `parts` (lengths that sum
+    to N, like the levels of a pyramid) so many of each part.  per_class: also at most so many of each class.
     -> list of B dicts: boxes (P, 4), scores (P,) falling, labels (P,) int64, P <= max_boxes.
     """
     if boxes.device.type == "mps":                      # it has no float64, which keeps classes exactly apart in batched_nms
         boxes, scores = boxes.cpu(), scores.cpu()
     results = []
     for image_boxes, image_scores in zip(boxes.float(), scores.float()):
-        candidates, labels = (image_scores > score_threshold).nonzero(as_tuple=True)
-        values = image_scores[candidates, labels]
-        if len(values) > max_candidates:
-            values, best = values.topk(max_candidates)
-            candidates, labels = candidates[best], labels[best]
-        keep = batched_nms(image_boxes[candidates].double(), values.double(), labels, iou_threshold)[:max_boxes]
-        results.append({"boxes": image_boxes[candidates[keep]], "scores": values[keep], "labels": labels[keep]})
+        rows, labels = candidates(image_scores, score_threshold, max_candidates, per_class, parts or [len(image_scores)])
+        values, chosen = image_scores[rows, labels], image_boxes[rows, labels] if image_boxes.ndim == 3 else image_boxes[rows]
+        keep = batched_nms(chosen.double(), values.double(), labels, iou_threshold)[:max_boxes]
+        results.append({"boxes": chosen[keep], "scores": values[keep], "labels": labels[keep]})
     return results
+
+
+def candidates(scores, score_threshold, max_candidates, per_class, parts):
+    """scores: (N, K) of one image -> rows (C,), labels (C,) of the pairs that enter the suppression, see `nms`."""
+    found, first = [], 0
+    for part in scores.split(parts):
+        rows, labels = (part > score_threshold).nonzero(as_tuple=True)
+        if per_class:
+            best = part.topk(min(per_class, len(part)), dim=0).indices          # (C, K)
+            among = torch.zeros_like(part, dtype=torch.bool).scatter_(0, best, True)[rows, labels]
+            rows, labels = rows[among], labels[among]
+        if len(rows) > max_candidates:
+            best = part[rows, labels].topk(max_candidates).indices
+            rows, labels = rows[best], labels[best]
+        found.append((rows + first, labels))
+        first += len(part)
+    return [torch.cat(values) for values in zip(*found)]

@@ -64,6 +64,10 @@ def read_checkpoint(path):
                 raise UserError(f"{shown(path)} is damaged (the checksum of {damaged} is wrong): copy or download it again.")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if "ultralytics" in str(error):
+            raise UserError(f"{shown(path)} holds objects of the package ultralytics, so loading it would run that package's code; it is refused. "
+                            "Where ultralytics is installed, make plain tensors of it and use those: python -c \"import torch, ultralytics; "
+                            f"torch.save(ultralytics.YOLO('{path.name}').model.state_dict(), '{path.stem}.pth')\"") from None
         raise UserError(f"{shown(path)} holds more than tensors and plain values, so loading it could run foreign code; it is refused. "
                         f"Convert it where it came from: torch.save(model.state_dict(), 'weights.pth'). ({first_line(error)})") from None
     except UserError:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from utils import augment
 from utils.errors import UserError
-from utils.images import letterbox, letterbox_mask, open_shrunken, resize_mask, to_input
+from utils.images import check_fit, fit_image, letterbox_mask, open_shrunken, resize_mask, stack, to_input
 from utils.settings import find, shown
 from utils.voc import check_classes, read_list
 from utils.voc_masks import describe_labels, label_table, read_labels, read_mask_list
@@ -25,26 +25,29 @@ from utils.voc_masks import describe_labels, label_table, read_labels, read_mask
 CACHE_SHARE = 0.25              # of the machine's memory may hold shrunken images; what does not fit is decoded anew each time
 SEEN = 1                        # marks a filled slot of the cache
 ROTATED = 0.25                  # share of the training pictures that are turned, where a rotation is asked for
+SHARP = 2.0                     # where parts of the pictures are enlarged (iou_crop) they are kept that much larger than the input
 
 
 class ListData(Dataset):
     """The images of a list file: what both tasks share. Use DetectionData or SegmentationData.
 
     list_path: see utils/voc.py.  class_names: list of K names.  input_shape: (H, W) px.
-    train: augment; else only letterbox.
-    scale, aspect, translate, flip_chance, rotation, blur_chance, colours, mosaic_chance: see utils/augment.py.
+    train: augment; else only fit the picture into the input.
+    scale, aspect, translate, flip_chance, rotation, blur_chance, colours, distort_chance, mosaic_chance: see utils/augment.py.
     plain_from: from this epoch on no mosaic (and no mixup): the last epochs see what the real pictures look like.
     cache: keep shrunken images in memory, as many as fit into CACHE_SHARE.
     """
 
     bytes_per_pixel = 3
+    fit = "letterbox"               # how a picture meets the input, see utils.images.fitted_size
 
     def __init__(self, list_path, class_names, input_shape, train=False, seed=0, scale=(0.5, 1.5), aspect=0.3, translate=0.1,
-                 flip_chance=0.5, rotation=0.0, blur_chance=0.0, colours=(0.015, 0.7, 0.4), mosaic_chance=0.0, plain_from=None, cache=True):
+                 flip_chance=0.5, rotation=0.0, blur_chance=0.0, colours=(0.015, 0.7, 0.4), distort_chance=0.0, mosaic_chance=0.0,
+                 plain_from=None, cache=True):
         self.list_path, self.class_names, self.input_shape = list_path, class_names, tuple(input_shape)
         self.train, self.seed = train, seed
         self.scale, self.aspect, self.translate, self.flip_chance = scale, aspect, translate, flip_chance
-        self.rotation, self.blur_chance, self.colours = rotation, blur_chance, colours
+        self.rotation, self.blur_chance, self.colours, self.distort_chance = rotation, blur_chance, colours, distort_chance
         self.mosaic_chance, self.plain_from = mosaic_chance, plain_from
         self.read_list()
         missing = [p for p in self.paths if not find(p).is_file()]
@@ -102,29 +105,41 @@ class ListData(Dataset):
         """What happens to the pixels wherever they lie: blur and colours."""
         if self.blur_chance and rng.random() < self.blur_chance:
             image = augment.blur(rng, image)
+        if self.distort_chance and rng.random() < self.distort_chance:
+            image = augment.distort(rng, image)
         return augment.change_colours(rng, image, self.colours)
 
     def read(self, index):
         """As `cached`, from the file."""
-        image, size = open_shrunken(find(self.paths[index]), self.largest(), exact=not self.train)
+        image, size = open_shrunken(find(self.paths[index]), self.largest(), exact=not self.train, fit=self.fit)
         return image, None, size
 
 
 class DetectionData(ListData):
     """Images and boxes of a list file. More than ListData:
 
-    mixup_chance: see utils/augment.py.  Objects that are difficult for people are not taught.
+    mixup_chance, zoom_out_chance, iou_crop_chance: see utils/augment.py.  fit: how a picture meets the input, see utils.images.fitted_size.
+    Objects that are difficult for people are not taught.
     """
 
     task = "detection"
 
-    def __init__(self, *arguments, mixup_chance=0.0, **settings):
+    def __init__(self, *arguments, mixup_chance=0.0, zoom_out_chance=0.0, iou_crop_chance=0.0, fit="letterbox", **settings):
+        self.mixup_chance, self.zoom_out_chance, self.iou_crop_chance, self.fit = mixup_chance, zoom_out_chance, iou_crop_chance, fit
+        check_fit(fit)
+        if settings.get("train") and fit == "short_side":
+            raise UserError('fit="short_side" makes an input of another size of every picture, and training needs one for all: train with '
+                            'fit="letterbox" or "stretch". get_map.py and predict.py can use it with the trained network, '
+                            "like  python get_map.py fit=short_side input_shape=800,1333")
         super().__init__(*arguments, **settings)
-        self.mixup_chance = mixup_chance
 
     def read_list(self):
         self.paths, self.boxes = read_list(find(self.list_path))
         check_classes(self.paths, self.boxes, self.class_names, self.list_path)
+
+    def largest(self):
+        share = SHARP if self.train and self.iou_crop_chance else 1.0
+        return tuple(round(side * share) for side in self.input_shape)
 
     def __getitem__(self, key):
         """key: (epoch, index) -> image (3, H, W) uint8 tensor, target dict: boxes (G, 4) xyxy input px, labels (G,), index;
@@ -135,7 +150,7 @@ class DetectionData(ListData):
             target = {}
         else:
             shrunken, boxes, size = self.picture(index)
-            image, transform = letterbox(shrunken, self.input_shape, size)
+            image, transform = fit_image(shrunken, self.input_shape, self.fit, size)
             boxes[:, :4] = to_input(self.boxes[index][:, :4], transform)
             target = {"transform": transform, "size": size}
         boxes = boxes[boxes[:, 5] == 0]                                     # what is difficult for people is not taught
@@ -155,11 +170,18 @@ class DetectionData(ListData):
         return self.developed(rng, image), boxes
 
     def arranged(self, rng, index, may_mosaic):
-        """One picture, or four as a mosaic, at random places of the input."""
+        """One picture, or four as a mosaic, at random places of the input; or what SSD's zoom-out and crop show of it."""
         if may_mosaic and rng.random() < self.mosaic_chance:
             pictures = [self.picture(i)[:2] for i in self.four(rng, index)]
-            return augment.mosaic(rng, self.input_shape, pictures, self.scale, self.aspect)
-        return augment.scale_and_crop(rng, self.input_shape, *self.picture(index)[:2], self.scale, self.aspect, self.translate)
+            return augment.mosaic(rng, self.input_shape, pictures, self.scale, self.aspect, self.fit)
+        image, boxes, _ = self.picture(index)
+        zooms, crops = (chance and rng.random() < chance for chance in (self.zoom_out_chance, self.iou_crop_chance))
+        if not zooms and not crops:
+            return augment.scale_and_crop(rng, self.input_shape, image, boxes, self.scale, self.aspect, self.translate, self.fit)
+        view = augment.zoom_out(rng, image.shape[:2]) if zooms else (0, 0, image.shape[1], image.shape[0])
+        if crops:
+            view, boxes = augment.iou_crop(rng, view, boxes)
+        return augment.put_view(self.input_shape, image, boxes, view, self.fit)
 
     def picture(self, index):
         """-> image as in `cached`, boxes (G, 6) in its pixels, original size (h, w)."""
@@ -201,7 +223,7 @@ class SegmentationData(ListData):
             target = {}
         else:
             shrunken, small, size = self.cached(index)
-            image, transform = letterbox(shrunken, self.input_shape, size)
+            image, transform = fit_image(shrunken, self.input_shape, size=size)
             mask = letterbox_mask(small, self.input_shape, size)
             target = {"transform": transform, "size": size}
         return torch.from_numpy(image).permute(2, 0, 1), target | {"mask": torch.from_numpy(mask), "index": index}
@@ -257,8 +279,8 @@ class KeySampler:
 
 def collate(samples):
     """-> images (B, 3, H, W) uint8, targets list of B dicts. The memory stays pixel by pixel (channels last), so nothing is reordered."""
-    images = torch.stack([image.permute(1, 2, 0) for image, _ in samples]).permute(0, 3, 1, 2)
-    return images, [target for _, target in samples]
+    images = stack([image.permute(1, 2, 0).numpy() for image, _ in samples])
+    return torch.from_numpy(images).permute(0, 3, 1, 2), [target for _, target in samples]
 
 
 def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu"):

@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from utils.boxes import nms
-from utils.images import fitted_size, from_input, letterbox, open_image, resize
+from utils.errors import UserError
+from utils.images import STEP, check_fit, fit_image, fitted_size, from_input, open_image, resize, stack
 from utils.metrics import detection_results
 from utils.miou import count_confusion, segmentation_results
-from utils.settings import find
+from utils.settings import check, fill_from_recipe, find, several, whole
 
 SHOWN = 12                      # predictions of so many pictures are kept for looking at
 
@@ -24,32 +25,61 @@ def to_device(images, targets, device):
     return images, targets
 
 
+def choose_input(variables, model, info, nearest_shape):
+    """Give a script's input_shape, fit and nms_iou, where they are None, their values: as in the training, as the recipe says.
+
+    variables: the script's globals().  info: of nets.load.  nearest_shape: the function of nets.
+    Error: the network cannot take such an input.
+    """
+    fill_from_recipe(variables, {"nms_iou": model.recipe.get("nms_iou", 0.5)}, f"recipe of {info['net']}")
+    fill_from_recipe(variables, {"fit": info["settings"].get("fit", "letterbox"), "input_shape": tuple(info["input_shape"])}, "as trained")
+    check(variables, input_shape=several(2, whole(1)))
+    check_fit(variables["fit"])
+    asked = (STEP, STEP) if variables["fit"] == "short_side" else variables["input_shape"]
+    near = nearest_shape(type(model), asked, info["options"])
+    if near != asked and variables["fit"] == "short_side":
+        raise UserError(f'fit="short_side" makes inputs of any height and width that divide by {STEP}; {info["net"]} cannot take all of these '
+                        f"(the smallest are {near[0]} x {near[1]}). Use \"letterbox\" or \"stretch\".")
+    if near != asked:
+        raise UserError(f"input_shape={asked}: {info['net']} cannot take this size. The nearest is {near}.")
+
+
 @torch.inference_mode()
-def detect(model, images, input_shape, confidence=0.5, nms_iou=0.45, max_boxes=300):
+def detect(model, images, input_shape, confidence=0.5, nms_iou=None, max_boxes=300, fit="letterbox"):
     """Find objects in pictures of any size.
 
-    images: list of (H, W, 3) uint8 RGB.  input_shape: (H, W) of the network.
+    images: list of (H, W, 3) uint8 RGB.  input_shape, fit: how they meet the network, see utils.images.fitted_size.  nms_iou: see `suppress`.
     -> list of dicts (numpy): boxes (P, 4) float32 xyxy px of the picture, scores (P,) falling, labels (P,) int64.
     """
     device = next(model.parameters()).device
-    canvases, transforms = zip(*(letterbox(image, input_shape) for image in images))
-    batch = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2)
+    canvases, transforms = zip(*(fit_image(image, input_shape, fit) for image in images))
+    batch = torch.from_numpy(stack(canvases)).permute(0, 3, 1, 2)
     outputs, _ = model(to_device(batch, [], device)[0])
-    found = nms(*model.decode(outputs), confidence, nms_iou, max_boxes)
+    found = suppress(model, outputs, confidence, nms_iou, max_boxes)
     return [in_picture(f, transform, image.shape[:2]) for f, transform, image in zip(found, transforms, images)]
+
+
+def suppress(model, outputs, confidence, nms_iou, max_boxes):
+    """A network's outputs -> what remains after NMS, see utils.boxes.nms; how many boxes may enter it is the network's to say.
+
+    nms_iou: None: as its recipe says.
+    """
+    nms_iou = model.recipe["nms_iou"] if nms_iou is None else nms_iou
+    limits = model.candidates(outputs) if hasattr(model, "candidates") else {}
+    return nms(*model.decode(outputs), confidence, nms_iou, max_boxes, **limits)
 
 
 def in_picture(found, transform, size):
     """One image's detections in input px (tensors) -> in px of the original picture (numpy)."""
     found = {name: tensor.cpu().numpy() for name, tensor in found.items()}
     found["boxes"] = from_input(found["boxes"], transform, size)
-    inside = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1)       # the grey beside a picture holds nothing
+    inside = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1)       # what stands beside a picture holds nothing
     return {name: values[inside] for name, values in found.items()}
 
 
 @torch.inference_mode()
-def collect(model, loader, device, confidence=0.001, nms_iou=0.5, max_boxes=300):
-    """Run the network over a data set, in eval mode.
+def collect(model, loader, device, confidence=0.001, nms_iou=None, max_boxes=300):
+    """Run the network over a data set, in eval mode. nms_iou: see `suppress`.
 
     -> detections: list over the images (in the list's order) of dicts boxes, scores, labels;
        truths: the same with boxes, labels, difficult; boxes (numpy) xyxy edges in px of the original picture;
@@ -64,7 +94,7 @@ def collect(model, loader, device, confidence=0.001, nms_iou=0.5, max_boxes=300)
         outputs, losses = model(images, targets)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(targets)
-        for found, target in zip(nms(*model.decode(outputs), confidence, nms_iou, max_boxes), targets):
+        for found, target in zip(suppress(model, outputs, confidence, nms_iou, max_boxes), targets):
             rows = data.boxes[target["index"]]
             detections[target["index"]] = in_picture(found, target["transform"], target["size"])
             truths[target["index"]] = {"boxes": rows[:, :4], "labels": rows[:, 4].astype(np.int64), "difficult": rows[:, 5] > 0}
@@ -107,7 +137,7 @@ def scores_of(model, canvases, flip):
 
 def whole_scores(model, image, input_shape, flip=False):
     """The whole picture in the network's input. -> scores (K, h', w') of the part of the input that the picture covers."""
-    canvas, transform = letterbox(image, input_shape)
+    canvas, transform = fit_image(image, input_shape)
     return covered(scores_of(model, [canvas], flip)[0], transform, image.shape[:2], input_shape)
 
 
@@ -123,7 +153,7 @@ def slide_scores(model, image, input_shape, flip=False):
     height, width = image.shape[:2]
     if height <= input_shape[0] and width <= input_shape[1]:
         return F.interpolate(whole_scores(model, image, input_shape, flip)[None], (height, width), mode="bilinear")[0]
-    padded, _ = letterbox(image, (max(height, input_shape[0]), max(width, input_shape[1])), (height, width))
+    padded, _ = fit_image(image, (max(height, input_shape[0]), max(width, input_shape[1])))
     top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
     sums, times = 0.0, 0.0
     for y in window_starts(padded.shape[0], input_shape[0]):

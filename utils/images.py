@@ -12,10 +12,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 from utils.settings import shown
 
+FITS = ("letterbox", "stretch", "short_side")               # the ways a picture meets the network's input, see `fitted_size`
 GREY = 114                      # what stands beside a picture that does not fill the input
+MEAN = (124, 116, 104)          # the same where fit="short_side": ImageNet's mean colour, about 0 to a network with an ImageNet backbone
+STEP = 32                       # the sides of a "short_side" input divide by this
 IGNORED = 255                   # in a mask: not labelled, counts nowhere; also what stands beside a mask that does not fill the input
 ORIENTATION = 0x0112            # the EXIF tag
 DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error)    # of damaged files
@@ -31,26 +34,27 @@ def open_image(path):
     return decode(path)[0]
 
 
-def open_shrunken(path, input_shape, exact=True):
+def open_shrunken(path, input_shape, exact=True, fit="letterbox"):
     """An image for the network: no larger than what fits into input_shape (H, W), never grown. -> image, original size (h, w).
 
     exact=False lets the JPEG decoder leave out, by a factor of 2, 4 or 8, what would be shrunk away: twice as fast, nearly equal.
+    fit: see `fitted_size`; a picture to be stretched that is too long on one side only gets its final size on both, so that it is resized once.
     """
-    image, size = decode(path, None if exact else input_shape)
-    height, width = fitted_size(*size, input_shape)
+    image, size = decode(path, None if exact else input_shape, fit)
+    height, width = fitted_size(*size, input_shape, fit)
     return (resize(image, height, width) if height < size[0] or width < size[1] else image), size
 
 
-def decode(path, at_least=None):
-    """-> image (H, W, 3) uint8 RGB, its true size (h, w). at_least: (H, W) that a reduced JPEG must still fill."""
+def decode(path, at_least=None, fit="letterbox"):
+    """-> image (H, W, 3) uint8 RGB, its true size (h, w). at_least: (H, W) that a reduced JPEG must still fill, fitted in this way."""
     with opened(path) as image:
         reduced = at_least and image.format == "JPEG"
         turned = image.getexif().get(ORIENTATION, 1)
         on_its_side = turned in (5, 6, 7, 8)
         if reduced:
             size = image.size if on_its_side else image.size[::-1]          # (h, w), known before decoding
-            fit = fitted_size(*size, at_least)
-            image.draft("RGB", fit if on_its_side else fit[::-1])
+            needed = fitted_size(*size, at_least, fit)
+            image.draft("RGB", needed if on_its_side else needed[::-1])
         pixels = np.array(to_rgb(ImageOps.exif_transpose(image) if turned != 1 else image))
         return pixels, size if reduced else pixels.shape[:2]
 
@@ -160,24 +164,57 @@ def resize(image, height, width):
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def fitted_size(height, width, input_shape):
-    """The largest whole-pixel size with (nearly) the picture's aspect ratio that fits into input_shape (H, W)."""
+def check_fit(fit):
+    """Error: it is none of FITS."""
+    if fit not in FITS:
+        raise UserError(f'fit="{fit}" is not known.{did_you_mean(str(fit), FITS)} Use "letterbox" (whole, undistorted, grey beside it), "stretch" '
+                        '(warped to the input) or "short_side" (undistorted, its short side as long as wanted).')
+
+
+def fitted_size(height, width, input_shape, fit="letterbox"):
+    """The size (h, w) in whole pixels that a picture has in the network's input.
+
+    fit: "letterbox": the largest one with (nearly) the picture's aspect ratio that fits into input_shape (H, W).
+    "stretch": input_shape itself, whatever the picture's aspect ratio.
+    "short_side": input_shape is (short, long). The short side becomes `short`, or less if the long one would become longer than `long`;
+    rounded down, exactly as torchvision does it (500 x 334 at 800, 1333 is 1197 x 799, for 334 * (800 / 334) is a little below 800).
+    """
+    if fit == "stretch":
+        return tuple(input_shape)
+    if fit == "short_side":
+        scale = min(min(input_shape) / min(height, width), max(input_shape) / max(height, width))
+        return max(1, int(height * scale)), max(1, int(width * scale))
     scale = min(input_shape[0] / height, input_shape[1] / width)
     return max(1, min(input_shape[0], round(height * scale))), max(1, min(input_shape[1], round(width * scale)))
 
 
-def letterbox(image, input_shape, size=None):
-    """Scale a picture into the network's input without distorting it, in the middle, grey around.
+def fit_image(image, input_shape, fit="letterbox", size=None):
+    """A picture as the network's input: scaled to `fitted_size`. Letterboxed it stands in the middle, grey around; with "short_side" it
+    stands at the top left, the mean colour to the right and below, and the input is as large as it needs, in steps of 32.
 
-    image: (h, w, 3) uint8.  input_shape: (H, W).  size: (h, w) of the original, when image is a shrunken copy of it.
+    image: (h, w, 3) uint8.  input_shape: see `fitted_size`.  size: (h, w) of the original, when image is a shrunken copy of it.
     -> canvas (H, W, 3) uint8, transform (scale x, scale y, left, top): input = original * scale + (left, top).
     """
     height, width = size or image.shape[:2]
-    new_height, new_width = fitted_size(height, width, input_shape)
-    top, left = (input_shape[0] - new_height) // 2, (input_shape[1] - new_width) // 2
-    canvas = np.full((*input_shape, 3), GREY, np.uint8)
+    new_height, new_width = fitted_size(height, width, input_shape, fit)
+    if fit == "short_side":
+        shape, left, top = (-(-new_height // STEP) * STEP, -(-new_width // STEP) * STEP), 0, 0
+    else:
+        shape, left, top = input_shape, (input_shape[1] - new_width) // 2, (input_shape[0] - new_height) // 2
+    canvas = np.full((*shape, 3), MEAN if fit == "short_side" else GREY, np.uint8)
     canvas[top:top + new_height, left:left + new_width] = resize(image, new_height, new_width)
     return canvas, (new_width / width, new_height / height, left, top)
+
+
+def stack(images):
+    """Network inputs (H, W, 3) uint8 -> one array (B, H, W, 3); where their sizes differ, MEAN stands to the right of and below the smaller ones."""
+    if len({image.shape for image in images}) == 1:
+        return np.stack(images)
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    batch = np.full((len(images), height, width, 3), MEAN, np.uint8)
+    for canvas, image in zip(batch, images):
+        canvas[:image.shape[0], :image.shape[1]] = image
+    return batch
 
 
 def resize_mask(mask, height, width):
@@ -186,7 +223,7 @@ def resize_mask(mask, height, width):
 
 
 def letterbox_mask(mask, input_shape, size=None):
-    """The mask of a picture that letterbox() fits into the input; IGNORED stands around. mask: (h, w) uint8 -> (H, W)."""
+    """The mask of a picture that is letterboxed into the input; IGNORED stands around. mask: (h, w) uint8 -> (H, W)."""
     new_height, new_width = fitted_size(*(size or mask.shape), input_shape)
     top, left = (input_shape[0] - new_height) // 2, (input_shape[1] - new_width) // 2
     canvas = np.full(input_shape, IGNORED, np.uint8)

@@ -3,6 +3,9 @@ import csv
 
 from tqdm import tqdm
 
+from utils.errors import UserError
+from utils.plots import training_curves
+
 
 def logger(run):
     """-> a function like print whose lines also go to train.log of the run."""
@@ -46,6 +49,16 @@ def write_history(run, history):
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for k, v in row.items()} for row in history)
+
+
+def report(run, history, board, say):
+    """All of it after an epoch: metrics.csv, curves, TensorBoard. A table that is open in Excel must not end a training."""
+    try:
+        write_history(run, history)
+        write_board(board, history[-1])
+        training_curves(run / "metrics.csv", run / "curves.png")
+    except (OSError, UserError) as error:
+        say(f"NOTE: {error}; the training goes on.")
 
 
 def epoch_line(row, epochs, images, left):

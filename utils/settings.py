@@ -70,9 +70,12 @@ def override(variables, arguments=None):
 
 
 def fill_from_recipe(variables, recipe, where):
-    """Give every variable that is None the value of the network's recipe (`where` names it); check the types of the others."""
-    for name, value in recipe.items():
-        if variables.get(name) is None:
+    """Give every variable that is None the value of the network's recipe (`where` names it); check the types of the others.
+
+    What the recipe says beyond the script's variables is not for this script.
+    """
+    for name, value in ((name, value) for name, value in recipe.items() if name in variables):
+        if variables[name] is None:
             variables[name] = value
             variables.setdefault("_origin", {})[name] = where
         else:

@@ -51,6 +51,7 @@ def load_weights(model, path, allow_partial=False):
     """
     path = Path(path)
     found = read_darknet(model, path) if is_darknet(path) else state_dict_of(read_checkpoint(path), path)
+    found = {our_name(name, getattr(model, "official_names", ())): tensor for name, tensor in found.items()}
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     within = {f"backbone.{name}": tensor for name, tensor in found.items()}
     if len(own.keys() & within.keys()) > len(own.keys() & found.keys()):
@@ -66,6 +67,13 @@ def load_weights(model, path, allow_partial=False):
                         "Choose the file that belongs to this network, or none.")
     model.load_state_dict(fits, strict=False)
     return report
+
+
+def our_name(name, rules):
+    """A tensor's name in an official file -> its name in the network. rules: (regular expression, replacement) pairs, all are applied."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def state_dict_of(content, path):

@@ -28,9 +28,9 @@ PRETRAINED_V2 = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 PRETRAINED_V3 = "https://download.pytorch.org/models/mobilenet_v3_large-8738ca79.pth"
 
 
-def conv_norm_relu6(c_in, c_out, kernel, stride=1, dilation=1, groups=1):
+def conv_norm_relu6(c_in, c_out, kernel, stride=1, dilation=1, groups=1, norm=nn.BatchNorm2d):
     return nn.Sequential(nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2 * dilation, dilation, groups, bias=False),
-                         nn.BatchNorm2d(c_out), nn.ReLU6(inplace=True))
+                         norm(c_out), nn.ReLU6(inplace=True))
 
 
 class InvertedResidual(nn.Module):

@@ -18,8 +18,14 @@ What differs from the paper, and why:
   The tensors have the same names and shapes under both rules, but weights trained under one are wrong under the other.
 * `deep_stem=True` is the stem of the PSPNet authors: three 3x3 convolutions, conv1 (stride 2) bn1, conv2 bn2, conv3 bn3, to
   128 channels instead of one 7x7 to 64. torchvision's files have no such stem: it and the two 1x1 behind it start new.
+* `norm`: detectors train with two to four large pictures a GPU, too few for statistics, so from ImageNet weights they keep the BatchNorms
+  as they came ("frozen": constants, no parameters), a choice of detection codes, not of the paper. torchvision trained its detectors with
+  eps 0 in these, and its files keep their meaning only so: "frozen_eps0".
 """
+from functools import partial
+
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from utils.errors import UserError, did_you_mean
 from utils.weights import download, load_weights
@@ -29,23 +35,24 @@ WIDTHS = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
 PRETRAINED = {"resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
               "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth"}
+NORMS = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "frozen_eps0": partial(FrozenBatchNorm2d, eps=0.0)}
 
 
 class Bottleneck(nn.Module):
     """1x1 to C channels, 3x3 (has the stride and the dilation), 1x1 to 4C; the input is added, through a 1x1 where the shape changes."""
 
-    def __init__(self, c_in, width, stride=1, dilation=1):
+    def __init__(self, c_in, width, stride=1, dilation=1, norm=nn.BatchNorm2d):
         super().__init__()
         self.conv1 = nn.Conv2d(c_in, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = norm(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=dilation, dilation=dilation, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = norm(width)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.bn3 = norm(4 * width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if stride != 1 or c_in != 4 * width:
-            self.downsample = nn.Sequential(nn.Conv2d(c_in, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width))
+            self.downsample = nn.Sequential(nn.Conv2d(c_in, 4 * width, 1, stride, bias=False), norm(4 * width))
 
     def forward(self, x):
         """x: (B, D, m, n) -> (B, 4C, h, w), with h = m / stride."""
@@ -59,23 +66,23 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     channels = (256, 512, 1024, 2048)                                           # of c2, c3, c4, c5
 
-    def __init__(self, counts, downsample_factor=32, dilate_first=False, deep_stem=False):
+    def __init__(self, counts, downsample_factor=32, dilate_first=False, deep_stem=False, norm=nn.BatchNorm2d):
         """counts: bottlenecks per stage.  downsample_factor: 32, 16 or 8, the largest stride.  The others: see above."""
         super().__init__()
         self.deep_stem = deep_stem
         self.conv1 = nn.Conv2d(3, 64, 3, 2, padding=1, bias=False) if deep_stem else nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = norm(64)
         if deep_stem:
-            self.conv2, self.bn2 = nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)
-            self.conv3, self.bn3 = nn.Conv2d(64, 128, 3, padding=1, bias=False), nn.BatchNorm2d(128)
+            self.conv2, self.bn2 = nn.Conv2d(64, 64, 3, padding=1, bias=False), norm(64)
+            self.conv3, self.bn3 = nn.Conv2d(64, 128, 3, padding=1, bias=False), norm(128)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
 
         stages, c_in = [], 128 if deep_stem else 64
         plan = dilated_strides(STRIDES, downsample_factor, 4)
         for count, width, (stride, before, dilation, _) in zip(counts, WIDTHS, plan):
-            first = Bottleneck(c_in, width, stride, dilation if dilate_first else before)
-            stages.append(nn.Sequential(first, *(Bottleneck(4 * width, width, 1, dilation) for _ in range(count - 1))))
+            first = Bottleneck(c_in, width, stride, dilation if dilate_first else before, norm)
+            stages.append(nn.Sequential(first, *(Bottleneck(4 * width, width, 1, dilation, norm) for _ in range(count - 1))))
             c_in = 4 * width
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.strides = tuple(reached for *_, reached in plan)                   # of c2, c3, c4, c5
@@ -121,11 +128,23 @@ def kaiming(module):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
 
-def resnet(name, downsample_factor=32, pretrained=False, dilate_first=False, deep_stem=False):
-    """name: "resnet50" or "resnet101".  pretrained: True fetches torchvision's ImageNet weights.  The others: see ResNet."""
+def find_norm(word, pretrained):
+    """The key of NORMS that a detector is built with. word: a key, or None: the one that goes with what it starts from.
+
+    pretrained: False, True (ImageNet weights of the backbone) or "coco" (torchvision's file of the whole detector).
+    """
+    word = word or ("frozen_eps0" if pretrained == "coco" else "frozen" if pretrained else "batch")
+    if word not in NORMS:
+        raise UserError(f'There is no normalisation "{word}".{did_you_mean(word, NORMS)} Known: {", ".join(NORMS)}.')
+    return word
+
+
+def resnet(name, downsample_factor=32, pretrained=False, dilate_first=False, deep_stem=False, norm=nn.BatchNorm2d):
+    """name: "resnet50" or "resnet101".  pretrained: True fetches torchvision's ImageNet weights.
+    norm: makes a normalisation from its number of channels, a value of NORMS.  The others: see ResNet."""
     if name not in COUNTS:
         raise UserError(f'There is no ResNet "{name}".{did_you_mean(name, COUNTS)} Known: {", ".join(COUNTS)}.')
-    backbone = ResNet(COUNTS[name], downsample_factor, dilate_first, deep_stem)
+    backbone = ResNet(COUNTS[name], downsample_factor, dilate_first, deep_stem, norm)
     if pretrained:
         print(load_weights(backbone, download(PRETRAINED[name])))
     return backbone

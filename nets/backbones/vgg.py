@@ -1,7 +1,8 @@
-"""VGG-16 without BatchNorm: thirteen 3x3 convolutions in five groups, a pooling between the groups.
+"""VGG-16: thirteen 3x3 convolutions in five groups, a pooling between the groups; as in the paper, or with BatchNorm.
 
 Paper: Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556, table 1, column D, without its
-three fully connected layers: 14,714,688 parameters. Layers are named as in torchvision (features.0 ... features.28).
+three fully connected layers: 14,714,688 parameters. Layers are named as in torchvision's vgg16 (features.0 ... features.28)
+or, with a BatchNorm behind every convolution, vgg16_bn (features.0 ... features.41).
 
     group    convolutions    output
     1        2                64 x H    x W    -> c1
@@ -21,15 +22,17 @@ PRETRAINED = "https://download.pytorch.org/models/vgg16-397923af.pth"       # Im
 class VGG(nn.Module):
     """The groups one after the other in `features`; a group begins with the pooling of the one before."""
 
-    def __init__(self, groups=GROUPS):
+    def __init__(self, groups=GROUPS, batch_norm=False):
         super().__init__()
+        self.channels = tuple(group[-1] for group in groups)                    # of c1 ... c5
         layers, self.starts, c_in = [], [], 3
         for group in groups:
             self.starts.append(len(layers))
             if c_in != 3:
                 layers.append(nn.MaxPool2d(2))
             for c_out in group:
-                layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU(inplace=True)]
+                norm = [nn.BatchNorm2d(c_out)] if batch_norm else []
+                layers += [nn.Conv2d(c_in, c_out, 3, padding=1), *norm, nn.ReLU(inplace=True)]
                 c_in = c_out
         self.features = nn.Sequential(*layers)
         for conv in self.features:
