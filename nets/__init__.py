@@ -6,6 +6,8 @@ from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
 from nets.pspnet import PSPNet
 from nets.unet import UNet
+from nets.yolov3 import YOLOv3
+from nets.yolov4 import YOLOv4
 from nets.yolov4_tiny import YOLOv4Tiny
 from utils.checkpoint import is_darknet, read_checkpoint
 from utils.errors import UserError, did_you_mean
@@ -14,6 +16,8 @@ from utils.voc import read_classes
 from utils.weights import load_weights
 
 NETS = {
+    "yolov3": YOLOv3,
+    "yolov4": YOLOv4,
     "yolov4_tiny": YOLOv4Tiny,
     "unet": UNet,
     "pspnet": PSPNet,

@@ -5,6 +5,7 @@ import darknet
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import complete_box_iou_loss
 
 import nets
 from utils.errors import UserError
@@ -33,6 +34,15 @@ def outputs(weights):
 def test_parameters():
     assert sum(p.numel() for p in nets.build("yolov4_tiny", 80).parameters()) == 6_056_606
     assert sum(p.numel() for p in nets.build("yolov4_tiny", 20).parameters()) == 6_056_606 - 180 * (512 + 1 + 256 + 1)
+
+
+def test_objectness_begins_at_one_in_a_hundred():
+    """In every head of the family; the other outputs begin near 0."""
+    model = nets.build("yolov4_tiny", 3)
+    for head in (model.head4, model.head5):
+        bias = head[1].bias.detach().view(3, 8)
+        assert torch.allclose(bias[:, 4].sigmoid(), torch.tensor(0.01)) and bias[:, [0, 1, 2, 3, 5, 6, 7]].abs().max() == 0
+        assert 0 < head[1].weight.detach().std() < 0.02
 
 
 def test_heads_equal_darknet(outputs):
@@ -145,6 +155,16 @@ def test_objects_on_the_border_stay_in_the_map():
     model = nets.build("yolov4_tiny", 1, (64, 64), assign_iou=1.0)
     truth, prediction = model.assign(torch.tensor([[50.0, 50, 78, 78], [-20, -20, 3, 7]]), [(4, 4), (2, 2)])      # centres 64, 64 and -8, -6
     assert prediction.tolist() == [15, 0]
+
+
+def test_boxes_are_taught_by_ciou():
+    """The box loss is YOLOv4's: 2 (1 - CIoU), here torchvision's, of the predictions that assign names."""
+    torch.manual_seed(0)
+    model, heads = nets.build("yolov4_tiny", 1, (64, 64)), [torch.randn(1, 18, 4, 4), torch.randn(1, 18, 2, 2)]
+    truth = targets([[5, 5, 40, 36, 0], [30, 20, 60, 60, 0]])
+    row, prediction = model.assign(truth[0]["boxes"], [(4, 4), (2, 2)])
+    expected = complete_box_iou_loss(model.decode(heads)[0][0, prediction], truth[0]["boxes"][row], reduction="sum")
+    assert len(row) > 2 and float(model.loss(heads, truth)["box"]) == pytest.approx(2 * float(expected), rel=1e-5)
 
 
 def test_objectness_does_not_move_boxes():
