@@ -9,6 +9,7 @@ from nets.unet import UNet
 from nets.yolov3 import YOLOv3
 from nets.yolov4 import YOLOv4
 from nets.yolov4_tiny import YOLOv4Tiny
+from nets.yolox import YOLOX
 from utils.checkpoint import is_darknet, read_checkpoint
 from utils.errors import UserError, did_you_mean
 from utils.settings import ROOT, shown
@@ -19,6 +20,7 @@ NETS = {
     "yolov3": YOLOv3,
     "yolov4": YOLOv4,
     "yolov4_tiny": YOLOv4Tiny,
+    "yolox": YOLOX,
     "unet": UNet,
     "pspnet": PSPNet,
     "deeplabv3": DeepLabV3,
