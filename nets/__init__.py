@@ -4,6 +4,7 @@ from pathlib import Path
 
 from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
+from nets.faster_rcnn import FasterRCNN
 from nets.pspnet import PSPNet
 from nets.unet import UNet
 from nets.yolov3 import YOLOv3
@@ -21,6 +22,7 @@ NETS = {
     "yolov4": YOLOv4,
     "yolov4_tiny": YOLOv4Tiny,
     "yolox": YOLOX,
+    "faster_rcnn": FasterRCNN,
     "unet": UNet,
     "pspnet": PSPNet,
     "deeplabv3": DeepLabV3,
