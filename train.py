@@ -301,8 +301,9 @@ def evaluate_epoch(model, loader, hardware, epoch, run):
 
 def save(run, model, average, solver, scaler, history, best, class_names, better):
     """last.pth: everything that resuming needs; best.pth, when this epoch is better than all before: what predicting needs."""
-    goal = GOALS[nets.NETS[net].task]
-    about = {"net": net, "options": network_options(nets.NETS[net].task) | getattr(model, "options", {}), "class_names": class_names, "input_shape": list(input_shape),
+    task = nets.NETS[net].task
+    goal, options = GOALS[task], network_options(task) | getattr(model, "options", {})      # the latter: what its defaults became
+    about = {"net": net, "options": options, "class_names": class_names, "input_shape": list(input_shape),
              "settings": as_dict(globals()), "epoch": history[-1]["epoch"], goal: history[-1].get(goal)}
     weights = (average.model if average else model).state_dict()
     if better:

@@ -10,6 +10,7 @@ from nets.unet import UNet
 from nets.yolov3 import YOLOv3
 from nets.yolov4 import YOLOv4
 from nets.yolov4_tiny import YOLOv4Tiny
+from nets.yolov8 import YOLOv8
 from nets.yolox import YOLOX
 from utils.checkpoint import is_darknet, read_checkpoint
 from utils.errors import UserError, did_you_mean
@@ -22,6 +23,7 @@ NETS = {
     "yolov4": YOLOv4,
     "yolov4_tiny": YOLOv4Tiny,
     "yolox": YOLOX,
+    "yolov8": YOLOv8,
     "faster_rcnn": FasterRCNN,
     "unet": UNet,
     "pspnet": PSPNet,
