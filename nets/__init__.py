@@ -6,6 +6,9 @@ from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
 from nets.faster_rcnn import FasterRCNN
 from nets.pspnet import PSPNet
+from nets.retinanet import RetinaNet
+from nets.ssd import SSD300, SSD512
+from nets.ssdlite import SSDLite320
 from nets.unet import UNet
 from nets.yolov3 import YOLOv3
 from nets.yolov4 import YOLOv4
@@ -24,7 +27,11 @@ NETS = {
     "yolov4_tiny": YOLOv4Tiny,
     "yolox": YOLOX,
     "yolov8": YOLOv8,
+    "ssd300": SSD300,
+    "ssd512": SSD512,
+    "ssdlite320_mobilenet_v3": SSDLite320,
     "faster_rcnn": FasterRCNN,
+    "retinanet": RetinaNet,
     "unet": UNet,
     "pspnet": PSPNet,
     "deeplabv3": DeepLabV3,

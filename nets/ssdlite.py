@@ -1,0 +1,129 @@
+"""SSDLite: SSD for phones, on MobileNetV3, with depthwise separable convolutions in extra layers and heads.
+
+Papers: MobileNetV2, arXiv 1801.04381, section 6.2 (SSDLite); Searching for MobileNetV3, arXiv 1905.02244, section 6.3 (this backbone).
+Layers and numbers are those of torchvision's ssdlite320_mobilenet_v3_large: 3,440,060 parameters at 90 classes (2,469,860 at 20), and its
+official COCO file loads. Default boxes, matching and loss are SSD's (nets/ssd.py).
+
+    stage                 layers                                                 output at 320 x 320
+    backbone.features.0   MobileNetV3-Large up to the 1x1 of the block that      672 x 20 x 20 -> c4
+                          goes to stride 32, before its stride
+    backbone.features.1   the rest; with a reduced tail all channels halved      480 x 10 x 10 -> c5 (960 with the full tail)
+    extras.0 ... 3        conv 1x1, 3x3/2 in each channel by itself, conv 1x1    512 x 5 x 5, 256 x 3 x 3, 256 x 2 x 2, 128 x 1 x 1
+    heads                 on each map 3x3 in each channel by itself, conv 1x1,   3234 x (K+1), 3234 x 4
+                          for the classes and, by itself, for the boxes
+
+Six boxes in every cell, of the sizes 0.2, 0.35 ... 0.95 of the input, with the ratios 1, 1, 2, 1/2, 3, 1/3; the cells share the input out evenly.
+
+What differs from the papers, and why (torchvision's choices, so that its file fits):
+* Six boxes on the first map, too; in the paper's code three. A box larger than the input is cut to it (see nets/ssd.py).
+* Every BatchNorm has eps 0.001 and momentum 0.03, every new convolution starts with deviation 0.03 (the MobileNets' detection code).
+* `reduced_tail` is the paper's, and torchvision's COCO file has it. ImageNet files do not, so with pretrained=True the tail is the full one.
+* Pictures come as -1 to 1, also to the ImageNet backbone, which was trained with another mean and deviation.
+* As in torchvision's test at most 300 boxes of a class enter the suppression, at IoU 0.55. Its other limits, score 0.001 and 300 results, are
+  also those of get_map.py.
+* A BatchNorm that sees a single value per channel (the last map, one image a step) keeps its statistics: torchvision's refuses.
+"""
+from functools import partial
+
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from nets.backbones.mobilenet import PRETRAINED_V3, conv_norm_relu6
+from nets.layers import PooledBatchNorm, normalise
+from nets.ssd import SSD, Extras, Heads
+from utils.weights import download, load_weights
+
+SIZES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)          # shares of the input (MobileNetV2's detection code: scales 0.2 to 0.95)
+EXTRAS = (512, 256, 256, 128)                           # channels
+HALF = (0.5, 0.5, 0.5)
+NORM = partial(PooledBatchNorm, eps=0.001, momentum=0.03)
+CUT = 13                                                # the block of MobileNetV3 that goes to stride 32
+COCO = "https://download.pytorch.org/models/ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
+
+
+class Backbone(nn.Module):
+    """torchvision's own MobileNetV3-Large (see nets/backbones/mobilenet.py) in two parts."""
+
+    def __init__(self, reduced_tail, pretrained):
+        super().__init__()
+        network = start(torchvision.models.mobilenet_v3_large(weights=None, reduced_tail=reduced_tail, norm_layer=NORM))
+        if pretrained:                                  # before it is taken apart: the file has the names of the whole network
+            print(load_weights(network, download(PRETRAINED_V3), allow_partial=True))
+        layers = network.features
+        self.c5_channels = layers[-1].out_channels
+        block = layers[CUT].block
+        self.features = nn.Sequential(nn.Sequential(*layers[:CUT], block[0]), nn.Sequential(block[1:], *layers[CUT + 1:]))
+
+    def forward(self, images):
+        """images: (B, 3, H, W) in -1 to 1 -> c4, c5."""
+        c4 = self.features[0](images)                                           # (B, 672, H/16, W/16)
+        c5 = self.features[1](c4)                                               # (B, C, H/32, W/32)
+        return c4, c5
+
+
+def start(module):
+    """The first values of every convolution."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.normal_(part.weight, std=0.03)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    return module
+
+
+class Halving(nn.Conv2d):
+    """3x3 in each channel by itself, with stride 2; only downwards where the map is a single cell wide, which gives the same.
+
+    There, the input being 256 px wide or less, oneDNN (torch 2.15, CPU, bfloat16) never writes the gradient of the weights: it is what lay
+    in the memory, often NaN.
+    """
+
+    def __init__(self, channels):
+        super().__init__(channels, channels, 3, padding=1, groups=channels, bias=False)
+
+    def forward(self, x):
+        """x: (B, C, h, w) -> (B, C, h/2, w/2), rounded up."""
+        return F.conv2d(x, self.weight, None, (2, 1 if x.shape[3] == 1 else 2), self.padding, 1, self.groups)
+
+
+def extra_layer(c_in, c_out):
+    middle = c_out // 2
+    halving = nn.Sequential(Halving(middle), NORM(middle), nn.ReLU6(inplace=True))
+    return nn.Sequential(conv_norm_relu6(c_in, middle, 1, norm=NORM), halving, conv_norm_relu6(middle, c_out, 1, norm=NORM))
+
+
+def head(c_in, c_out):
+    return nn.Sequential(conv_norm_relu6(c_in, c_in, 3, groups=c_in, norm=NORM), nn.Conv2d(c_in, c_out, 1))
+
+
+class SSDLite320(SSD):
+    official = {"classes": "coco_91", "input_shape": (320, 320)}
+    official_names = [(r"^backbone\.extra\.", "extras."), (r"^head\.classification_head\.module_list\.", "class_heads."),
+                      (r"^head\.regression_head\.module_list\.", "box_heads.")]
+    per_class = 300
+    recipe = {"input_shape": (320, 320), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.004, "momentum": 0.9, "weight_decay": 5e-4,
+              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 0.1, "scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "rotate": 0.0,
+              "blur": 0.0, "fit": "stretch", "nms_iou": 0.55, "colours": (0.0, 0.0, 0.0), "mosaic": 0.0, "mixup": 0.0, "zoom_out": 0.5,
+              "iou_crop": 1.0, "distort": 0.5}
+
+    def __init__(self, num_classes, input_shape=(320, 320), pretrained=False, reduced_tail=None):
+        """num_classes: K, foreground classes.  pretrained: True fetches the backbone, trained on ImageNet; "coco" the whole detector.
+        reduced_tail: see above; None: what goes with pretrained.
+        """
+        super().__init__(num_classes, SIZES, ((2, 3),) * 6)
+        imagenet = bool(pretrained) and pretrained != "coco"
+        self.options = {"reduced_tail": not imagenet if reduced_tail is None else reduced_tail}     # what the default became: for the checkpoint
+        self.backbone = Backbone(self.options["reduced_tail"], imagenet)
+        channels = [672, self.backbone.c5_channels, *EXTRAS]
+        self.extras = start(Extras(extra_layer(c_in, c_out) for c_in, c_out in zip(channels[1:], EXTRAS)))
+        self.class_heads, self.box_heads = (
+            start(Heads([head(c, count * columns) for c, count in zip(channels, self.counts)], columns)) for columns in (num_classes + 1, 4))
+        if pretrained == "coco":
+            print(load_weights(self, download(COCO)))
+
+    def pyramid(self, images):
+        """images: (B, 3, H, W) RGB 0-1 -> the maps the heads look at, fine to coarse."""
+        c4, c5 = self.backbone(normalise(images, HALF, HALF))                   # (B, 672, H/16, W/16), (B, C, H/32, W/32)
+        maps = [c4, c5, *self.extras(c5)]
+        return maps
