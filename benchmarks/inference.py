@@ -49,7 +49,7 @@ def main():
         a, b = (statistics.median(times[side]) * 1e3 for side in ("ours", "theirs"))
         rows.append([name, f"{THEIRS[name][1][1]} x {THEIRS[name][1][0]}", f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}", *(str(n) for n in boxes)])
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {rounds}")
-    print(text_table(["network", "input", "ours, ms", "torchvision, ms", "ratio", "boxes, ours", "theirs"], rows))
+    print(*text_table([["network", "input", "ours, ms", "torchvision, ms", "ratio", "boxes, ours", "theirs"], *rows]), sep="\n")
 
 
 @torch.no_grad()

@@ -63,6 +63,9 @@ def build(name, num_classes, input_shape=None, **options):
                         f"The nearest is {near}.")
     if num_classes < 1:
         raise UserError(f"{name} needs at least one class, got {num_classes}. Is the classes file empty?")
+    if options.get("pretrained") not in (None, False, True, "coco"):
+        raise UserError(f'pretrained={options["pretrained"]!r}: True is for the weights of the backbone, "coco" for a whole detector of torchvision. '
+                        "A file of your own is model_path.")
     try:
         inspect.signature(network).bind(num_classes, input_shape, **options)
     except TypeError as error:

@@ -216,7 +216,7 @@ class SSDVGG(SSD):
     recipe = {"epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.0005, "momentum": 0.9, "weight_decay": 5e-4, "warmup_epochs": 1.0,
               "schedule": "cosine", "backbone_lr": 0.1, "scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "rotate": 0.0, "blur": 0.0,
               "fit": "stretch", "nms_iou": 0.45, "colours": (0.0, 0.0, 0.0), "mosaic": 0.0, "mixup": 0.0, "zoom_out": 0.5, "iou_crop": 1.0,
-              "distort": 0.5}
+              "distort": 1.0}
     official_names = [(r"^backbone\.scale_weight$", "l2norm.weight"),
                       (r"^backbone\.extra\.0\.([135])\.", lambda found: f"backbone.features.{23 + int(found[1])}."),
                       (r"^backbone\.extra\.0\.7\.", "extras.0."), (r"^backbone\.extra\.", "extras."),

@@ -105,7 +105,7 @@ class SSDLite320(SSD):
     recipe = {"input_shape": (320, 320), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.004, "momentum": 0.9, "weight_decay": 5e-4,
               "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 0.1, "scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "rotate": 0.0,
               "blur": 0.0, "fit": "stretch", "nms_iou": 0.55, "colours": (0.0, 0.0, 0.0), "mosaic": 0.0, "mixup": 0.0, "zoom_out": 0.5,
-              "iou_crop": 1.0, "distort": 0.5}
+              "iou_crop": 1.0, "distort": 1.0}
 
     def __init__(self, num_classes, input_shape=(320, 320), pretrained=False, reduced_tail=None):
         """num_classes: K, foreground classes.  pretrained: True fetches the backbone, trained on ImageNet; "coco" the whole detector.

@@ -186,6 +186,8 @@ def test_wrong_requests():
         nets.build("yolov4tiny", 3)
     with pytest.raises(UserError, match=r"nearest is \(416, 320\)"):
         nets.build("yolov4_tiny", 3, (415, 315))
+    with pytest.raises(UserError, match="pretrained='best.pth'.*model_path"):
+        nets.build("retinanet", 3, pretrained="best.pth")
     with pytest.raises(UserError, match="at least one class"):
         nets.build("yolov4_tiny", 0)
     with pytest.raises(UserError, match=r"divide by 16. The nearest is \(272, 256\)"):
