@@ -314,8 +314,10 @@ def test_the_smallest_input(name):
     with torch.device("meta"):
         model = nets.build(name, 3, (268, 268))
         assert model.pyramid(torch.zeros(1, 3, 268, 268))[-1].shape[2:] == (1, 1)
-        with pytest.raises(RuntimeError, match="[Kk]ernel"):
-            model.pyramid(torch.zeros(1, 3, 267, 267))
+        try:                                            # without real numbers PyTorch before 2.7 lets an empty map pass
+            assert model.pyramid(torch.zeros(1, 3, 267, 267))[-1].numel() <= 0
+        except RuntimeError as error:
+            assert "kernel" in str(error).lower()
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
