@@ -47,7 +47,7 @@ from torch import nn
 from torchvision.ops import batched_nms, roi_align
 
 from nets.backbones.resnet import NORMS, find_norm, resnet
-from nets.layers import FPN, grid_anchors, normalise
+from nets.layers import DETECTION_RECIPE, FPN, grid_anchors, make_cell_anchors, normalise
 from utils.boxes import box_area, clip, decode, encode, match, pairwise_iou
 from utils.errors import UserError
 from utils.weights import download, load_weights
@@ -134,10 +134,8 @@ class Head(nn.Module):
 class FasterRCNN(nn.Module):
     task = "detection"
     stride = 32
-    recipe = {"input_shape": (800, 800), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.0008, "momentum": 0.9, "weight_decay": 1e-4,
-              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 0.1, "scale": (0.5, 1.5), "aspect": 0.0, "translate": 0.1,
-              "rotate": 0.0, "blur": 0.0, "fit": "letterbox", "nms_iou": 0.5, "colours": (0.015, 0.7, 0.4), "mosaic": 0.0, "mixup": 0.0,
-              "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0}
+    recipe = DETECTION_RECIPE | {"input_shape": (800, 800), "lr": 0.0008, "nms_iou": 0.5, "weight_decay": 1e-4, "backbone_lr": 0.1, "aspect": 0.0,
+                                 "mosaic": 0.0}
     official = {"classes": "coco_91", "fit": "short_side", "input_shape": (800, 1333), "options": {"norm": "frozen_eps0"}}
     official_names = [(r"^backbone\.body\.", "backbone."),                      # torchvision's names, today's and those of the released file
                       (r"^backbone\.fpn\.inner_blocks\.(\d)(\.0)?\.", r"neck.lateral.\1."),
@@ -166,7 +164,7 @@ class FasterRCNN(nn.Module):
         self.neck = FPN(self.backbone.channels)
         self.rpn = RPN(256, len(RATIOS))
         self.head = Head(256, num_classes)
-        self.register_buffer("cell_anchors", make_cell_anchors(anchor_sizes), persistent=False)
+        self.register_buffer("cell_anchors", make_cell_anchors([[size] for size in anchor_sizes], RATIOS), persistent=False)
         if pretrained == "coco":
             print(load_weights(self, download(COCO)))
 
@@ -288,13 +286,6 @@ class FasterRCNN(nn.Module):
         moves = deltas[positive, labels[positive]]                              # (P, 4)
         off = F.smooth_l1_loss(moves, aims, beta=BETA, reduction="sum")         # ()
         return {"class": F.cross_entropy(logits, labels), "box": off / len(labels)}
-
-
-def make_cell_anchors(sizes):
-    """The anchors around 0, 0. sizes: px, one per map -> (maps, A, 4) xyxy px, one for each of RATIOS."""
-    stretch = torch.tensor(RATIOS).sqrt()
-    far = torch.stack([1 / stretch, stretch], 1) * torch.tensor(sizes, dtype=torch.float32)[:, None, None] / 2
-    return torch.cat([-far, far], 2).round()
 
 
 def sample(truth, count, share):

@@ -15,6 +15,12 @@ SEGMENTATION_RECIPE = {
     "colours": (0.015, 0.7, 0.4), "rotate": 10.0, "blur": 0.25, "mosaic": 0.0, "mixup": 0.0, "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0,
     "fit": "letterbox"}
 
+# What the detectors' recipes share; SSD and the two networks with a pyramid vary the pictures in their own way.
+DETECTION_RECIPE = {
+    "epochs": 30, "batch_size": 8, "optimizer": "adamw", "momentum": 0.9, "weight_decay": 5e-4, "warmup_epochs": 1.0, "schedule": "cosine",
+    "backbone_lr": 1.0, "scale": (0.5, 1.5), "aspect": 0.3, "translate": 0.1, "colours": (0.015, 0.7, 0.4), "rotate": 0.0, "blur": 0.0,
+    "mosaic": 0.5, "mixup": 0.0, "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0, "fit": "letterbox"}
+
 
 def normalise(images, mean=IMAGENET_MEAN, std=IMAGENET_STD):
     """RGB 0-1 -> what a backbone with ImageNet weights expects: about mean 0 and deviation 1. (B, 3, H, W) -> the same shape."""
@@ -78,6 +84,17 @@ class FPN(nn.Module):
             merged = x if merged is None else x + F.interpolate(merged, x.shape[2:])
             found.append(smooth(merged))
         return found[::-1]
+
+
+def make_cell_anchors(sizes, ratios):
+    """The anchors of a cell at 0, 0, their corners rounded to whole px. -> (maps, A, 4) xyxy px: for every ratio all the sizes.
+
+    sizes: per map, as many for each: root of the area, px.  ratios: height / width.
+    """
+    sizes = torch.tensor(sizes, dtype=torch.float32)[:, None]
+    stretch = torch.tensor(ratios).sqrt()[:, None]
+    far = torch.stack([1 / stretch * sizes, stretch * sizes], -1).flatten(1, 2) / 2
+    return torch.cat([-far, far], -1).round()
 
 
 def grid_anchors(cell_anchors, maps, strides):

@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nets.backbones.resnet import NORMS, find_norm, resnet
-from nets.layers import FPN, grid_anchors, normalise
+from nets.layers import DETECTION_RECIPE, FPN, grid_anchors, make_cell_anchors, normalise
 from utils.boxes import clip, decode, encode, match, pairwise_iou
 from utils.errors import UserError
 from utils.losses import sigmoid_focal
@@ -107,10 +107,7 @@ class RetinaNet(nn.Module):
                       (r"_head\.conv\.(\d)\.0\.", lambda found: f"_head.{2 * int(found[1])}."),     # as torchvision writes it today
                       (r"_head\.conv\.", "_head."),                                                 # as in the released file
                       (r"_head\.(cls_logits|bbox_reg)\.", "_head.8.")]
-    recipe = {"input_shape": (512, 512), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.0006, "momentum": 0.9, "weight_decay": 1e-4,
-              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 0.1, "scale": (0.5, 1.5), "aspect": 0.3, "translate": 0.1,
-              "rotate": 0.0, "blur": 0.0, "fit": "letterbox", "nms_iou": 0.5, "colours": (0.015, 0.7, 0.4), "mosaic": 0.0, "mixup": 0.0,
-              "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0}
+    recipe = DETECTION_RECIPE | {"input_shape": (512, 512), "lr": 0.0006, "nms_iou": 0.5, "weight_decay": 1e-4, "backbone_lr": 0.1, "mosaic": 0.0}
 
     def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="resnet50", norm=None, anchor_sizes=SIZES):
         """num_classes: K, foreground classes.  pretrained: True fetches the backbone, trained on ImageNet; "coco" the whole detector.
@@ -128,7 +125,8 @@ class RetinaNet(nn.Module):
         self.class_head = Head(1 + num_classes)
         self.box_head = Head(4)
         nn.init.constant_(self.class_head[-1].bias, -math.log((1 - PRIOR) / PRIOR))
-        self.register_buffer("cell_anchors", cell_anchors(anchor_sizes), persistent=False)
+        sizes = [[int(size * octave) for octave in OCTAVES] for size in anchor_sizes]
+        self.register_buffer("cell_anchors", make_cell_anchors(sizes, RATIOS), persistent=False)
         if pretrained == "coco":
             print(load_weights(self, download(COCO)))
 
@@ -192,11 +190,3 @@ class RetinaNet(nn.Module):
         off = (deltas[positive] - aims).abs().sum(1)                            # (P,)
         box_loss = (off * share[image]).sum()                                   # ()
         return {"class": class_loss, "box": box_loss}
-
-
-def cell_anchors(base_sizes):
-    """The anchors around 0, 0. base_sizes: px, per level -> (levels, A, 4) xyxy px: per ratio the three sizes."""
-    sizes = torch.tensor([[[int(size * octave) for octave in OCTAVES]] for size in base_sizes], dtype=torch.float32)
-    stretch = torch.tensor(RATIOS).sqrt()[:, None]
-    far = torch.stack([1 / stretch * sizes, stretch * sizes], -1).flatten(1, 2) / 2
-    return torch.cat([-far, far], -1).round()

@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nets.backbones.vgg import VGG
-from nets.layers import IMAGENET_MEAN, IMAGENET_STD, PooledBatchNorm, normalise
+from nets.layers import DETECTION_RECIPE, IMAGENET_MEAN, IMAGENET_STD, PooledBatchNorm, normalise
 from utils.boxes import clip, decode, encode, match, pairwise_iou
 from utils.errors import UserError
 from utils.weights import download, load_weights
@@ -131,6 +131,8 @@ class SSD(nn.Module):
     stride = 1
     steps = ()                                          # px from cell to cell, of the first maps; in the others they share the input out evenly
     per_class = PER_CLASS
+    recipe = DETECTION_RECIPE | {"backbone_lr": 0.1, "scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "fit": "stretch",
+                                 "colours": (0.0, 0.0, 0.0), "mosaic": 0.0, "zoom_out": 0.5, "iou_crop": 1.0, "distort": 1.0}
 
     def __init__(self, num_classes, sizes, ratios):
         """num_classes: K, foreground classes.  sizes, ratios: see box_shapes."""
@@ -213,10 +215,7 @@ class SSDVGG(SSD):
     steps = (8, 16, 32, 64)
     smallest = 268                                      # px: below, the last map would have no cell
     coco = None                                         # address of the official file
-    recipe = {"epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.0005, "momentum": 0.9, "weight_decay": 5e-4, "warmup_epochs": 1.0,
-              "schedule": "cosine", "backbone_lr": 0.1, "scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "rotate": 0.0, "blur": 0.0,
-              "fit": "stretch", "nms_iou": 0.45, "colours": (0.0, 0.0, 0.0), "mosaic": 0.0, "mixup": 0.0, "zoom_out": 0.5, "iou_crop": 1.0,
-              "distort": 1.0}
+    recipe = SSD.recipe | {"lr": 0.0005, "nms_iou": 0.45}
     official_names = [(r"^backbone\.scale_weight$", "l2norm.weight"),
                       (r"^backbone\.extra\.0\.([135])\.", lambda found: f"backbone.features.{23 + int(found[1])}."),
                       (r"^backbone\.extra\.0\.7\.", "extras.0."), (r"^backbone\.extra\.", "extras."),

@@ -102,10 +102,7 @@ class SSDLite320(SSD):
     official_names = [(r"^backbone\.extra\.", "extras."), (r"^head\.classification_head\.module_list\.", "class_heads."),
                       (r"^head\.regression_head\.module_list\.", "box_heads.")]
     per_class = 300
-    recipe = {"input_shape": (320, 320), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.004, "momentum": 0.9, "weight_decay": 5e-4,
-              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 0.1, "scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "rotate": 0.0,
-              "blur": 0.0, "fit": "stretch", "nms_iou": 0.55, "colours": (0.0, 0.0, 0.0), "mosaic": 0.0, "mixup": 0.0, "zoom_out": 0.5,
-              "iou_crop": 1.0, "distort": 1.0}
+    recipe = SSD.recipe | {"input_shape": (320, 320), "lr": 0.004, "nms_iou": 0.55}
 
     def __init__(self, num_classes, input_shape=(320, 320), pretrained=False, reduced_tail=None):
         """num_classes: K, foreground classes.  pretrained: True fetches the backbone, trained on ImageNet; "coco" the whole detector.

@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nets.layers import conv_norm_act
+from nets.layers import DETECTION_RECIPE, conv_norm_act
 from utils.anchors import find_anchors
 from utils.boxes import cxcywh_to_xyxy, pairwise_iou, size_iou, xyxy_to_cxcywh
 from utils.losses import sigmoid_focal, smooth_labels
@@ -77,12 +77,17 @@ def make_head(c_in, c, channels):
     return nn.Sequential(conv_norm_act(c_in, c, 3), nn.Conv2d(c, channels, 1))
 
 
+def residual_stage(c, blocks):
+    """Halves the map to c channels, then residual blocks."""
+    return nn.Sequential(conv_norm_act(c // 2, c, 3, stride=2), *(Residual(c, c // 2) for _ in range(blocks)))
+
+
 class Darknet53(nn.Module):
-    def __init__(self):
+    def __init__(self, conv, stages):
+        """conv: the first convolution, to 32 channels.  stages: five, each halves the map and doubles the channels."""
         super().__init__()
-        self.conv = conv_norm_act(3, 32, 3)
-        self.stage1, self.stage2, self.stage3, self.stage4, self.stage5 = (
-            nn.Sequential(conv_norm_act(c // 2, c, 3, stride=2), *(Residual(c, c // 2) for _ in range(blocks))) for c, blocks in STAGES)
+        self.conv = conv
+        self.stage1, self.stage2, self.stage3, self.stage4, self.stage5 = stages
 
     def forward(self, images):
         x = self.conv(images)                                                   # (B, 32, H, W)
@@ -222,17 +227,14 @@ class AnchorYOLO(nn.Module):
 class YOLOv3(AnchorYOLO):
     strides = (8, 16, 32)
     scale_xy = (1.0, 1.0, 1.0)
-    recipe = {"input_shape": (416, 416), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.002, "momentum": 0.9, "weight_decay": 5e-4,
-              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 0.1, "scale": (0.5, 1.5), "aspect": 0.3, "translate": 0.1,
-              "rotate": 0.0, "blur": 0.0, "fit": "letterbox", "nms_iou": 0.45, "colours": (0.015, 0.7, 0.4), "mosaic": 0.5, "mixup": 0.0,
-              "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0}
+    recipe = DETECTION_RECIPE | {"input_shape": (416, 416), "lr": 0.002, "nms_iou": 0.45, "backbone_lr": 0.1}
 
     def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS, assign_iou=1.0, box_weight=1.0,
                  label_smoothing=0.0, focal=False, focal_alpha=0.25, focal_gamma=2.0):
         """pretrained: True fetches the official backbone, trained on ImageNet.  The others: see AnchorYOLO."""
         super().__init__(num_classes, input_shape, anchors, assign_iou, box_weight, label_smoothing, focal, focal_alpha, focal_gamma)
         # registered in the order of the cfg, which is the order of the official weight files
-        self.backbone = Darknet53()
+        self.backbone = Darknet53(conv_norm_act(3, 32, 3), (residual_stage(c, blocks) for c, blocks in STAGES))
         self.neck5 = five_convs(1024, 512)
         self.head5 = make_head(512, 1024, self.head_channels())
         self.lateral5 = conv_norm_act(512, 256, 1)

@@ -18,7 +18,8 @@ Paper: YOLOv4: Optimal Speed and Accuracy of Object Detection, arXiv 2004.10934.
                 n5 = 5 convs of [conv 3x3/2 of n4, p5]               512 x H/32 x W/32
     head, each  of p3, n4, n5: conv 3x3, conv 1x1                   A(5+K) x h x w, with A = 3
 
-What it kept (imported from yolov3.py): residual blocks, five convs, heads and what their numbers mean, objectness and classes of the loss.
+What it kept (imported from yolov3.py): the order of the stages, residual blocks, five convs, heads and what their numbers mean,
+objectness and classes of the loss.
 What it changed:
 * The backbone: only half of the channels goes through a stage's residual blocks (CSPNet, arXiv 1911.11929), and its activation is Mish.
 * SPP: each cell of c5 also sees the largest value of the 5x5, 9x9 and 13x13 cells around it.
@@ -39,8 +40,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nets.layers import conv_norm_act, pyramid_pool
-from nets.yolov3 import STAGES, AnchorYOLO, Residual, five_convs, make_head
+from nets.layers import DETECTION_RECIPE, conv_norm_act, pyramid_pool
+from nets.yolov3 import STAGES, AnchorYOLO, Darknet53, Residual, five_convs, make_head
 from utils.boxes import complete_iou
 from utils.weights import download, load_weights
 
@@ -78,21 +79,9 @@ class CSPStage(nn.Module):
         return self.merge(torch.cat([through, beside], 1))                      # (B, 2*C, h, w)
 
 
-class CSPDarknet53(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = conv_mish(3, 32, 3)
-        self.stage1, self.stage2, self.stage3, self.stage4, self.stage5 = (
-            CSPStage(c // 2, c, blocks, part) for (c, blocks), part in zip(STAGES, PARTS))
-
-    def forward(self, images):
-        x = self.conv(images)                                                   # (B, 32, H, W)
-        x = self.stage1(x)                                                      # (B, 64, H/2, W/2)
-        x = self.stage2(x)                                                      # (B, 128, H/4, W/4)
-        c3 = self.stage3(x)                                                     # (B, 256, H/8, W/8)
-        c4 = self.stage4(c3)                                                    # (B, 512, H/16, W/16)
-        c5 = self.stage5(c4)                                                    # (B, 1024, H/32, W/32)
-        return c3, c4, c5
+def csp_darknet53():
+    """Darknet-53 with CSP stages in the place of the residual ones."""
+    return Darknet53(conv_mish(3, 32, 3), (CSPStage(c // 2, c, blocks, part) for (c, blocks), part in zip(STAGES, PARTS)))
 
 
 class SPP(nn.Module):
@@ -119,17 +108,14 @@ class YOLOv4(AnchorYOLO):
     strides = (8, 16, 32)
     scale_xy = (1.2, 1.1, 1.05)
     box_loss = ciou_loss
-    recipe = {"input_shape": (416, 416), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.002, "momentum": 0.9, "weight_decay": 5e-4,
-              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 1.0, "scale": (0.5, 1.5), "aspect": 0.3, "translate": 0.1,
-              "rotate": 0.0, "blur": 0.0, "fit": "letterbox", "nms_iou": 0.45, "colours": (0.015, 0.7, 0.4), "mosaic": 0.5, "mixup": 0.0,
-              "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0}
+    recipe = DETECTION_RECIPE | {"input_shape": (416, 416), "lr": 0.002, "nms_iou": 0.45}
 
     def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS, assign_iou=ASSIGN_IOU,
                  box_weight=BOX_WEIGHT, label_smoothing=0.0, focal=False, focal_alpha=0.25, focal_gamma=2.0):
         """pretrained: True fetches the official backbone and most of the neck, trained on COCO.  The others: see AnchorYOLO."""
         super().__init__(num_classes, input_shape, anchors, assign_iou, box_weight, label_smoothing, focal, focal_alpha, focal_gamma)
         # registered in the order of the cfg, which is the order of the official weight files
-        self.backbone = CSPDarknet53()
+        self.backbone = csp_darknet53()
         self.spp = SPP(1024, 512)
         self.up5 = conv_norm_act(512, 256, 1)
         self.lateral4 = conv_norm_act(512, 256, 1)

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nets.layers import conv_norm_act
+from nets.layers import DETECTION_RECIPE, conv_norm_act
 from nets.yolov3 import AnchorYOLO, make_head
 from nets.yolov4 import ASSIGN_IOU, BOX_WEIGHT, ciou_loss
 from utils.weights import download, load_weights
@@ -87,10 +87,7 @@ class YOLOv4Tiny(AnchorYOLO):
     strides = (16, 32)
     scale_xy = (1.05, 1.05)
     box_loss = ciou_loss
-    recipe = {"input_shape": (416, 416), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.003, "momentum": 0.9, "weight_decay": 5e-4,
-              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 1.0, "scale": (0.5, 1.5), "aspect": 0.3, "translate": 0.1,
-              "rotate": 0.0, "blur": 0.0, "fit": "letterbox", "nms_iou": 0.45, "colours": (0.015, 0.7, 0.4), "mosaic": 0.5, "mixup": 0.0,
-              "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0}
+    recipe = DETECTION_RECIPE | {"input_shape": (416, 416), "lr": 0.003, "nms_iou": 0.45}
 
     def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS, assign_iou=ASSIGN_IOU,
                  box_weight=BOX_WEIGHT, label_smoothing=0.0, focal=False, focal_alpha=0.25, focal_gamma=2.0):

@@ -39,7 +39,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nets.layers import grid_anchors
+from nets.layers import DETECTION_RECIPE, grid_anchors
 from nets.yolox import PAFPN, SPP, Bottleneck, conv_silu, pad_targets
 from utils.boxes import complete_iou
 from utils.errors import UserError, did_you_mean
@@ -116,10 +116,7 @@ class YOLOv8(nn.Module):
                       (r"^(model\.)+22\.cv2\.", "side_heads."), (r"^(model\.)+22\.cv3\.", "class_heads."),
                       (r"^(model\.)+22\.dfl\.conv\.", "mean."), (r"\.m\.(\d+)\.cv", r".blocks.\1.conv"),
                       (r"(stage5\.2)\.cv", r"\1.conv"), (r"\.cv1\.", ".split."), (r"\.cv2\.", ".merge."), (r"\.bn\.", ".norm.")]
-    recipe = {"input_shape": (640, 640), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.005, "momentum": 0.9, "weight_decay": 5e-4,
-              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 1.0, "scale": (0.5, 1.5), "aspect": 0.3, "translate": 0.1,
-              "rotate": 0.0, "blur": 0.0, "fit": "letterbox", "nms_iou": 0.7, "colours": (0.015, 0.7, 0.4), "mosaic": 0.5, "mixup": 0.0,
-              "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0}
+    recipe = DETECTION_RECIPE | {"input_shape": (640, 640), "lr": 0.005, "nms_iou": 0.7}
 
     def __init__(self, num_classes, input_shape=(640, 640), pretrained=False, size="n", least_side=LEAST_SIDE):
         """num_classes: K, foreground classes.  pretrained: must be False, there is no file of plain tensors to fetch.

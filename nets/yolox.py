@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nets.layers import conv_norm_act, grid_anchors, pyramid_pool
+from nets.layers import DETECTION_RECIPE, conv_norm_act, grid_anchors, pyramid_pool
 from utils.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
 from utils.errors import UserError, did_you_mean
 from utils.weights import download, load_weights
@@ -198,10 +198,7 @@ class YOLOX(nn.Module):
                       (r"^head\.(\w+)s\.(\d)\.", lambda found: f"head{3 + int(found[2])}.{found[1]}."),
                       (r"\.cls_", ".class_"), (r"\.reg_", ".box_"), (r"\.obj_", ".object_"),
                       (r"\.m\.", ".blocks."), (r"\.dconv\.", ".0."), (r"\.pconv\.", ".1."), (r"\.bn\.", ".norm.")]
-    recipe = {"input_shape": (640, 640), "epochs": 30, "batch_size": 8, "optimizer": "adamw", "lr": 0.003, "momentum": 0.9, "weight_decay": 5e-4,
-              "warmup_epochs": 1.0, "schedule": "cosine", "backbone_lr": 1.0, "scale": (0.5, 1.5), "aspect": 0.3, "translate": 0.1,
-              "rotate": 0.0, "blur": 0.0, "fit": "letterbox", "nms_iou": 0.65, "colours": (0.015, 0.7, 0.4), "mosaic": 0.5, "mixup": 0.0,
-              "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0}
+    recipe = DETECTION_RECIPE | {"input_shape": (640, 640), "lr": 0.003, "nms_iou": 0.65}
 
     def __init__(self, num_classes, input_shape=(640, 640), pretrained=False, size="s", l1=False):
         """num_classes: K, foreground classes.  pretrained: True fetches the official weights, trained on COCO.

@@ -67,8 +67,13 @@ class ListData(Dataset):
         return len(self.paths)
 
     def largest(self):
-        """(H, W): no picture is kept larger than what fits into this."""
-        return self.input_shape
+        """(H, W): no picture is kept larger than what fits into this. What training enlarges is kept larger, so that it stays sharp."""
+        share = self.enlarged() if self.train else 1.0
+        return tuple(round(side * share) for side in self.input_shape)
+
+    def enlarged(self):
+        """How many times larger than in the input a part of a picture can be shown in training."""
+        return 1.0
 
     def cached(self, index):
         """-> picture (h, w, 3), shrunken to `largest` (never grown), its mask (h, w) or None, size (h, w) of the original; from the
@@ -137,9 +142,8 @@ class DetectionData(ListData):
         self.paths, self.boxes = read_list(find(self.list_path))
         check_classes(self.paths, self.boxes, self.class_names, self.list_path)
 
-    def largest(self):
-        share = SHARP if self.train and self.iou_crop_chance else 1.0
-        return tuple(round(side * share) for side in self.input_shape)
+    def enlarged(self):
+        return SHARP if self.iou_crop_chance else 1.0
 
     def __getitem__(self, key):
         """key: (epoch, index) -> image (3, H, W) uint8 tensor, target dict: boxes (G, 4) xyxy input px, labels (G,), index;
@@ -209,10 +213,8 @@ class SegmentationData(ListData):
         self.paths, self.masks = read_mask_list(find(self.list_path))
         self.table = label_table(self.class_names, self.ignore_labels)
 
-    def largest(self):
-        """What is enlarged in training is kept that much larger, so that it stays sharp."""
-        share = max(1.0, self.scale[1]) if self.train else 1.0
-        return tuple(round(side * share) for side in self.input_shape)
+    def enlarged(self):
+        return max(1.0, self.scale[1])
 
     def __getitem__(self, key):
         """key: (epoch, index) -> image (3, H, W) uint8 tensor, target dict: mask (H, W) uint8, index;
