@@ -98,6 +98,23 @@ def official(name, folder):
         path.unlink()                                       # a quarter of a gigabyte
 
 
+def run(model, height, width):
+    """The network's heads, boxes and scores for the picture of that size."""
+    with torch.inference_mode():
+        heads, _ = model(as_input(picture(height, width)))
+        return heads, *model.decode(heads)
+
+
+def check_256(reference, heads, boxes, scores, count, head_bar, box_bar):
+    """The raw heads at 256 x 320 against every 17th of darknet's numbers, and its `count` detections before NMS."""
+    for head, name in zip(heads, ("fine", "middle", "coarse")):
+        assert reference[name].std() > 0.9
+        assert np.abs(head.numpy().ravel()[::17] - reference[name]).max() <= head_bar
+    rows = reference["detections"]
+    assert (scores > float(rows[:, 1].min()) - 5e-6).sum() == len(rows) == count
+    assert distances(rows, boxes[0], scores[0], (256, 320)).max() < box_bar
+
+
 def check_416(model, heads, raw, active, bar):
     """The raw heads at 416 x 416, and what decode makes of them led back to cells, against darknet's statistics, fine head first."""
     boxes, t = model.read(heads)

@@ -6,12 +6,13 @@ import re
 import pytest
 import torch
 import torchvision
-from recipe import fill, image
+from recipe import fill
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+from twin import difference, objects, picture
 
 import nets
 from nets.faster_rcnn import ANCHOR_SIZES, FasterRCNN, Head, sample
@@ -64,29 +65,8 @@ def released(state):
     return {name_then(name): tensor for name, tensor in state.items()}
 
 
-def picture(height, width):
-    return torch.stack([torch.from_numpy(image(seed, height, width)) for seed in (1, 2)])
-
-
-def objects(counts, height, width, num_classes=90):
-    """From small to as large as the image; labels from 0."""
-    torch.manual_seed(1)
-    found = []
-    for count in counts:
-        size = torch.tensor([width, height]) * torch.linspace(0.1, 0.9, count)[:, None] * (0.7 + 0.3 * torch.rand(count, 2))
-        corner = torch.rand(count, 2) * (torch.tensor([width, height]) - size)
-        found.append({"boxes": torch.cat([corner, corner + size], 1), "labels": torch.randint(num_classes, (count,))})
-    return found
-
-
 def for_torchvision(targets):
     return [{"boxes": target["boxes"], "labels": target["labels"] + 1} for target in targets]
-
-
-def difference(found, expected):
-    """The largest difference, relative to the largest value."""
-    assert found.shape == expected.shape and expected.std() > 1e-5
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def listen(module, kept, name):

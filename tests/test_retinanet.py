@@ -5,12 +5,13 @@ import re
 import pytest
 import torch
 import torchvision
-from recipe import fill, image
+from recipe import fill
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from twin import difference, objects, picture
 
 import nets
 from nets.layers import normalise
@@ -62,21 +63,6 @@ def released(state):
     return {name_then(name): tensor for name, tensor in state.items()}
 
 
-def picture(height, width):
-    return torch.stack([torch.from_numpy(image(seed, height, width)) for seed in (1, 2)])
-
-
-def objects(counts, height, width, num_classes=90):
-    """From small to as large as the image; labels from 0."""
-    torch.manual_seed(1)
-    found = []
-    for count in counts:
-        size = torch.tensor([width, height]) * torch.linspace(0.03, 0.9, count)[:, None] * (0.7 + 0.3 * torch.rand(count, 2))
-        corner = torch.rand(count, 2) * (torch.tensor([width, height]) - size)
-        found.append({"boxes": torch.cat([corner, corner + size], 1), "labels": torch.randint(num_classes, (count,))})
-    return found
-
-
 def theirs_of(network, images):
     """Logits, deltas and anchors of torchvision's network without its own resizing."""
     maps = list(network.backbone(normalise(images)).values())
@@ -88,12 +74,6 @@ def theirs_of(network, images):
 def without_resizing(network, size):
     network.transform.min_size, network.transform.max_size = (min(size),), max(size)
     return network
-
-
-def difference(found, expected):
-    """The largest difference, relative to the largest value."""
-    assert found.shape == expected.shape and expected.std() > 1e-5
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def test_parameters():
@@ -139,7 +119,7 @@ def test_detections(size, threshold, limit, least):
 @pytest.mark.parametrize("size, counts", [(INPUTS[0], (5, 0)), (INPUTS[1], (3, 12))])
 def test_losses(size, counts):
     """In training mode: the same losses on the same objects, at most 1e-4 apart, and the same gradients, also without any object."""
-    images, targets = picture(*size), objects(counts, *size)
+    images, targets = picture(*size), objects(counts, *size, least=0.03)
     network, model = without_resizing(official(), size), equal_to_official()
     names = {"head.classification_head.cls_logits.bias": "class_head.8.bias", "head.regression_head.conv.0.0.weight": "box_head.0.weight",
              "backbone.fpn.extra_blocks.p6.weight": "neck.p6.weight", "backbone.body.conv1.weight": "backbone.conv1.weight"}
@@ -172,7 +152,7 @@ def test_prior():
     torch.manual_seed(0)
     model = RetinaNet(3).eval()
     with torch.no_grad():
-        outputs, losses = model(picture(96, 128), objects((4, 4), 96, 128, 3))
+        outputs, losses = model(picture(96, 128), objects((4, 4), 96, 128, 3, least=0.03))
         scores = model.decode(outputs)[1]
     assert scores.shape[2] == 3 and scores.min() > 0.005 and scores.max() < 0.02
     assert losses["class"] < 2
@@ -228,7 +208,7 @@ def test_frozen_statistics():
     model = nets.build("retinanet", 3, (64, 96), norm="frozen")
     fill(model.backbone)
     before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
-    model.train()(picture(64, 96), objects((2, 2), 64, 96, 3))
+    model.train()(picture(64, 96), objects((2, 2), 64, 96, 3, least=0.03))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
     again = nets.build("retinanet", 3, (64, 96), **model.options)
     again.load_state_dict(model.state_dict())

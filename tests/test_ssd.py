@@ -9,6 +9,7 @@ from recipe import fill, image
 from torchvision.models.detection import ssd as torchvisions
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
+from twin import difference
 
 import nets
 from nets.backbones.vgg import VGG
@@ -69,12 +70,6 @@ def objects(counts, side, num_classes=90):
         boxes[-2:-1] = boxes[-1:] - 1
         found.append({"boxes": boxes, "labels": torch.randint(num_classes, (count,))})
     return found
-
-
-def difference(found, expected):
-    """The largest difference, relative to the largest value."""
-    assert found.shape == expected.shape and expected.std() > 1e-5
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def generator(ratios, sizes, steps=None):
