@@ -6,23 +6,24 @@ None means: as the network's recipe says (nets/<net>.py), or what the comment sa
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 import math
 import time
-from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from tqdm import tqdm
 
 import nets
 from tools.make_shapes import make_shapes
+from utils import accidents, distributed, log, signals
 from utils import fit as fitting
-from utils import log
-from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.checkpoint import first_line, save_checkpoint
 from utils.dataset import DetectionData, SegmentationData, class_counts, describe, make_loader
 from utils.errors import UserError
-from utils.evaluate import evaluate, to_device
+from utils.evaluate import bar_off, evaluate, to_device
 from utils.losses import balanced_weights
 from utils.media import save_image
 from utils.pages import batch_page, prediction_page
 from utils.report import new_folder
+from utils.resume import Progress, check_same_run, find_run, load_run, restore, split_settings, training_state
 from utils.settings import ROOT, as_dict, as_table, check, fill_from_recipe, find, number, optional, override, several, shown, whole, yes_or_no
 from utils.voc import read_classes
 from utils.weights import load_weights
@@ -56,8 +57,10 @@ weight_decay = None             # pull of the weights towards zero              
 backbone_lr = None              # learning rate of the backbone as a share of lr; 1 if it is new        主干学习率倍率
 schedule = None                 # "cosine", "poly", "step" or "constant"                                学习率下降方式
 warmup_epochs = None            # the learning rate rises slowly at first                               预热轮数
-ema = True                      # evaluate and save the moving average of the weights                   权重滑动平均
-clip_norm = 10.0                # longest gradient allowed; 0: any                                      梯度裁剪
+ema = True                      # evaluate and save the moving average of the weights: mostly better    权重滑动平均
+clip_norm = 10.0                # longest gradient allowed: an odd batch does little harm; 0: any       梯度裁剪
+accumulate = 1                  # pieces a batch is cut into, one after the other: less memory, slower  梯度累积（一批分几份）
+patience = 0                    # stop after so many evaluations without a better one; 0: never         早停
 
 scale = None                    # random size of a picture, times the fitting one, like (0.5, 1.5)      随机缩放范围
 aspect = None                   # random stretch of one side                                            随机长宽比
@@ -80,8 +83,11 @@ threshold = 0.5                 # segmentation, two classes: an object where its
 ignore_labels = []              # segmentation: mask values that are no class, like [0]; 255 never is   分割：不参与的标签值
 
 device = "auto"                 # "auto", "cpu", "cuda", "cuda:1"                                       设备
-amp = None                      # half precision; None: where the hardware has it                       混合精度
+amp = None                      # half precision; None: where the hardware has it, once it is tested    混合精度
+compile = False                 # torch.compile: minutes at the start, then perhaps faster on a GPU     编译网络
+deterministic = False           # a GPU too gives the same bits each time, slower; a CPU always does    完全可复现
 num_workers = None              # processes that prepare images; None: chosen                           数据加载进程数
+save_minutes = 5.0              # last.pth is also written so often within an epoch                     轮内保存间隔（分钟）
 cache = True                    # keep shrunken images in memory, as many as fit into a quarter of it   图像缓存
 seed = 0                        # same seed, same run                                                   随机种子
 eval_every = 5                  # epochs between evaluations                                            每几轮评估一次
@@ -92,67 +98,96 @@ GOALS = {"detection": "map50", "segmentation": "miou"}      # what best.pth is c
 
 def main():
     began = time.perf_counter()
-    state = load_run()
+    machine = distributed.begin(device)
+    folder = find_run(resume)
+    state = load_run(globals(), folder) if folder else None
     network = nets.find_net(net)
-    goal = GOALS[network.task]
     if dataset == SHAPES and train_list is None and nets.nearest_shape(network, SHAPES_INPUT, net_options) == SHAPES_INPUT:
         fill_from_recipe(globals(), {"input_shape": SHAPES_INPUT}, "chosen for Shapes")
     fill_from_recipe(globals(), network.recipe, f"recipe of {net}")
-    complete_settings(network.task)
+    with distributed.first_alone():
+        complete_settings(network.task)
     class_names = read_classes(find(classes_path))
     train_data, val_data = make_data(network.task, class_names)
     torch.manual_seed(seed)
     model, notes = make_model(len(class_names), state)          # what can be wrong was wrong by now: the run gets its folder
-    run = find(resume) if state else new_folder(ROOT / "logs", net)
+    run = folder or distributed.first_says(new_folder(ROOT / "logs", net) if distributed.rank() == 0 else None)
+    log.write_settings(run, as_dict(globals()))
     say = log.logger(run)
     say(f"Settings\n{as_table(globals())}\nRun folder {shown(run)}\n{describe(train_data)}\n{describe(val_data)}\n{notes}")
-    hardware = fitting.choose_device(device, say)
-    precision = fitting.choose_precision(amp, hardware)
-    model.to(hardware, memory_format=torch.channels_last)
-    average, solver, scaler, full_lr = make_solver(model, hardware, precision, len(train_data), say)
-    history, best, first = restore(state, class_names, model, average, solver, scaler, say) if state else ([], -1.0, 0)
-    val_loader, loader = make_loader(val_data, 2 * batch_size, num_workers, device=hardware), None
-    save_image(run / "first_batches.png", batch_page(train_data, first))
-    log.write_settings(run, as_dict(globals()))
-    board = log.open_board(run)
-
-    for epoch in range(first, epochs):
-        frozen = epoch < freeze_epochs
-        if epoch in (first, freeze_epochs):
-            loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, num_workers, seed, hardware)
-            if freeze_epochs:
-                say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
-        fitting.set_frozen(model, frozen)
-        row = train_epoch(model, average, loader, solver, scaler, epoch, full_lr, hardware, precision)
-        better = False
-        if (epoch + 1) % eval_every == 0 or epoch + 1 == epochs:
-            row |= evaluate_epoch(average.model if average else model, val_loader, hardware, epoch, run)
-            better = row[goal] > best or best <= 0              # as long as nothing is found the newest weights are the best
-            best = max(best, row[goal])
-        history.append(row)
-        ruined = [name for name, value in row.items() if not math.isfinite(value)]
-        if ruined:
-            raise UserError(f"After epoch {epoch + 1} {', '.join(ruined)} are not numbers any more: the weights are ruined and not saved. "
-                            "Try a third of lr. last.pth, if there is one, is that of the epoch before.")
-        save(run, model, average, solver, scaler, history, best, class_names, better)
-        left = (time.perf_counter() - began) / (epoch + 1 - first) * (epochs - epoch - 1)
-        say(log.epoch_line(row, epochs, len(train_data), left))
-        log.report(run, history, board, say)
-
-    say(f"Done in {log.duration(time.perf_counter() - began)}. Best {goal} on the validation list {best:.4f}: {shown(run / 'best.pth')}")
+    training = begin_training(run, model, state, class_names, train_data, machine, say)
+    val_loader = make_loader(val_data, 2 * batch_size, num_workers, device=training.device)
+    log.attempt(say, lambda: save_image(run / "first_batches.png", batch_page(train_data, training.progress.epoch)))
+    try:
+        fit_epochs(training, train_data, val_loader)
+    except signals.Stopped:
+        save(training)
+        say(f"Stopped and saved. To go on:  python train.py resume={shown(run)}")
+        raise
+    progress, goal = training.progress, GOALS[network.task]
+    if not training.saved and not save(training):
+        raise UserError("The last save failed, see above: make room and run  python train.py resume=True  again.")
+    say(f"Done in {log.duration(time.perf_counter() - began)}. Best {goal} on the validation list {progress.best:.4f}: {shown(run / 'best.pth')}")
     measure = "get_miou.py" if network.task == "segmentation" else "get_map.py "
     say(f"Now run\n  python {measure}     to measure it on the test list\n  python predict.py      to see what it finds")
+    distributed.end()
+
+
+def fit_epochs(training, train_data, val_loader):
+    """All epochs that are still to do."""
+    progress, say, goal, loader = training.progress, training.say, GOALS[train_data.task], None
+    board, began, first = log.open_board(training.run), time.perf_counter(), progress.epoch
+    while progress.epoch < epochs:
+        frozen = progress.epoch < freeze_epochs
+        if loader is None or progress.epoch == freeze_epochs:
+            if freeze_epochs:
+                say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
+            fitting.set_frozen(training.model, frozen)
+            training.step_model = distributed.wrap(training.model, training.device)
+            loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, num_workers, seed, training.device)
+        fitting.set_frozen(training.model, frozen)
+        try:
+            row = train_epoch(training, loader)
+        except (RuntimeError, OSError) as error:
+            if not accidents.is_dead_worker(error) or not loader.num_workers:
+                raise accidents.explained(error, progress, training.device, accumulate) from error
+            say(f"NOTE: a loader process died ({first_line(error)}); it goes on at the same picture without any (num_workers=0).")
+            loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, 0, seed, training.device)
+            continue
+        better = False
+        if (progress.epoch + 1) % eval_every == 0 or progress.epoch + 1 == epochs:
+            save(training)                                      # an evaluation may be long
+            row |= evaluate_epoch(training, val_loader)
+            better = row[goal] > progress.best or progress.best <= 0        # as long as nothing is found the newest weights are the best
+        ruined = [name for name, value in row.items() if not math.isfinite(value)]
+        if ruined:
+            raise UserError(f"After epoch {progress.epoch + 1} {', '.join(ruined)} are not numbers any more: best.pth is that of an epoch before. "
+                            "Try a third of lr.")
+        with signals.undisturbed():
+            progress.end_epoch(row, goal, better)
+            save(training, better)
+        left = (time.perf_counter() - began) / (progress.epoch - first) * (epochs - progress.epoch)
+        say(log.epoch_line(row, progress.seconds[-1], len(train_data), left))
+        if distributed.rank() == 0:
+            log.report(training.run, progress.history, progress.seconds, board, say)
+        if patience and progress.waited >= patience:
+            say(f"The last {patience} evaluations were not better than the best: stopped early (patience={patience}).")
+            break
 
 
 def complete_settings(task):
     """Check the values, then give those that are None theirs."""
     share = number(0, 1)
     check(globals(), epochs=whole(1), batch_size=whole(1), eval_every=whole(1), freeze_epochs=optional(whole(0)),
+          accumulate=whole(1), patience=whole(0), save_minutes=number(0), compile=yes_or_no(), deterministic=yes_or_no(),
           freeze_batch_size=optional(whole(1)), num_workers=optional(whole(0)), seed=whole(0), amp=optional(yes_or_no()), cache=yes_or_no(),
           ema=yes_or_no(), input_shape=several(2, whole(1)), scale=several(2, number(0.01)), colours=several(3, share), aspect=number(0),
           translate=number(0), lr=number(0), min_lr=share, momentum=share, weight_decay=number(0), warmup_epochs=number(0), clip_norm=number(0),
           flip=share, distort=share, zoom_out=share, iou_crop=share, mosaic=share, mixup=share, plain_share=share, backbone_lr=number(0),
           rotate=number(0, 180), blur=share, threshold=share, binary_sigmoid=yes_or_no())
+    if batch_size % distributed.world() or (freeze_batch_size or 0) % distributed.world():
+        raise UserError(f"batch_size={batch_size} and freeze_batch_size={freeze_batch_size} must divide by the {distributed.world()} processes, "
+                        "each of which takes its share.")
     foreign = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": False, "ignore_labels": []},
                "segmentation": {"mixup": 0.0, "zoom_out": 0.0, "iou_crop": 0.0, "fit": "letterbox"}}[task]
     for name, value in foreign.items():
@@ -226,6 +261,33 @@ def make_model(num_classes, state):
     return model, notes
 
 
+def begin_training(run, model, state, class_names, train_data, machine, say):
+    """Everything that changes while training, and where it runs; restored when there is a saved state."""
+    hardware = fitting.choose_device(machine, say)
+    if deterministic:
+        fitting.make_repeatable()
+    model = distributed.sync_norms(model, hardware).to(hardware, memory_format=torch.channels_last)
+    processes = distributed.world()
+    if processes > 1:
+        say(f"{processes} processes, each with its share of every batch" + ("." if hardware.type == "cuda" else
+            "; on CPUs BatchNorm sees this share only (SyncBatchNorm needs GPUs), and the first process's statistics are saved."))
+    precision, note = accidents.check_precision(model, train_data, hardware, fitting.choose_precision(amp, hardware), seed)
+    stages = [(False, batch_size // processes)] + [(True, freeze_batch_size // processes)] * (freeze_epochs > 0)
+    globals()["accumulate"], notes = accidents.try_stages(model, train_data, stages, accumulate, hardware, precision, seed)
+    for text in [note, *notes]:
+        if text:
+            say(text)
+    if compile:
+        model.compile()
+    average, solver, scaler, full_lr = make_solver(model, hardware, precision, len(train_data), say)
+    progress = Progress()
+    if state:
+        check_same_run(state, {"net": net, "classes": class_names, "input_shape": list(input_shape), "optimizer": optimizer, "ema": ema}, run)
+        progress = restore(state, run, model, average, solver, scaler, say)
+    return SimpleNamespace(run=run, say=say, model=model, average=average, solver=solver, scaler=scaler, full_lr=full_lr, device=hardware,
+                           precision=precision, progress=progress, class_names=class_names, paths=train_data.paths, last=None, told=set(), saved=True)
+
+
 def make_solver(model, hardware, precision, images, say):
     """-> moving average or None, optimizer, gradient scaler, learning rate for this batch size."""
     full_lr = fitting.scaled_lr(lr, optimizer, batch_size)
@@ -243,133 +305,114 @@ def make_solver(model, hardware, precision, images, say):
             torch.amp.GradScaler(hardware.type, enabled=precision == torch.float16), full_lr)
 
 
-def train_epoch(model, average, loader, solver, scaler, epoch, full_lr, hardware, precision):
-    """One pass over the training images. -> {"epoch", "lr", "train_<loss>" ..., "seconds"}, the losses as means over the images."""
-    torch.manual_seed(seed * 100_003 + epoch)               # for networks with dropout: the same after a resume
-    loader.sampler.epoch = epoch
-    sums, seen, began = {}, 0, time.perf_counter()
-    bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=None, unit="step")
-    for step, (images, targets) in enumerate(bar):
-        progress = epoch + (step + 1) / len(loader)
-        factor = fitting.lr_factor(progress, epochs, warmup_epochs, schedule, min_lr)
-        for group in solver.param_groups:
-            group["lr"] = full_lr * factor
-            if group["part"] == "backbone":
-                group["lr"] *= backbone_lr * fitting.unfreeze_factor(progress, freeze_epochs)
-
-        images, targets = to_device(images, targets, hardware)
-        with fitting.autocast(hardware, precision):
-            outputs, losses = model(images, targets)
-            loss = sum(losses.values())
-        solver.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.unscale_(solver)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf)
-        if not torch.isfinite(loss) or not (torch.isfinite(norm) or scaler.is_enabled()):
-            stop_at_nan(losses, epoch, step, solver, loader.dataset, targets)
-        scaler.step(solver)
-        scaler.update()
-        if average:
-            average.update()
-
-        seen += len(targets)
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value.detach() * len(targets)
-        if not bar.disable and step % 10 == 0:
-            memory = fitting.memory_used(hardware)
-            bar.set_postfix({k: f"{float(v) / seen:.3f}" for k, v in sums.items()} | ({"GiB": f"{memory:.1f}"} if memory else {}))
-    losses = {f"train_{name}": float(value) / seen for name, value in sums.items()}
-    return {"epoch": epoch + 1, "lr": full_lr * factor} | losses | {"seconds": time.perf_counter() - began}
+def train_epoch(training, loader):
+    """The steps of an epoch that are still to do. -> {"epoch", "epochs", "lr", "train_<loss>" ...}, the losses as means over the images."""
+    progress, sampler = training.progress, loader.batch_sampler
+    sampler.epoch, sampler.first = progress.epoch, progress.first_step(sampler.batch_size)
+    began = saved = time.perf_counter()
+    before = progress.clock
+    batches = iter(loader)
+    signals.let_children_die()
+    bar = tqdm(batches, desc=f"epoch {progress.epoch + 1}/{epochs}", initial=progress.step, total=len(sampler), leave=False,
+               disable=bar_off(), unit="step")
+    for images, targets in bar:
+        with signals.undisturbed():
+            take_step(training, images, targets, progress.epoch + (progress.step + 1) / len(sampler))
+            progress.step += 1
+            progress.clock = before + time.perf_counter() - began
+            if time.perf_counter() - saved > 60 * save_minutes:
+                save(training)
+                saved = time.perf_counter()
+        if distributed.world() > 1:
+            signals.raise_if_asked()
+        if not bar.disable and progress.step % 10 == 0:
+            memory = fitting.memory_used(training.device)
+            bar.set_postfix({k: f"{float(v) / progress.seen:.3f}" for k, v in progress.sums.items()} | ({"GiB": f"{memory:.1f}"} if memory else {}))
+    sums = distributed.total({name: float(value) for name, value in progress.sums.items()} | {"seen": float(progress.seen)})
+    losses = {f"train_{name}": value / sums["seen"] for name, value in sums.items() if name != "seen"}
+    factor = fitting.lr_factor(progress.epoch + 1, epochs, warmup_epochs, schedule, min_lr)
+    return {"epoch": progress.epoch + 1, "epochs": epochs, "lr": training.full_lr * factor} | losses
 
 
-def stop_at_nan(losses, epoch, step, solver, data, targets):
-    parts = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
-    files = ", ".join(data.paths[t["index"]] for t in targets[:8])
-    raise UserError(f"The loss or its gradient is not a number any more (epoch {epoch + 1}, step {step + 1}: {parts}; "
-                    f"learning rate {solver.param_groups[-1]['lr']:.3g}; images {files}). "
-                    "Try a third of lr, a longer warmup_epochs, or amp=False. last.pth, if there is one, is that of the epoch before.")
+def take_step(training, images, targets, place):
+    """One step. place: epochs done after it, with fraction: the learning rate is a function of that alone."""
+    progress, solver, scaler = training.progress, training.solver, training.scaler
+    factor = fitting.lr_factor(place, epochs, warmup_epochs, schedule, min_lr)
+    for group in solver.param_groups:
+        group["lr"] = training.full_lr * factor
+        if group["part"] == "backbone":
+            group["lr"] *= backbone_lr * fitting.unfreeze_factor(place, freeze_epochs)
+    for text in {text for target in targets for text in target.get("damaged", [])} - training.told:
+        training.told.add(text)
+        training.say(f"NOTE: {text} The next picture of the list takes its place.")
+    images, targets = to_device(images, targets, training.device)
+    step_seed = fitting.step_seed(seed, progress.epoch, progress.step)
+    torch.manual_seed(step_seed)
+    losses = fitting.add_gradients(training.step_model, images, targets, scaler, training.device, training.precision, accumulate)
+    loss = sum(losses.values())
+    scaler.unscale_(solver)
+    norm = torch.nn.utils.clip_grad_norm_(training.model.parameters(), clip_norm or math.inf)
+    if not torch.isfinite(loss) or not (torch.isfinite(norm) or scaler.is_enabled()):
+        raise accidents.explain_nan(training.model, images, targets, losses, f"epoch {progress.epoch + 1}, step {progress.step + 1}",
+                                    training.paths, solver.param_groups[-1]["lr"], training.device, training.precision, step_seed)
+    scaler.step(solver)
+    scaler.update()
+    solver.zero_grad()
+    if training.average:
+        training.average.update()
+    progress.seen += len(targets)
+    for name, value in losses.items():
+        progress.sums[name] = progress.sums.get(name, 0.0) + value * len(targets)
+    training.last = images, targets, loss
 
 
-def evaluate_epoch(model, loader, hardware, epoch, run):
-    """-> validation losses and mAP or mIoU; draws the predictions on the first validation images."""
-    data = loader.dataset
-    results, losses, found = evaluate(model, loader, hardware, **({"threshold": threshold} if data.task == "segmentation" else {}))
-    save_image(run / f"predictions_epoch_{epoch + 1:03d}.png", prediction_page(data, found))
+def evaluate_epoch(training, loader):
+    """-> validation losses and mAP or mIoU; draws the predictions on the first validation images, says what looks wrong."""
+    data, epoch = loader.dataset, training.progress.epoch + 1
+    model = training.average.model if training.average else training.model
+    distributed.same_buffers(model)
+    results, losses, found = evaluate(model, loader, training.device, **({"threshold": threshold} if data.task == "segmentation" else {}))
+    notes = {"nothing": accidents.nothing_note(found, data.task, epoch, data.class_names)}
+    if training.last and epoch >= accidents.EARLY:
+        images, targets, loss = training.last
+        notes["gap"] = accidents.gap_note(training.model, images, targets, float(loss), training.device, training.precision)
+    for kind, text in notes.items():
+        if text and kind not in training.told:
+            training.told.add(kind)                         # once is enough
+            training.say(text)
+    page = training.run / f"predictions_epoch_{epoch:03d}.png"
+    if distributed.rank() == 0:
+        log.attempt(training.say, lambda: save_image(page, prediction_page(data, found)))
     kept = ("map50", "map50_95") if data.task == "detection" else ("miou", "mpa", "accuracy")
     return {f"val_{name}": value for name, value in losses.items()} | {name: results[name] or 0.0 for name in kept}
 
 
-def save(run, model, average, solver, scaler, history, best, class_names, better):
-    """last.pth: everything that resuming needs; best.pth, when this epoch is better than all before: what predicting needs."""
-    task = nets.NETS[net].task
+def save(training, better=False):
+    """last.pth: all that resuming needs; best.pth, when this epoch is better than all before: what predicting needs. -> whether it worked.
+
+    best.pth comes first: when it all ends in between, the resumed run does the epoch again and writes the same best.pth once more.
+    """
+    if distributed.rank() > 0:
+        return True
+    progress, model, task = training.progress, training.model, nets.NETS[net].task
     goal, options = GOALS[task], network_options(task) | getattr(model, "options", {})      # the latter: what its defaults became
-    about = {"net": net, "options": options, "class_names": class_names, "input_shape": list(input_shape),
-             "settings": as_dict(globals()), "epoch": history[-1]["epoch"], goal: history[-1].get(goal)}
-    weights = (average.model if average else model).state_dict()
-    if better:
-        save_checkpoint(run / "best.pth", model=weights, **about)
-    training = {"model": model.state_dict(), "optimizer": solver.state_dict(), "scaler": scaler.state_dict(), "history": history, "best": best,
-                "ema_steps": average.steps if average else 0}
-    save_checkpoint(run / "last.pth", model=weights, training=training, **about)
-
-
-def load_run():
-    """The saved state of the run to resume, or None. Its settings come back, except those given on the command line."""
-    if resume is None or resume is False:
-        return None
-    if not isinstance(resume, (bool, str)):
-        raise UserError(f'resume={resume!r}: expected True for the newest run, or a folder like "logs/yolov4_tiny_...".')
-    if resume is True:
-        runs = sorted(ROOT.glob("logs/*/last.pth"), key=lambda p: p.stat().st_mtime)
-        if not runs:
-            raise UserError("resume=True, but logs/ holds no last.pth: there is no run to go on with.")
-        globals()["resume"] = str(runs[-1].parent)
-    elif resume.endswith(".pth"):
-        globals()["resume"] = str(Path(resume).parent)
-    state = read_checkpoint(find(resume) / "last.pth")
-    if globals()["_origin"].get("dataset") == "command line":
-        raise UserError("A resumed run keeps its data. For another dataset start a new run from its weights: "
-                        f"model_path={shown(find(resume) / 'best.pth')}")
-    if "training" not in state:
-        raise UserError(f"{shown(find(resume) / 'last.pth')} is not what train.py saves: it cannot be resumed.")
-    for name, value in state["settings"].items():
-        if name != "resume" and name in globals() and globals()["_origin"].get(name) != "command line":
-            globals()[name] = value
-            globals()["_origin"][name] = "resumed run"
-    if state["epoch"] >= epochs:
-        raise UserError(f"{shown(find(resume))} has already done its {state['epoch']} epochs. To go on: epochs={state['epoch'] + 10}")
-    return state
-
-
-def restore(state, class_names, model, average, solver, scaler, say):
-    """Put the saved state back. -> history, best mAP or mIoU, the next epoch. Error: the run was another one."""
-    for name, then, now in (("net", state["net"], net), ("classes", state["class_names"], class_names), ("input_shape", state["input_shape"],
-                            list(input_shape)), ("optimizer", state["settings"]["optimizer"], optimizer), ("ema", state["settings"]["ema"], ema)):
-        if then != now:
-            raise UserError(f"This run was begun with {name} {then}; now it is {now}, so it cannot be resumed. "
-                            f"To start a new run from its weights: model_path={shown(find(resume) / 'last.pth')}")
-    training = state["training"]
-    model.load_state_dict(training["model"])
-    if average:
-        average.model.load_state_dict(state["model"])
-        average.steps = training["ema_steps"]
-    asked = [{key: group[key] for key in ("weight_decay", "momentum", "betas") if key in group} for group in solver.param_groups]
-    solver.load_state_dict(training["optimizer"])
-    for group, values in zip(solver.param_groups, asked):
-        group.update(values)                                # what the command line changed counts
-    if training["scaler"] and scaler.is_enabled():
-        scaler.load_state_dict(training["scaler"])
-    say(f"Resumed after epoch {state['epoch']}.")
-    best = training["best"]
+    settings, machine = split_settings(as_dict(globals()))
+    measured = progress.history[-1].get(goal) if progress.history else None
+    about = {"net": net, "options": options, "class_names": training.class_names, "input_shape": list(input_shape), "settings": settings,
+             "epoch": progress.epoch, goal: measured}
+    weights = (training.average.model if training.average else model).state_dict()
+    training.saved = True
     try:
-        if best >= 0:
-            read_checkpoint(find(resume) / "best.pth")
+        if better:
+            save_checkpoint(training.run / "best.pth", model=weights, **about)
+        state = training_state(progress, model, training.average, training.solver, training.scaler) | {"machine": machine}
+        save_checkpoint(training.run / "last.pth", model=weights, training=state, **about)
     except UserError as error:
-        say(f"NOTE: {error} The next evaluation writes a new one.")
-        best = -1.0
-    return training["history"], best, state["epoch"]
+        training.say(f"NOTE: {error} The training goes on and tries again at the next save.")
+        training.saved = False
+    return training.saved
 
 
 if __name__ == "__main__":
     override(globals())
-    main()
+    signals.run(main)

@@ -41,6 +41,7 @@ from torch import nn
 from nets.backbones.vgg import VGG
 from nets.layers import DETECTION_RECIPE, IMAGENET_MEAN, IMAGENET_STD, PooledBatchNorm, normalise
 from utils.boxes import clip, decode, encode, match, pairwise_iou
+from utils.distributed import batch_mean
 from utils.errors import UserError
 from utils.weights import download, load_weights
 
@@ -198,7 +199,7 @@ class SSD(nn.Module):
         assigned = [self.assign(t["boxes"].to(anchors), t["labels"].to(anchors.device), anchors) for t in targets]
         labels, boxes = (torch.stack(values) for values in zip(*assigned))      # (B, N), (B, N, 4)
         positive = labels > 0                                                   # (B, N)
-        total = positive.sum().clamp(min=1)                                     # ()
+        total = batch_mean(positive.sum(), 1)                                   # ()
 
         aims = encode(boxes[positive], anchors.expand_as(boxes)[positive], WEIGHTS)             # (P, 4)
         box_loss = F.smooth_l1_loss(deltas[positive], aims, reduction="sum")    # ()

@@ -42,6 +42,7 @@ from torch import nn
 from nets.layers import DETECTION_RECIPE, grid_anchors
 from nets.yolox import PAFPN, SPP, Bottleneck, conv_silu, pad_targets
 from utils.boxes import complete_iou
+from utils.distributed import batch_mean
 from utils.errors import UserError, did_you_mean
 
 SIZES = {"n": (0.33, 0.25, 1024), "s": (0.33, 0.5, 1024), "m": (0.67, 0.75, 768), "l": (1.0, 1.0, 512), "x": (1.0, 1.25, 512)}
@@ -216,7 +217,7 @@ class YOLOv8(nn.Module):
         true_boxes, true_labels, real = pad_targets(targets, points)            # (B, G, 4), (B, G), (B, G)
         boxes = self.boxes(sides.detach().softmax(-1), points) * strides        # (B, N, 4)
         truth, wanted = self.assign(boxes, classes, points * strides, true_boxes, true_labels, real)            # (B, N), (B, N)
-        total = wanted.sum().clamp(min=1)                                       # ()
+        total = batch_mean(wanted.sum(), 1)                                     # ()
 
         # All positives, and some others whose wanted score is 0: so P is known without waiting for the GPU.
         wanted, prediction = wanted.topk(min(TOPK * true_boxes.shape[1], len(points)))          # (B, P), (B, P)

@@ -38,6 +38,7 @@ from torch import nn
 
 from nets.layers import DETECTION_RECIPE, conv_norm_act, grid_anchors, pyramid_pool
 from utils.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
+from utils.distributed import batch_mean
 from utils.errors import UserError, did_you_mean
 from utils.weights import download, load_weights
 
@@ -302,7 +303,8 @@ class YOLOX(nn.Module):
             centres, sizes = xyxy_to_cxcywh(true_boxes).split(2, 1)             # (P, 2), (P, 2)
             aims = torch.cat([(centres - cells[:, :2]) / strides, torch.log(sizes / strides + 1e-8)], 1)        # (P, 4)
             losses["l1"] = (raw_positive[:, :4] - aims).abs().sum()             # ()
-        return {name: value / max(len(row), 1) for name, value in losses.items()}
+        total = batch_mean((truth >= 0).sum(), 1)                               # ()
+        return {name: value / total for name, value in losses.items()}
 
 
 def pad_targets(targets, like):

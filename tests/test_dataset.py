@@ -43,7 +43,7 @@ def equal(first, second):
 
 def batches(list_path, workers, epoch, **options):
     loader = make_loader(make(list_path, **options), 4, workers, seed=5)
-    loader.sampler.epoch = epoch
+    loader.batch_sampler.epoch = epoch
     return list(loader)
 
 
@@ -116,7 +116,7 @@ def test_workers_do_not_matter(list_path, workers):
 def test_spawned_workers_do_not_matter(list_path):
     loader = make_loader(make(list_path), 4, 2, seed=5)
     loader.multiprocessing_context = multiprocessing.get_context("spawn")
-    loader.sampler.epoch = 3
+    loader.batch_sampler.epoch = 3
     assert equal(batches(list_path, 0, 3), list(loader))
 
 
@@ -148,7 +148,7 @@ def test_a_loader_goes_from_epoch_to_epoch(list_path):
     """Workers that live on see the next epoch, as in train.py."""
     loader = make_loader(make(list_path), 4, 2, seed=5)
     for epoch in range(3):
-        loader.sampler.epoch = epoch
+        loader.batch_sampler.epoch = epoch
         assert equal(batches(list_path, 0, epoch), list(loader))
 
 

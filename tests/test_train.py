@@ -1,10 +1,12 @@
 """train.py up to the data: what the variables become before anything is trained. Nothing is read or written here."""
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 
 import nets
 from utils.errors import UserError
+from utils.resume import Progress
 from utils.settings import ROOT, as_dict, as_table, override
 
 OPEN = {"classes_path", "train_list", "val_list", "test_list", "resume", "freeze_epochs", "freeze_batch_size", "loss", "class_weights", "amp",
@@ -121,5 +123,6 @@ def test_a_resumed_run_is_built_as_it_was_begun():
     script.save_checkpoint = lambda path, **content: script.run_of.append(content["options"])
     nothing = {"state_dict": lambda self: {}}
     solver, scaler = type("Solver", (), nothing)(), type("Scaler", (), nothing)()
-    script.save(ROOT, model, None, solver, scaler, [{"epoch": 1, "map50": 0.0}], 0.0, ["a", "b", "c"], False)
+    script.save(SimpleNamespace(run=ROOT, model=model, average=None, solver=solver, scaler=scaler, class_names=["a", "b", "c"],
+                                progress=Progress(history=[{"epoch": 1, "map50": 0.0}])))
     assert script.run_of == [{"backbone": "resnet50", "norm": "frozen"}]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 QUICK = ("input_shape=64,96", "batch_size=16")
 
 
-def copy_project(parent):
+def copy_project(parent, train=24):
     """A copy of the code below the folder `parent`; its Shapes set is small."""
     copy = parent / "白话 视觉"
     copy.mkdir()
@@ -19,7 +19,7 @@ def copy_project(parent):
         shutil.copy(path, copy)
     for folder in ("nets", "utils", "tools", "model_data", "recipes"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.pth", "*.weights", "[0-9]*"))
-    run(copy, "tools/make_shapes.py", "train=24", "val=6", "test=6")
+    run(copy, "tools/make_shapes.py", f"train={train}", "val=6", "test=6")
     return copy
 
 

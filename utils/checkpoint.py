@@ -1,7 +1,15 @@
-"""Saving and loading: whole or not at all, tensors and plain values only."""
+"""Saving and loading: whole or not at all, tensors and plain values only.
+
+A file of ours ends with the SHA-256 of everything before it (as the comment of its zip archive, so torch.load reads it all the same):
+a bit that flips anywhere, on the disk or on the way to another one, is found before the weights are used.
+"""
 import contextlib
+import errno
+import hashlib
 import os
 import pickle
+import shutil
+import struct
 import time
 import zipfile
 from pathlib import Path
@@ -11,28 +19,86 @@ import torch
 from utils.errors import UserError
 from utils.settings import ROOT, shown
 
-FORMAT = 1
+FORMAT = 2                      # 1: without the SHA-256
+SEAL = b"sha256:"               # what the end of a file begins with, followed by 64 hexadecimal digits
+SEAL_LENGTH = len(SEAL) + 64
+MOST_RECORDS = 100_000          # in an archive; the largest official files have some thousands
+LARGEST_PICKLE = 64 * 2**20     # bytes of names and structure; a gigabyte of weights has less than one MiB of it
 
 
 def save_checkpoint(path, **content):
-    """Write content (tensors and plain values) to path so that at every moment either the old or the new file is there."""
+    """Write content (tensors and plain values) to path so that at every moment either the old or the new file is there.
+
+    Error: no room (with the bytes needed) or the disk refuses; what was there before is untouched.
+    """
     path = Path(path)
     part = path.with_name(path.name + ".part")
+    needed = size_of(content)
     try:
-        with open(part, "wb") as file:
+        free = shutil.disk_usage(path.parent).free + (part.stat().st_size if part.exists() else 0)
+        if free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with open(part, "w+b") as file:
             torch.save({**content, "format": FORMAT}, file)
+            seal(file)
             file.flush()
             os.fsync(file.fileno())
         replace(part, path)
     except (OSError, RuntimeError) as error:            # torch reports a full disk as a RuntimeError
         with contextlib.suppress(OSError):
             part.unlink()
-        raise UserError(f"{shown(path)} could not be written ({first_line(error)}). What was there before is untouched. Is the disk full?") from None
-    if os.name == "posix":                              # the rename itself reaches the disk with its folder, where that is possible
+        raise UserError(f"{shown(path)} could not be written ({first_line(error)}): {needed / 2**20:.1f} MiB are needed, {free_space(path.parent)}. "
+                        "What was there before is untouched.") from None
+    sync_folder(path.parent)
+
+
+def size_of(content):
+    """Bytes that the tensors in nested dicts and lists take, each storage once, and a little for the rest."""
+    storages, waiting = {}, [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        elif isinstance(value, (dict, list, tuple)):
+            waiting += value.values() if isinstance(value, dict) else value
+    return sum(storages.values()) + 2**18
+
+
+def free_space(folder):
+    try:
+        return f"{shutil.disk_usage(folder).free / 2**20:.1f} MiB are free"
+    except OSError:
+        return "how much is free is not known"
+
+
+def seal(file):
+    """Append the SHA-256 of what was written. file: open for reading and writing, a zip archive without a comment."""
+    file.seek(-2, os.SEEK_END)                          # the last field of an archive: how long its comment is
+    file.write(struct.pack("<H", SEAL_LENGTH))
+    digest = hash_of(file, file.tell())
+    file.seek(0, os.SEEK_END)
+    file.write(SEAL + digest)
+
+
+def hash_of(file, length):
+    """SHA-256 of the first `length` bytes of an open file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while length > 0 and (chunk := file.read(min(length, 2**20))):
+        digest.update(chunk)
+        length -= len(chunk)
+    return digest.hexdigest().encode()
+
+
+def sync_folder(folder):
+    """The rename itself reaches the disk with its folder, where that is possible."""
+    if os.name == "posix":
         with contextlib.suppress(OSError):
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def replace(part, path):
@@ -57,23 +123,81 @@ def read_checkpoint(path):
     if is_darknet(path):
         raise UserError(f"{shown(path)} is a darknet file: give it to train.py as model_path.")
     try:
+        sealed = check_seal(path)
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()             # torch.load itself would accept flipped bits
-            if damaged:
-                raise UserError(f"{shown(path)} is damaged (the checksum of {damaged} is wrong): copy or download it again.")
-        return torch.load(path, map_location="cpu", weights_only=True)
+            check_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        check_content(content, path, sealed)
+        return content
     except pickle.UnpicklingError as error:
         if "ultralytics" in str(error):
             raise UserError(f"{shown(path)} holds objects of the package ultralytics, so loading it would run that package's code; it is refused. "
                             "Where ultralytics is installed, make plain tensors of it and use those: python -c \"import torch, ultralytics; "
                             f"torch.save(ultralytics.YOLO('{path.name}').model.state_dict(), '{path.stem}.pth')\"") from None
-        raise UserError(f"{shown(path)} holds more than tensors and plain values, so loading it could run foreign code; it is refused. "
-                        f"Convert it where it came from: torch.save(model.state_dict(), 'weights.pth'). ({first_line(error)})") from None
+        raise UserError(f"{shown(path)} holds more than tensors and plain values{foreign_names(path)}, so loading it could run foreign code; it is "
+                        f"refused. Convert it where it came from: torch.save(model.state_dict(), 'weights.pth').") from None
     except UserError:
         raise
     except Exception as error:                          # a damaged file can make the reader stumble anywhere
         raise UserError(f"{shown(path)} cannot be read as a weight file: cut off, damaged or not from PyTorch. ({first_line(error)})") from None
+
+
+def check_seal(path):
+    """Whether the file ends with its SHA-256. Error: with another one."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        file.seek(max(size - SEAL_LENGTH, 0))
+        end = file.read()
+        sealed = end.startswith(SEAL)
+        if sealed and hash_of(file, size - SEAL_LENGTH) != end[len(SEAL):]:
+            raise damaged(path, "its SHA-256 is not the one it was written with")
+    return sealed
+
+
+def check_archive(path):
+    """Error: a record's checksum is wrong, which torch.load itself would accept, or the archive is made to fill the memory."""
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        names = {record.filename for record in records}
+        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+        total = sum(record.file_size for record in records)
+        pickles = sum(record.file_size for record in records if record.filename.endswith(".pkl"))
+        if packed or len(names) < len(records) or len(records) > MOST_RECORDS or total > path.stat().st_size or pickles > LARGEST_PICKLE:
+            raise UserError(f"{shown(path)} is no weight file as PyTorch writes them: {len(records)} records, "
+                            f"{'compressed, ' if packed else ''}of {total / 2**20:.0f} MiB in a file of {path.stat().st_size / 2**20:.0f}. "
+                            "It could fill the memory; it is refused.")
+        wrong = archive.testzip()
+    if wrong:
+        raise damaged(path, f"the checksum of {wrong} is wrong")
+
+
+def check_content(content, path, sealed):
+    """Error: a file of ours that lost its SHA-256, or a tensor that claims more numbers than the file holds."""
+    if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] >= 2 and not sealed:
+        raise damaged(path, "its SHA-256 is missing")
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor) and value.layout == torch.strided:
+            held = value.untyped_storage().nbytes() // value.element_size()
+            if value.numel() > held:
+                raise UserError(f"{shown(path)} holds a tensor of {value.numel():,} numbers that is made of {held:,}: it could fill the memory; "
+                                "it is refused.")
+        if isinstance(value, (dict, list, tuple)):
+            waiting += value.values() if isinstance(value, dict) else value
+
+
+def foreign_names(path):
+    """' (os.system, builtins.eval)' for what a file would call, or '' where PyTorch cannot tell (old formats)."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:                                   # of a file that is made to confuse it
+        return ""
+    return f" ({', '.join(sorted(names)[:8])}{' ...' if len(names) > 8 else ''})" if names else ""
+
+
+def damaged(path, why):
+    return UserError(f"{shown(path)} is damaged ({why}): copy or download it again.")
 
 
 def is_darknet(path):

@@ -6,6 +6,7 @@ them. Therefore the result does not depend on the number of workers, on where a 
 import mmap
 import os
 import random
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from utils import augment
+from utils import augment, distributed, signals
 from utils.errors import UserError
 from utils.images import check_fit, fit_image, letterbox_mask, open_shrunken, resize_mask, stack, to_input
 from utils.settings import find, shown
@@ -25,7 +26,20 @@ from utils.voc_masks import describe_labels, label_table, read_labels, read_mask
 CACHE_SHARE = 0.25              # of the machine's memory may hold shrunken images; what does not fit is decoded anew each time
 SEEN = 1                        # marks a filled slot of the cache
 ROTATED = 0.25                  # share of the training pictures that are turned, where a rotation is asked for
+SHARED_MEMORY = Path("/dev/shm")
+AHEAD = 3                       # batches of a worker that may be there at a time: two prefetched, one in use
 SHARP = 2.0                     # where parts of the pictures are enlarged (iou_crop) they are kept that much larger than the input
+
+
+class BrokenFile(UserError):
+    """The image or mask of a sample cannot be read."""
+
+    def __init__(self, index, sentence):
+        super().__init__(index, sentence)
+        self.index, self.sentence = index, sentence
+
+    def __str__(self):
+        return self.sentence
 
 
 class ListData(Dataset):
@@ -49,6 +63,7 @@ class ListData(Dataset):
         self.scale, self.aspect, self.translate, self.flip_chance = scale, aspect, translate, flip_chance
         self.rotation, self.blur_chance, self.colours, self.distort_chance = rotation, blur_chance, colours, distort_chance
         self.mosaic_chance, self.plain_from = mosaic_chance, plain_from
+        self.broken = {}                                                    # training samples whose files turned out to be damaged: why
         self.read_list()
         missing = [p for p in self.paths if not find(p).is_file()]
         if missing:
@@ -77,13 +92,14 @@ class ListData(Dataset):
 
     def cached(self, index):
         """-> picture (h, w, 3), shrunken to `largest` (never grown), its mask (h, w) or None, size (h, w) of the original; from the
-        memory when it was read before."""
+        memory when it was read before. Error: BrokenFile."""
+        index = self.stand_in(index)
         if index >= self.slots:
-            return self.read(index)
+            return self.read_or_name(index)
         start = index * self.slot
         header = np.frombuffer(self.cache, np.uint16, 4, start + 1)
         if self.cache[start] != SEEN:
-            image, mask, size = self.read(index)
+            image, mask, size = self.read_or_name(index)
             if max(size) > 65535:
                 return image, mask, size
             header[:] = (*image.shape[:2], *size)
@@ -96,6 +112,33 @@ class ListData(Dataset):
         pixels.flags.writeable = False                                      # whoever augments works on a copy
         image, mask = pixels[:height * width * 3].reshape(height, width, 3), pixels[height * width * 3:]
         return image, mask.reshape(height, width) if self.bytes_per_pixel == 4 else None, tuple(size)
+
+    def read_or_name(self, index):
+        try:
+            return self.read(index)
+        except UserError as error:
+            raise BrokenFile(index, str(error)) from None
+
+    def stand_in(self, index):
+        """The sample itself, or, for one that cannot be read, the next one that can."""
+        if len(self.broken) == len(self):
+            raise UserError(f"{self.list_path}: not one of its {len(self)} samples can be used: {next(iter(self.broken.values()))}")
+        while index in self.broken:
+            index = (index + 1) % len(self)
+        return index
+
+    def drawn(self, epoch, index):
+        """-> what `augmented` makes of a training sample, list of sentences about files that turned out to be damaged.
+
+        Whenever that is noticed, the result is the same: everything is drawn again from the same seed, without them.
+        """
+        told = []
+        while True:
+            try:
+                return *self.augmented(random.Random(f"{self.seed} {epoch} {index}"), epoch, index), told
+            except BrokenFile as error:
+                self.broken[error.index] = str(error)
+                told.append(str(error))
 
     def is_plain(self, epoch):
         return self.plain_from is not None and epoch >= self.plain_from
@@ -150,8 +193,8 @@ class DetectionData(ListData):
         and when not training transform and size (h, w), which lead back to the original picture."""
         epoch, index = key
         if self.train:
-            image, boxes = self.augmented(random.Random(f"{self.seed} {epoch} {index}"), epoch, index)
-            target = {}
+            image, boxes, told = self.drawn(epoch, index)
+            target = {"damaged": told} if told else {}
         else:
             shrunken, boxes, size = self.picture(index)
             image, transform = fit_image(shrunken, self.input_shape, self.fit, size)
@@ -189,6 +232,7 @@ class DetectionData(ListData):
 
     def picture(self, index):
         """-> image as in `cached`, boxes (G, 6) in its pixels, original size (h, w)."""
+        index = self.stand_in(index)
         image, _, size = self.cached(index)
         boxes = self.boxes[index].copy()
         boxes[:, 0:4:2] *= image.shape[1] / size[1]
@@ -221,8 +265,8 @@ class SegmentationData(ListData):
         and when not training transform and size (h, w), which lead back to the original picture."""
         epoch, index = key
         if self.train:
-            image, mask = self.augmented(random.Random(f"{self.seed} {epoch} {index}"), epoch, index)
-            target = {}
+            image, mask, told = self.drawn(epoch, index)
+            target = {"damaged": told} if told else {}
         else:
             shrunken, small, size = self.cached(index)
             image, transform = fit_image(shrunken, self.input_shape, size=size)
@@ -264,19 +308,34 @@ def machine_memory():
 
 
 class KeySampler:
-    """Yields (epoch, index) for one epoch; shuffled as a pure function of (seed, epoch)."""
+    """Yields the batches of one epoch, lists of keys (epoch, index); shuffled as a pure function of (seed, epoch).
 
-    def __init__(self, count, seed=0, shuffle=False):
-        self.count, self.seed, self.shuffle, self.epoch = count, seed, shuffle, 0
+    epoch, first: which epoch, and from which of its batches on; to be set before each pass.
+    share: of several processes each gets its part of every training batch, and of an evaluation every so manieth whole batch.
+    A training set that is not a multiple of the batch keeps its last, smaller batch, as far as it divides by the processes; but not a
+    single image: the statistics of BatchNorm over one image are noise.
+    """
+
+    def __init__(self, count, batch_size, seed=0, train=False):
+        self.count, self.batch_size, self.seed, self.train, self.epoch, self.first = count, batch_size, seed, train, 0, 0
+        rest = count % batch_size
+        self.dropped = rest % distributed.world() if train else 0
+        if train and count > batch_size > 1 and rest - self.dropped == 1:
+            self.dropped = rest
 
     def __len__(self):
-        return self.count
+        batches = -(-(self.count - self.dropped) // self.batch_size)
+        return batches if self.train else len(range(distributed.rank(), batches, distributed.world()))
 
     def __iter__(self):
         order = list(range(self.count))
-        if self.shuffle:
+        if self.train:
             random.Random(f"{self.seed} {self.epoch} order").shuffle(order)
-        return iter([(self.epoch, index) for index in order])
+        keys = [(self.epoch, index) for index in order[:self.count - self.dropped]]
+        batches = [keys[start:start + self.batch_size] for start in range(0, len(keys), self.batch_size)][self.first:]
+        if self.train:
+            return iter([batch[slice(*distributed.share_of(len(batch)))] for batch in batches])
+        return iter(batches[distributed.rank()::distributed.world()])
 
 
 def collate(samples):
@@ -285,27 +344,39 @@ def collate(samples):
     return torch.from_numpy(images).permute(0, 3, 1, 2), [target for _, target in samples]
 
 
-def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu"):
-    """DataLoader over a data set; shuffled when it is for training. loader.sampler.epoch = n chooses the epoch.
+def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu", start=None):
+    """DataLoader over a data set; shuffled when it is for training. loader.batch_sampler (a KeySampler) chooses the epoch.
 
-    A training set that is not a multiple of the batch keeps its last, smaller batch, unless that is a single image: the
-    statistics of BatchNorm over one image are noise.  num_workers: None chooses; more than there are batches is never started.
+    num_workers: None chooses; more than there are batches is never started.  start: "fork" or "spawn" of them; None: fork on Linux.
     """
     batch_size = min(batch_size, len(data))
-    batches = -(-len(data) // batch_size)
+    sampler = KeySampler(len(data), batch_size, seed, data.train)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    on_gpu = torch.device(device).type == "cuda"
     if num_workers is None:                             # beside a GPU; on a CPU the cores are busy training
-        num_workers = min(8 if data.train else 2, cores // 2) if torch.device(device).type == "cuda" else 0
-    num_workers = min(num_workers, batches)
-    lonely = data.train and len(data) > batch_size > 1 and len(data) % batch_size == 1
-    forked = num_workers and sys.platform == "linux"    # forked workers share the cache
-    return DataLoader(data, batch_size, sampler=KeySampler(len(data), seed, shuffle=data.train), num_workers=num_workers, collate_fn=collate,
-                      drop_last=lonely, persistent_workers=num_workers > 0, pin_memory=torch.device(device).type == "cuda",
-                      worker_init_fn=one_thread, multiprocessing_context="fork" if forked else None)
+        num_workers = min(8 if data.train else 2, cores // 2) if on_gpu else 0
+    num_workers = enough_memory(min(num_workers, len(sampler)), data, batch_size)
+    if num_workers and start is None and sys.platform == "linux":
+        start = "fork"                                  # forked workers share the cache
+    return DataLoader(data, batch_sampler=sampler, num_workers=num_workers, collate_fn=collate, persistent_workers=num_workers > 0,
+                      pin_memory=on_gpu, worker_init_fn=prepare_worker, multiprocessing_context=start if num_workers else None)
 
 
-def one_thread(_):
-    """Workers are the parallel part; each one keeps to a single thread."""
+def enough_memory(num_workers, data, batch_size):
+    """So many workers that their batches fit into /dev/shm, through which they come; where it is too small they die of a bus error."""
+    if not num_workers or not SHARED_MEMORY.is_dir():
+        return num_workers
+    batch = batch_size * (data.input_shape[0] * data.input_shape[1] * data.bytes_per_pixel + 2**12)
+    fit = int(shutil.disk_usage(SHARED_MEMORY).free // (AHEAD * batch))
+    if fit < num_workers:
+        print(f"NOTE: {SHARED_MEMORY} has room for the batches of {fit} workers, not of {num_workers}, so there are {fit}. "
+              "In docker: --shm-size=8g.")
+    return min(num_workers, fit)
+
+
+def prepare_worker(_):
+    """Workers are the parallel part; each one keeps to a single thread. And it is the parent that decides about Ctrl-C."""
+    signals.for_workers()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -5,7 +5,14 @@ import sys
 
 
 class UserError(Exception):
-    """Something the user can put right: the message says what is wrong, where, and what to do."""
+    """Something the user can put right: the message says what is wrong, where, and what to do.
+
+    kind: for faults in data, a name of the table in utils/findings.py.
+    """
+
+    def __init__(self, *message, kind=None):
+        super().__init__(*message)
+        self.kind = kind
 
 
 def did_you_mean(name, known):
@@ -25,6 +32,6 @@ def show_sentence_only(kind, error, trace):
     elif issubclass(kind, OSError) and error.filename and not os.environ.get("DEBUG"):
         print(f"\nStopped: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
     elif issubclass(kind, KeyboardInterrupt):
-        print("\nStopped by Ctrl-C. A training goes on with  python train.py resume=True  after its last whole epoch.", file=sys.stderr)
+        print("\nStopped by Ctrl-C.", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

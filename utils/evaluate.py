@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from utils import distributed
 from utils.boxes import nms
 from utils.errors import UserError
 from utils.images import STEP, check_fit, fit_image, fitted_size, from_input, open_image, resize, stack
@@ -87,19 +88,36 @@ def collect(model, loader, device, confidence=0.001, nms_iou=None, max_boxes=300
     """
     was_training = model.training
     model.eval()
-    data = loader.dataset
-    detections, truths, sums = [None] * len(data), [None] * len(data), {}
-    for images, targets in tqdm(loader, desc="evaluating", leave=False, disable=None):
+    data, rows, sums = loader.dataset, [], []
+    for images, targets in tqdm(loader, desc="evaluating", leave=False, disable=bar_off()):
         images, targets = to_device(images, targets, device)
         outputs, losses = model(images, targets)
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value) * len(targets)
+        sums.append((targets[0]["index"], {name: float(value) * len(targets) / len(data) for name, value in losses.items()}))
         for found, target in zip(suppress(model, outputs, confidence, nms_iou, max_boxes), targets):
-            rows = data.boxes[target["index"]]
-            detections[target["index"]] = in_picture(found, target["transform"], target["size"])
-            truths[target["index"]] = {"boxes": rows[:, :4], "labels": rows[:, 4].astype(np.int64), "difficult": rows[:, 5] > 0}
+            rows.append((target["index"], in_picture(found, target["transform"], target["size"])))
     model.train(was_training)
-    return detections, truths, {name: value / len(data) for name, value in sums.items()}
+    detections = [found for _, found in in_order(rows)]
+    truths = [{"boxes": boxes[:, :4], "labels": boxes[:, 4].astype(np.int64), "difficult": boxes[:, 5] > 0} for boxes in data.boxes]
+    return detections, truths, summed(sums)
+
+
+def in_order(rows):
+    """[(number, value)] of this process -> those of all processes, by number: as one process would have made them."""
+    return sorted((row for part in distributed.gather(rows) for row in part), key=lambda row: row[0])
+
+
+def summed(rows):
+    """[(number, {name: float})] of this process -> {name: sum over all processes}, added up in the order of the numbers, so to the same bits."""
+    sums = {}
+    for _, losses in in_order(rows):
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
+def bar_off():
+    """For tqdm's disable: no bar where nobody looks, or where the first process shows one."""
+    return True if distributed.rank() else None
 
 
 @torch.inference_mode()
@@ -196,11 +214,11 @@ def segment_list(model, loader, device, threshold=0.5, scales=(1.0,), flip=False
     model.eval()
     try:
         if slide or flip or tuple(scales) != (1.0,):
-            for index, path in enumerate(tqdm(data.paths, desc="evaluating", leave=False, disable=None)):
+            for index, path in enumerate(tqdm(data.paths, desc="evaluating", leave=False, disable=bar_off())):
                 found = segment(model, [open_image(find(path))], data.input_shape, threshold, scales, flip, slide)
                 yield index, found[0]["labels"], {}
             return
-        for images, targets in tqdm(loader, desc="evaluating", leave=False, disable=None):
+        for images, targets in tqdm(loader, desc="evaluating", leave=False, disable=bar_off()):
             images, targets = to_device(images, targets, device)
             outputs, losses = model(images, targets)
             losses = {name: float(value) for name, value in losses.items()}
@@ -221,11 +239,11 @@ def evaluate(model, loader, device, **settings):
     if data.task == "detection":
         detections, truths, losses = collect(model, loader, device, **settings)
         return detection_results(detections, truths, data.class_names), losses, detections
-    matrix, sums, shown = 0, {}, []
+    matrices, sums, shown = [(0, 0)], [], []
     for index, labels, losses in segment_list(model, loader, device, **settings):
-        matrix = matrix + count_confusion(data.truth(index, labels.shape), labels, len(data.class_names), data.masks[index])
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value / len(data)
+        matrices[0] = (0, matrices[0][1] + count_confusion(data.truth(index, labels.shape), labels, len(data.class_names), data.masks[index]))
+        sums.append((index, {name: value / len(data) for name, value in losses.items()}))
         if index < SHOWN:
-            shown.append(labels)
-    return segmentation_results(matrix, data.class_names), sums, shown
+            shown.append((index, labels))
+    matrix = sum(matrix for _, matrix in in_order(matrices))
+    return segmentation_results(matrix, data.class_names), summed(sums), [labels for _, labels in in_order(shown)]

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
+from utils import distributed
 from utils.errors import UserError
 
 NOMINAL_BATCH = 64              # the batch size that a recipe's learning rate is meant for
@@ -55,6 +56,39 @@ def choose_precision(amp, device):
 
 def autocast(device, precision):
     return torch.autocast(device.type, precision) if precision else nullcontext()
+
+
+def make_repeatable():
+    """CUDA too gives the same bits every time, where PyTorch can; some layers get slower. A CPU always does."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def add_gradients(model, images, targets, scaler, device, precision, parts=1):
+    """Forward and backward of a batch, in `parts` pieces one after the other: less memory, and the gradients add up to those of the batch
+    (each piece's loss counts by its pictures). -> losses as means over the batch, name -> 0-d tensor.
+
+    images: (B, 3, H, W) float on the device.  targets: list of B dicts.
+    """
+    count, sums = len(targets), {}
+    size = -(-count // parts)
+    for start in range(0, count, size):
+        piece = targets[start:start + size]
+        last = start + size >= count
+        with distributed.one_batch(), nullcontext() if last else distributed.no_sync(model):
+            with autocast(device, precision):
+                _, losses = model(images[start:start + size], piece)
+            share = len(piece) / count
+            scaler.scale(sum(losses.values()) * share).backward()
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value.detach() * share
+    return sums
+
+
+def step_seed(seed, epoch, step):
+    """For what is random inside networks (dropout, the sampling of Faster R-CNN): a pure function of where the training is."""
+    return (seed * 1_000_003 + epoch * 100_003 + step) % 2**63
 
 
 def scaled_lr(lr, optimizer, batch_size):
@@ -134,6 +168,11 @@ class MovingAverage:
                 average.lerp_(current, 1 - decay)
             else:
                 average.copy_(current)                  # counters
+
+
+def total_memory(device):
+    """Of a GPU, GiB; None for others."""
+    return torch.cuda.get_device_properties(device).total_memory / 2**30 if device.type == "cuda" else None
 
 
 def memory_used(device):

@@ -1,20 +1,33 @@
 """What a training writes into its run folder, line by line."""
+import contextlib
 import csv
+from itertools import zip_longest
 
 from tqdm import tqdm
 
+from utils import distributed
 from utils.errors import UserError
 from utils.plots import training_curves
 
 
 def logger(run):
-    """-> a function like print whose lines also go to train.log of the run."""
+    """-> a function like print whose lines also go to train.log of the run, as long as that can be written."""
     def say(*words):
+        if distributed.rank():
+            return
         text = " ".join(str(word) for word in words)
         tqdm.write(text)
-        with open(run / "train.log", "a", encoding="utf-8", newline="\n") as file:
+        with contextlib.suppress(OSError), open(run / "train.log", "a", encoding="utf-8", newline="\n") as file:
             file.write(text + "\n")
     return say
+
+
+def attempt(say, write):
+    """Something that is nice to have: a full disk, or a table that is open in Excel, must not end a training."""
+    try:
+        write()
+    except (OSError, UserError) as error:
+        say(f"NOTE: {error}; the training goes on.")
 
 
 def write_settings(run, settings):
@@ -42,29 +55,27 @@ def write_board(board, row):
         board.flush()
 
 
-def write_history(run, history):
-    """history: list of dicts, one an epoch -> metrics.csv, written anew; a value an epoch does not have stays empty."""
-    columns = list(dict.fromkeys(name for row in history for name in row))
+def write_history(run, history, seconds):
+    """history: list of dicts, one an epoch; seconds: a number for each -> metrics.csv, written anew; what an epoch does not have stays empty."""
+    rows = [{**row, "seconds": time} for row, time in zip_longest(history, seconds[:len(history)])]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     with open(run / "metrics.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for k, v in row.items()} for row in history)
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for k, v in row.items()} for row in rows)
 
 
-def report(run, history, board, say):
-    """All of it after an epoch: metrics.csv, curves, TensorBoard. A table that is open in Excel must not end a training."""
-    try:
-        write_history(run, history)
-        write_board(board, history[-1])
-        training_curves(run / "metrics.csv", run / "curves.png")
-    except (OSError, UserError) as error:
-        say(f"NOTE: {error}; the training goes on.")
+def report(run, history, seconds, board, say):
+    """All of it after an epoch: metrics.csv, curves, TensorBoard."""
+    attempt(say, lambda: write_history(run, history, seconds))
+    attempt(say, lambda: write_board(board, history[-1]))
+    attempt(say, lambda: training_curves(run / "metrics.csv", run / "curves.png"))
 
 
-def epoch_line(row, epochs, images, left):
-    """One line about an epoch. row: its entry in the history.  left: seconds to go."""
-    values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "seconds"))
-    return f"epoch {row['epoch']}/{epochs}  {values}  {images / row['seconds']:.0f} images/s  {duration(left)} left"
+def epoch_line(row, seconds, images, left):
+    """One line about an epoch. row: its entry in the history.  seconds: that it took.  left: seconds to go."""
+    values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "epochs"))
+    return f"epoch {row['epoch']}/{row['epochs']}  {values}  {images / max(seconds, 1e-9):.0f} images/s  {duration(left)} left"
 
 
 def duration(seconds):

@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from utils.distributed import batch_mean
 from utils.errors import UserError, did_you_mean
 from utils.images import IGNORED
 
@@ -49,7 +50,7 @@ def mean_over(loss, counted, masks, class_weights=None):
     sum(w * loss) / sum(w), as torch's weight= does it: doubling all weights changes nothing.
     """
     weights = counted.float() if class_weights is None else class_weights[masks.where(counted, 0)] * counted  # (B, H, W)
-    total = weights.sum()
+    total = batch_mean(weights.sum())
     return (weights * loss).sum() / total.where(total > 0, 1.0)
 
 

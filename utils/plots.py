@@ -224,11 +224,12 @@ def read_columns(path):
 def training_curves(metrics_csv_path, png_path):
     """A run's metrics.csv -> one picture: the losses (training solid, validation dashed), the measures and the learning rate.
 
-    train_<part> and val_<part> are losses, epoch, lr and seconds are what they say, all other columns are measures
+    train_<part> and val_<part> are losses, epoch, epochs (planned), lr and seconds are what they say, all other columns are measures
     (map50, map50_95, miou ...). Cells may be empty, columns may be missing.
     """
     columns = read_columns(metrics_csv_path)
     epochs = columns.pop("epoch", np.arange(1, 1 + len(next(iter(columns.values()), []))))
+    planned = columns.pop("epochs", np.zeros(0))
     parts = list(dict.fromkeys(name.split("_", 1)[1] for name in columns if name.startswith(("train_", "val_"))))
     colours = matplotlib.colormaps["tab10"].colors
 
@@ -258,6 +259,11 @@ def training_curves(metrics_csv_path, png_path):
         losses.set(xlabel="epoch", title="losses (dashed: validation)")
         measures.set(xlabel="epoch", title="measured on the validation list", ylim=(0, 1.02))
         rates.set(xlabel="epoch", title="learning rate", ylim=(0, None))
+        for row in np.flatnonzero(planned[1:] != planned[:-1]):          # a resumed run was given other epochs: its learning rate jumps
+            for axes in (losses, measures, rates):
+                axes.axvline(epochs[row] + 0.5, color="grey", linestyle=":", linewidth=1)
+            rates.annotate(f" epochs {planned[row]:.0f} → {planned[row + 1]:.0f}", (epochs[row] + 0.5, 1), xycoords=("data", "axes fraction"),
+                           va="top", fontsize=7)
         for axes in (losses, measures, rates):
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_xlim(0, np.max(epochs, initial=1, where=np.isfinite(epochs)) + 0.5)

@@ -1,0 +1,155 @@
+"""Several processes that train one network, each with its share of every batch. Here is all that differs from one process; alone, nothing does.
+
+    torchrun --nproc_per_node=4 train.py                                                         one machine
+    torchrun --nnodes=2 --nproc_per_node=4 --rdzv_backend=c10d --rdzv_endpoint=host:29500 train.py      on each of two machines
+
+PyTorch does the work: DistributedDataParallel, NCCL between GPUs, gloo between CPUs. The sum of all shares is the batch that one process
+would have taken, in the same order, with the same augmentation; losses are divided by numbers of the whole batch (see `batch_mean`).
+"""
+import os
+import sys
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from utils.errors import UserError
+
+PATIENCE = timedelta(minutes=30)        # a process waits so long for the others; torchrun ends all at once when one of them dies
+
+
+def begin(device="auto"):
+    """To be called first. -> the device for this process. Processes other than the first print nothing but errors."""
+    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        return device
+    local, count = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    on_gpu = device not in ("cpu", "mps") and torch.cuda.is_available()
+    if on_gpu and count > torch.cuda.device_count():
+        raise UserError(f"torchrun started {count} processes here, but there are {torch.cuda.device_count()} GPUs: "
+                        f"--nproc_per_node={torch.cuda.device_count()}, or device=cpu.")
+    if on_gpu:
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    if dist.get_rank() > 0:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  open as long as the process
+    return f"cuda:{local}" if on_gpu else "cpu"
+
+
+def end():
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def world():
+    """How many processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank():
+    """Which of them this one is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def wrap(model, device):
+    """-> the network whose gradients are the mean over the processes."""
+    if world() == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def sync_norms(model, device):
+    """BatchNorm over the whole batch instead of each process's share: only GPUs can. -> the network."""
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) if world() > 1 and device.type == "cuda" else model
+
+
+def no_sync(model):
+    """with no_sync(model): gradients stay in this process for now; more of the same batch is to come."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+
+def share_of(count):
+    """(first, last + 1) of a batch's `count` pictures that are this process's."""
+    per = count // world()
+    return rank() * per, (rank() + 1) * per
+
+
+together = {"on": False}        # whether all processes are at the same batch: in a training step, but not in an evaluation
+
+
+@contextmanager
+def one_batch():
+    """with one_batch(): what the processes compute are the shares of one batch."""
+    together["on"] = world() > 1
+    try:
+        yield
+    finally:
+        together["on"] = False
+
+
+@torch.no_grad()
+def batch_mean(number, least=0.0):
+    """What a loss is divided by, at least `least`; of several processes the mean, at least their share of `least`. number: 0-d tensor.
+
+    The mean of the processes' gradients is then the gradient of the whole batch: sum(S_i) / sum(N_i) = mean(S_i / mean(N_i)).
+    """
+    if not together["on"]:
+        return number.clamp(min=least)
+    number = number.detach().float().clone()
+    dist.all_reduce(number)
+    return (number / world()).clamp(min=least / world())
+
+
+def total(numbers):
+    """dict name -> float of each process -> dict name -> sum over the processes. All have the same names."""
+    if world() == 1:
+        return numbers
+    values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=device_of_group())
+    dist.all_reduce(values)
+    return dict(zip(numbers, values.tolist()))
+
+
+def gather(value):
+    """A plain value or numpy arrays of each process -> list of all of them, in every process."""
+    if world() == 1:
+        return [value]
+    values = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def first_alone():
+    """with first_alone(): the first process goes ahead, the others find its files made."""
+    if rank() > 0:
+        dist.barrier()
+    yield
+    if world() > 1 and rank() == 0:
+        dist.barrier()
+
+
+def anywhere(flag):
+    """Whether the flag is set in any process."""
+    return flag if world() == 1 else bool(total({"flag": float(flag)})["flag"])
+
+
+def first_says(value):
+    """The first process's value, in every process."""
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+@torch.no_grad()
+def same_buffers(model):
+    """Every process gets the first one's BatchNorm statistics: without SyncBatchNorm each has its own."""
+    if world() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def device_of_group():
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
