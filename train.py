@@ -84,7 +84,7 @@ ignore_labels = []              # segmentation: mask values that are no class, l
 
 device = "auto"                 # "auto", "cpu", "cuda", "cuda:1"                                       设备
 amp = None                      # half precision; None: where the hardware has it, once it is tested    混合精度
-compile = False                 # torch.compile: minutes at the start, then perhaps faster on a GPU     编译网络
+compile = False                 # torch.compile the backbone: a minute at first, then faster on a GPU     编译主干
 deterministic = False           # a GPU too gives the same bits each time, slower; a CPU always does    完全可复现
 num_workers = None              # processes that prepare images; None: chosen                           数据加载进程数
 save_minutes = 5.0              # last.pth is also written so often within an epoch                     轮内保存间隔（分钟）
@@ -278,7 +278,7 @@ def begin_training(run, model, state, class_names, train_data, machine, say):
         if text:
             say(text)
     if compile:
-        model.compile()
+        model.backbone.compile()                                # the rest depends on the number of objects: it would be compiled anew each step
     average, solver, scaler, full_lr = make_solver(model, hardware, precision, len(train_data), say)
     progress = Progress()
     if state:

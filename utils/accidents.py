@@ -9,7 +9,7 @@ from utils.dataset import collate
 from utils.errors import UserError
 from utils.evaluate import to_device
 
-AMP_TOLERANCE = 0.1             # mixed precision may change the loss of a batch by this share; more, or not a number, means that it is broken here
+AMP_TOLERANCE = 0.05            # mixed precision may change the loss of a batch by this share; more, or not a number, means that it is broken here
 AMP_PICTURES = 4
 GAP = 5.0                       # so many times larger in eval mode than in train mode, on the same pictures: the statistics of BatchNorm are off
 EARLY = 5                       # epochs after which something should be found
