@@ -112,14 +112,14 @@ def main():
     torch.manual_seed(seed)
     model, notes = make_model(len(class_names), state)          # what can be wrong was wrong by now: the run gets its folder
     run = folder or distributed.first_says(new_folder(ROOT / "logs", net) if distributed.rank() == 0 else None)
-    log.write_settings(run, as_dict(globals()))
     say = log.logger(run)
+    log.attempt(say, lambda: log.write_settings(run, as_dict(globals())))
     say(f"Settings\n{as_table(globals())}\nRun folder {shown(run)}\n{describe(train_data)}\n{describe(val_data)}\n{notes}")
     training = begin_training(run, model, state, class_names, train_data, machine, say)
-    val_loader = make_loader(val_data, 2 * batch_size, num_workers, device=training.device)
     log.attempt(say, lambda: save_image(run / "first_batches.png", batch_page(train_data, training.progress.epoch)))
+    tell_damaged(training, train_data.broken.values())
     try:
-        fit_epochs(training, train_data, val_loader)
+        fit_epochs(training, train_data, val_data)
     except signals.Stopped:
         save(training)
         say(f"Stopped and saved. To go on:  python train.py resume={shown(run)}")
@@ -133,32 +133,35 @@ def main():
     distributed.end()
 
 
-def fit_epochs(training, train_data, val_loader):
+def fit_epochs(training, train_data, val_data):
     """All epochs that are still to do."""
-    progress, say, goal, loader = training.progress, training.say, GOALS[train_data.task], None
+    progress, say, goal = training.progress, training.say, GOALS[train_data.task]
     board, began, first = log.open_board(training.run), time.perf_counter(), progress.epoch
-    while progress.epoch < epochs:
+    stage, workers = None, num_workers
+    while progress.epoch < epochs and not (patience and progress.waited >= patience):
         frozen = progress.epoch < freeze_epochs
-        if loader is None or progress.epoch == freeze_epochs:
+        fitting.set_frozen(training.model, frozen)
+        if frozen is not stage:
             if freeze_epochs:
                 say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
-            fitting.set_frozen(training.model, frozen)
             training.step_model = distributed.wrap(training.model, training.device)
-            loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, num_workers, seed, training.device)
-        fitting.set_frozen(training.model, frozen)
+            loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, workers, seed, training.device)
+            val_loader = make_loader(val_data, 2 * batch_size, workers, device=training.device)
+            stage = frozen
+        better = False
         try:
             row = train_epoch(training, loader)
+            if (progress.epoch + 1) % eval_every == 0 or progress.epoch + 1 == epochs:
+                save(training)                                  # an evaluation may be long
+                row |= evaluate_epoch(training, val_loader)
+                better = row[goal] > progress.best or progress.best <= 0    # as long as nothing is found the newest weights are the best
         except (RuntimeError, OSError) as error:
-            if not accidents.is_dead_worker(error) or not loader.num_workers:
-                raise accidents.explained(error, progress, training.device, accumulate) from error
+            if not accidents.is_dead_worker(error) or workers == 0:
+                accidents.explain(error, progress, training.device, accumulate)
+                raise
             say(f"NOTE: a loader process died ({first_line(error)}); it goes on at the same picture without any (num_workers=0).")
-            loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, 0, seed, training.device)
+            stage, workers = None, 0
             continue
-        better = False
-        if (progress.epoch + 1) % eval_every == 0 or progress.epoch + 1 == epochs:
-            save(training)                                      # an evaluation may be long
-            row |= evaluate_epoch(training, val_loader)
-            better = row[goal] > progress.best or progress.best <= 0        # as long as nothing is found the newest weights are the best
         ruined = [name for name, value in row.items() if not math.isfinite(value)]
         if ruined:
             raise UserError(f"After epoch {progress.epoch + 1} {', '.join(ruined)} are not numbers any more: best.pth is that of an epoch before. "
@@ -168,11 +171,9 @@ def fit_epochs(training, train_data, val_loader):
             save(training, better)
         left = (time.perf_counter() - began) / (progress.epoch - first) * (epochs - progress.epoch)
         say(log.epoch_line(row, progress.seconds[-1], len(train_data), left))
-        if distributed.rank() == 0:
-            log.report(training.run, progress.history, progress.seconds, board, say)
-        if patience and progress.waited >= patience:
-            say(f"The last {patience} evaluations were not better than the best: stopped early (patience={patience}).")
-            break
+        log.report(training.run, progress.history, progress.seconds, board, say)
+    if progress.epoch < epochs:
+        say(f"The last {patience} evaluations were not better than the best: stopped early (patience={patience}).")
 
 
 def complete_settings(task):
@@ -342,9 +343,7 @@ def take_step(training, images, targets, place):
         group["lr"] = training.full_lr * factor
         if group["part"] == "backbone":
             group["lr"] *= backbone_lr * fitting.unfreeze_factor(place, freeze_epochs)
-    for text in {text for target in targets for text in target.get("damaged", [])} - training.told:
-        training.told.add(text)
-        training.say(f"NOTE: {text} The next picture of the list takes its place.")
+    tell_damaged(training, [text for target in targets for text in target.get("damaged", [])])
     images, targets = to_device(images, targets, training.device)
     step_seed = fitting.step_seed(seed, progress.epoch, progress.step)
     torch.manual_seed(step_seed)
@@ -366,6 +365,14 @@ def take_step(training, images, targets, place):
     training.last = images, targets, loss
 
 
+def tell_damaged(training, sentences):
+    """Training pictures that can be read no more: each is named once."""
+    for text in sentences:
+        if text not in training.told:
+            training.told.add(text)
+            training.say(f"NOTE: {text} The next picture of the list takes its place.")
+
+
 def evaluate_epoch(training, loader):
     """-> validation losses and mAP or mIoU; draws the predictions on the first validation images, says what looks wrong."""
     data, epoch = loader.dataset, training.progress.epoch + 1
@@ -381,8 +388,7 @@ def evaluate_epoch(training, loader):
             training.told.add(kind)                         # once is enough
             training.say(text)
     page = training.run / f"predictions_epoch_{epoch:03d}.png"
-    if distributed.rank() == 0:
-        log.attempt(training.say, lambda: save_image(page, prediction_page(data, found)))
+    log.attempt(training.say, lambda: save_image(page, prediction_page(data, found)))
     kept = ("map50", "map50_95") if data.task == "detection" else ("miou", "mpa", "accuracy")
     return {f"val_{name}": value for name, value in losses.items()} | {name: results[name] or 0.0 for name in kept}
 

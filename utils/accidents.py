@@ -27,16 +27,18 @@ def is_dead_worker(error):
     return isinstance(error, (RuntimeError, OSError)) and not isinstance(error, UserError) and any(word in str(error) for word in WORKER_WORDS)
 
 
-def explained(error, progress, device, accumulate):
-    """An error of the training loop -> the same, or a UserError that says in a sentence what it means."""
+def explain(error, progress, device, accumulate):
+    """Raise a UserError that says in a sentence what an error of the training loop means, if that is known."""
     where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
     if is_out_of_memory(error):
-        return UserError(f"Out of memory in {where}: {fit.memory_used(device) or 0:.1f} GiB were in use. A trial step before the first epoch had "
-                         "fitted, so something else took memory since, or the pictures of this step hold very many objects. last.pth is from before "
-                         f"this step: go on with  resume=True accumulate={2 * accumulate}")
+        raise UserError(f"Out of memory in {where}: {fit.memory_used(device) or 0:.1f} GiB were in use. A trial step before the first epoch had "
+                        "fitted, so something else took memory since, or the pictures of this step hold very many objects. last.pth is from before "
+                        f"this step: go on with  resume=True accumulate={2 * accumulate}") from None
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        raise UserError(f"compile=True does not work here ({str(error).splitlines()[0][:160]}). It needs a C compiler, and on a GPU Triton; "
+                        "go on with  resume=True compile=False") from None
     if distributed.world() > 1 and any(word in str(error) for word in ("peer", "NCCL", "gloo", "Timed out")):
-        return UserError(f"Another process has ended ({where}); its reason stands in its own lines. All of them end.")
-    return error
+        raise UserError(f"Another process has ended ({where}); its reason stands in its own lines. All of them end.") from None
 
 
 @contextlib.contextmanager

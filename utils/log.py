@@ -23,7 +23,9 @@ def logger(run):
 
 
 def attempt(say, write):
-    """Something that is nice to have: a full disk, or a table that is open in Excel, must not end a training."""
+    """Something that is nice to have: a full disk, or a table that is open in Excel, must not end a training. Only the first process writes."""
+    if distributed.rank():
+        return
     try:
         write()
     except (OSError, UserError) as error:
@@ -39,6 +41,8 @@ def write_settings(run, settings):
 
 def open_board(run):
     """-> a writer of TensorBoard events, or None where TensorBoard is not installed."""
+    if distributed.rank():
+        return None
     try:
         from torch.utils.tensorboard import SummaryWriter
         return SummaryWriter(run)
