@@ -1,11 +1,13 @@
-"""A VOC folder -> checked, split, written as list files, which train.py, get_map.py and get_miou.py read.
+"""A data set -> checked, split, written as list files, which train.py, get_map.py and get_miou.py read.
 
     python voc_annotation.py [name=value ...]
 
 Expected: VOCdevkit/<name>/JPEGImages/a.jpg, and for detection Annotations/a.xml, for segmentation SegmentationClass/a.png; if you
 have your own split, ImageSets/Main/train.txt ... (detection), ImageSets/Segmentation/train.txt ... (segmentation).
 Written beside this script: <name>_train.txt, <name>_val.txt, <name>_test.txt; for segmentation <name>_segmentation_train.txt ...
-Nothing of yours is changed or deleted.
+Other formats -- YOLO (data.yaml), COCO, labelme, LabelImg, masks in colours -- are recognised by what `dataset` is: docs/en/formats.md.
+Every image and label is read first, and all that is wrong is told at once (docs/en/data.md): what cannot be used is left out, and where that
+would not do, nothing is written. Nothing of yours is changed or deleted.
 """
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 import ast
@@ -13,26 +15,20 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
-from utils.errors import UserError, did_you_mean
-from utils.images import image_size
+import numpy as np
+
+from utils import formats
+from utils.check_folder import look_at_folder, look_at_lists, settle_corners, whole_findings
+from utils.errors import UserError
+from utils.findings import KINDS, STOPS, Finding, report, stop, verdict
+from utils.images import IGNORED
 from utils.report import text_table
 from utils.settings import find, override, shown
-from utils.voc import (
-    LABELS,
-    classes_name,
-    find_files,
-    first_image,
-    list_name,
-    parse_xml,
-    printable,
-    read_classes,
-    replace_text,
-    write_list,
-)
-from utils.voc_folder import check_layout, other_suffixes, read_or_make_sets
-from utils.voc_masks import describe_labels, mask_table, raise_all, read_masks, read_or_write_mask_classes, write_mask_list
+from utils.voc import LABELS, classes_name, find_files, first_image, list_name, printable, replace_text, survey_classes, write_list
+from utils.voc_folder import make_sets
+from utils.voc_masks import derived_names, describe_labels, mask_table, write_mask_list
 
-dataset = "VOCdevkit/Shapes"    # VOC folder, or a list of them: ["VOCdevkit/VOC2007", "VOCdevkit/VOC2012"]    VOC 文件夹，或多个合并
+dataset = "VOCdevkit/Shapes"    # VOC folder, data.yaml, COCO .json ..., or a list: ["VOCdevkit/VOC2007", "VOCdevkit/VOC2012"]    数据集，或多个合并
 task = None                     # "detection", "segmentation"; None: what the folder holds, Annotations, SegmentationClass or both    任务
 classes_path = None             # class names, one per line; None: model_data/<name>_classes.txt, made if missing    类别文件
 trainval_percent = 0.9          # share of the images for training and validation, the rest is test    训练集加验证集的比例
@@ -42,7 +38,9 @@ val_set = "val"                 # ... <name>_val.txt, on which the best weights 
 test_set = "test"               # ... <name>_test.txt, for get_map.py only    测试用的列表
 new_split = False               # True: split anew; the old lists are kept as .bak    重新划分，旧列表另存为 .bak
 seed = 0                        # another number is another split    随机种子
+stratify = False                # True: a new split has every class as evenly as possible in all its parts    新划分时各类别按比例分配
 ignore_labels = []              # segmentation: mask values that are no class, like [0]; 255 never is    分割：不参与的标签值
+palette = None                  # segmentation: file that says which colour or number is which class; None: palette.txt in the folder    调色板文件
 
 
 def main():
@@ -51,117 +49,125 @@ def main():
         raise UserError(f"task={task!r}: expected None, " + " or ".join(f'"{name}"' for name in LABELS) + ".")
     for number, name in enumerate([task] if task else tasks_of(folders)):
         print(("\n" if number else "") + f"Lists for {name}:")
-        prepare(folders, classes_path, trainval_percent, train_percent, train_set, val_set, test_set, new_split, seed, name, ignore_labels)
+        prepare(folders, classes_path, trainval_percent, train_percent, train_set, val_set, test_set, new_split, seed, name, ignore_labels,
+                stratify, palette)
 
 
 def tasks_of(dataset):
     """What the folder, the first of several, has labels for; detection, for its error message, when it has none."""
     folder = find(dataset if isinstance(dataset, (str, Path)) else dataset[0])
+    if formats.recognise(folder)[0] != "voc":
+        return formats.tasks_of(folder)
     return [task for task, (part, suffixes, *_) in LABELS.items() if find_files(folder / part, suffixes)] or ["detection"]
 
 
 def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9, train_set="train", val_set="val", test_set="test",
-            new_split=False, seed=0, task="detection", ignore_labels=()):
+            new_split=False, seed=0, task="detection", ignore_labels=(), stratify=False, palette=None):
     """Write the list files of a VOC folder, or of several that are merged; the arguments are the variables above.
 
     Result: classes_path, dict train, val, test -> list file; all of them relative to the repository.
     """
     folders = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
     wanted = {"train": train_set, "val": val_set, "test": test_set}
-    samples = {split: [] for split in wanted}
+    parts, findings = [], []
     for folder in folders:
-        part = read_folder(find(folder), wanted, trainval_percent, train_percent, new_split, seed, task)
-        for split in samples:
-            samples[split] += part[split]
+        part, found = look_at(find(folder), task, wanted, new_split, trainval_percent=trainval_percent, train_percent=train_percent, seed=seed,
+                              stratify=stratify, palette=palette and find(palette))
+        parts += [part] if part else []
+        findings += found
+    classes_path, names, derived, found = settle_classes(dataset, classes_path, parts, task, ignore_labels)
+    findings += found
+    if parts and not any(finding.kind == "list_missing" for finding in findings):
+        findings += whole_findings(parts, None if found else names, find(classes_path), task, ignore_labels, derived)
+    tell(findings, f"{sum(len(part.samples) for part in parts)} labelled images of {', '.join(shown(find(folder)) for folder in folders)}")
     if val_set == test_set:
         print(f'Warning: val_set and test_set are both "{val_set}": best.pth is then chosen on the test set and its result is too good.')
+
+    samples = {split: [] for split in wanted}
+    for part in parts:
+        ids = part.sets if part.fixed else make_sets(part.folder, part.samples, part.sets, trainval_percent, train_percent, seed, task, stratify)
+        for split, name in wanted.items():
+            samples[split] += [part.samples[stem] for stem in ids.get(split if part.fixed else name, []) if stem in part.samples]
     replace_empty(samples)
-    lists = {split: list_name(dataset, split, task) for split in wanted}
+    if derived:
+        write_classes(classes_path, names, samples, task)
+    return classes_path, write_lists(dataset, samples, names, task, ignore_labels)
+
+
+def look_at(folder, task, wanted, new_split, palette=None, **how):
+    """The check pass over one folder -> Part, findings; None instead of the part when it is no data set. how: variables for `formats.read`."""
+    if formats.recognise(folder, task, palette)[0] != "voc":
+        names, splits = formats.read(folder, wanted, task, new_split=new_split, palette=palette, **how)
+        return look_at_lists(splits, task, folder, names or ())
+    try:
+        part, findings = look_at_folder(folder, task, wanted, new_split)
+    except UserError as error:
+        if error.kind != "layout":
+            raise
+        return None, [Finding("layout", folder, None, str(error))]
+    if task == "detection":
+        findings = settle_corners(findings, list(part.samples.values()))
+    return part, findings
+
+
+def settle_classes(dataset, path, parts, task, ignore_labels=()):
+    """-> classes path, names, whether they are made from the data, findings. Names of a file that is not there yet are not written here."""
+    derived = path is None
+    path = classes_name(dataset, task) if derived else str(path)
+    if not derived or find(path).exists():
+        names, findings = survey_classes(find(path))
+        return path, names, False, findings
+    samples = [sample for part in parts for sample in part.samples.values()]
+    named = [name for part in parts for name in part.names]
+    if named or not samples:
+        return path, list(dict.fromkeys(named)), True, []
     if task == "segmentation":
-        masks = dict(pair[1] for some in samples.values() for pair in some)
-        classes_path, names = read_or_write_mask_classes(dataset, classes_path, list(masks.items()), ignore_labels)
-        print("Share of the labelled pixels, and images with the class:\n" + "\n".join(text_table(mask_table(samples, names, ignore_labels))))
+        values = [v for v in np.flatnonzero(sum(sample.truth for sample in samples)).tolist() if v != IGNORED and v not in ignore_labels]
+        return path, derived_names(dataset, values[-1], ignore_labels) if values else [], True, []
+    return path, sorted({one["name"] for sample in samples for one in sample.truth}), True, []
+
+
+def tell(findings, what):
+    """Print what was found. Error: something in it must be put right first."""
+    bad = [finding for finding in findings if KINDS[finding.kind][0] == STOPS]
+    rest = report([finding for finding in findings if finding not in bad])
+    print(verdict(findings, what) + (f"\n{rest}" if rest else ""))
+    stop(findings, what)
+
+
+def write_classes(path, names, samples, task):
+    """The classes file that follows from the data."""
+    replace_text(find(path), "".join(name + "\n" for name in names))
+    if task == "segmentation":
+        print(f"Written: {path}, for the values in the masks: {', '.join(map(printable, names))}. Put the right names there.")
+    else:
+        images = {sample.image: sample.truth for some in samples.values() for sample in some}
+        found = Counter(one["name"] for objects in images.values() for one in objects)
+        print(f"Written: {path}, the {len(names)} names in the annotations. Look for misspelled ones: "
+              + ", ".join(f"{printable(name)} {found[name]}" for name in names))
+
+
+def write_lists(dataset, samples, names, task, ignore_labels=()):
+    """Print what is in the lists and write them. samples: dict train, val, test -> list of Sample. -> dict split -> path."""
+    lists = {split: list_name(dataset, split, task) for split in samples}
+    if task == "segmentation":
+        pairs = {split: [(one.image, (one.label, one.truth)) for one in some] for split, some in samples.items()}
+        print("Share of the labelled pixels, and images with the class:\n" + "\n".join(text_table(mask_table(pairs, names, ignore_labels))))
         print(f"What the values in the masks mean:\n{describe_labels(names, ignore_labels)}")
     else:
-        classes_path, names = read_or_write_classes(dataset, classes_path, samples)
         print_table(samples, names)
-        if not any(objects for _, objects in samples["train"]):
-            raise UserError(f"{shown(find(folders[0]))}: no training image has an object. Are these the right Annotations?")
     for split, path in lists.items():
         if task == "segmentation":
-            kept = write_mask_list(path, [(image, mask) for image, (mask, _) in samples[split]])
+            kept = write_mask_list(path, [(one.image, one.label) for one in samples[split]])
         else:
-            kept = write_list(path, [(image, [(*o["box"], names.index(o["name"]), o["difficult"]) for o in objects])
-                                     for image, objects in samples[split]])
+            kept = write_list(path, [(one.image, [(*o["box"], names.index(o["name"]), o["difficult"]) for o in one.truth])
+                                     for one in samples[split]])
         print(f"Written: {path}, {len(samples[split])} images" + (f" (the old one is now {shown(kept)})" if kept else ""))
-    return classes_path, lists
-
-
-def read_folder(folder, wanted, trainval_percent, train_percent, new_split, seed, task):
-    """One VOC folder -> dict train, val, test -> list of (image path, objects), or of (image path, (mask path, pixels per value))."""
-    images, labels = check_layout(folder, task)
-    part, suffixes, kind, sets_folder = LABELS[task]
-    labelled = images.keys() & labels.keys()
-    sets = read_or_make_sets(folder, labelled, wanted.values(), trainval_percent, train_percent, seed, new_split, task)
-    ids = {split: sets.get(name, []) for split, name in wanted.items()}
-    for split in ("train", "val"):
-        if wanted[split] not in sets:
-            known = list(find_files(folder / "ImageSets" / sets_folder, (".txt",)))
-            raise UserError(f"{shown(folder)}/ImageSets/{sets_folder} has no {wanted[split]}.txt, only {', '.join(known)}."
-                            f'{did_you_mean(wanted[split], known)} Write it, or set {split}_set to one of these, or new_split = True.')
-        check_ids(folder, wanted[split], ids[split], images, labels, task)
-    check_ids(folder, wanted["test"], ids["test"], images, labels, task)
-    listed = set().union(*ids.values())
-    for count, what in ((len(images.keys() - labels.keys()), f"images without a label ({kind}) are left out"),
-                        (len(labels.keys() - images.keys()), f"{kind}s have no image"),
-                        (sum(other_suffixes(folder / part, suffixes).values()), f"files in {part} are no {suffixes[0]} and left out"),
-                        (len(labelled - listed), "labelled images are in no list and left out (new_split=True takes them in)"),
-                        (len(set(ids["train"]) & set(ids["val"])), "images are in the train and in the val list"),
-                        (len({*ids["train"], *ids["val"]} & set(ids["test"])) * (wanted["val"] != wanted["test"]),
-                         "images of the test list are in train or val too: the test result will be too good")):
-        if count:
-            print(f"{shown(folder)}: {count} {what}")
-    truths = (read_masks if task == "segmentation" else read_objects)(folder, {stem: (images[stem], labels[stem]) for stem in sorted(listed)})
-    return {split: [(images[stem], truths[stem]) for stem in ids[split]] for split in ids}
-
-
-def check_ids(folder, name, ids, images, labels, task):
-    """Error for ids of a list without an image or without a label file; the first ten are named."""
-    part, _, label, sets_folder = LABELS[task]
-    for files, kind, place in ((images, "image", "JPEGImages"), (labels, label, part)):
-        lost = [stem for stem in ids if stem not in files]
-        if lost:
-            hint = " Write the names without the suffix." if Path(lost[0]).stem in files else did_you_mean(lost[0], files)
-            raise UserError(f"{shown(folder)}/ImageSets/{sets_folder}/{name}.txt: {len(lost)} of {len(ids)} names have no {kind} in {place}: "
-                            f"{', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}.{hint} "
-                            "Take them out of the list, add the files, or set new_split = True.")
-
-
-def read_objects(folder, files):
-    """dict stem -> objects of dict stem -> (image path, xml path). All broken files are reported at once."""
-    objects, errors, notes, first = {}, [], Counter(), {}
-    for stem, (image, xml) in files.items():
-        told = Counter()
-        try:
-            objects[stem] = parse_xml(xml, *image_size(image), told)
-        except UserError as error:
-            errors.append(str(error))
-        for note in +told:
-            first.setdefault(note, xml.name)
-        notes += told
-    raise_all(errors, folder)
-    for note, what in (("swapped", "boxes had xmin > xmax or ymin > ymax; the corners are swapped"),
-                       ("dropped", "boxes of less than 1 pixel inside the image are left out"),
-                       ("size", "xml files give another <size> than their image has (resized or turned since?): look at their boxes")):
-        if notes[note]:
-            print(f"{shown(folder)}: {notes[note]} {what}, the first in {first[note]}")
-    return objects
+    return lists
 
 
 def replace_empty(samples):
     """An empty val is replaced by train, an empty test by val, so that every script runs; and that is said aloud."""
-    if not samples["train"]:
-        raise UserError("The train list is empty: there is nothing to train on.")
     for split, other, meaning in (("val", "train", "best.pth is chosen on images it has learnt"),
                                   ("test", "val", "the test result is of images on which best.pth was chosen")):
         if not samples[split]:
@@ -170,35 +176,14 @@ def replace_empty(samples):
                   "Good for trying things out, not as a result.")
 
 
-def read_or_write_classes(dataset, path, samples):
-    """(classes_path, names); a derived file that is missing is written from the names found. Error: objects of unknown classes."""
-    images = {image: objects for some in samples.values() for image, objects in some}
-    found = Counter(o["name"] for objects in images.values() for o in objects)
-    derived = path is None
-    path = classes_name(dataset) if derived else str(path)
-    if derived and not find(path).exists():
-        if not found:
-            raise UserError("There is no object in any annotation. Is this the right folder?")
-        replace_text(find(path), "".join(name + "\n" for name in sorted(found)))
-        print(f"Written: {path}, from the {len(found)} names in the annotations. Look for misspelled ones: "
-              + ", ".join(f"{printable(name)} {found[name]}" for name in sorted(found)))
-    names = read_classes(path)
-    unknown = [name for name in sorted(found) if name not in names]
-    if unknown:
-        lines = [f"    {printable(name)}, {found[name]} objects.{did_you_mean(name, names)}" for name in unknown[:20]]
-        raise UserError(f"{path} lacks {len(unknown)} class names of the annotations:\n" + "\n".join(lines) + "\n"
-                        + f"Correct the xml files, add the names to {path}, or set classes_path = ... to the file of this dataset"
-                        + (" (or delete it: it is then made anew)." if derived else "."))
-    return path, names
-
-
 def print_table(samples, names):
     """Images, boxes and objects per class of each split, in columns."""
     columns = []
     for some in samples.values():
-        found = Counter(o["name"] for _, objects in some for o in objects)
-        columns.append([len(some), sum(not objects for _, objects in some), sum(found.values()),
-                        sum(o["difficult"] for _, objects in some for o in objects), *(found[name] for name in names)])
+        objects = [one for sample in some for one in sample.truth]
+        found = Counter(one["name"] for one in objects)
+        columns.append([len(some), sum(not sample.truth for sample in some), sum(found.values()),
+                        sum(one["difficult"] for one in objects), *(found[name] for name in names)])
     titles = ["images", "  without objects", "boxes", "  difficult", *("    " + printable(name) for name in names)]
     width = max(map(text_width, titles)) + 2
     print(" " * width + "".join(f"{split:>9}" for split in samples))
@@ -221,7 +206,7 @@ def current_lists(dataset, given, task="detection", ignore_labels=()):
     classes = given["classes_path"] or classes_name(dataset, task)
     names = {f"{split}_list": given[f"{split}_list"] or list_name(dataset, split, task) for split in ("train", "val", "test")}
     lists = [find(path) for name, path in names.items() if given[name] is None]
-    folder, known, labels = find(dataset), find(classes), LABELS[task][0]
+    folder, known, labels = formats.home(find(dataset)), find(classes), LABELS[task][0]
     anew = None
     if not all(path.is_file() for path in [known, *lists]):
         anew = ""

@@ -287,16 +287,28 @@ def colour_mask(folder):
 
 
 @pytest.mark.parametrize("change, words", [
-    (colour_mask, ["b.png", "colour picture with 2 colours"]),
+    (colour_mask, ["b.png", "colour picture with 2 colours", "fix_masks.py"]),
     (lambda folder: Image.new("L", (12, 9)).save(folder / "SegmentationClass/b.png", "JPEG"), ["b.png", "JPEG"]),
     (lambda folder: (folder / "SegmentationClass/b.png").write_bytes(b"<html>"), ["b.png", "not an image"]),
     (lambda folder: (folder / "JPEGImages/b.jpg").write_bytes(b"<html>"), ["b.jpg"]),
-    (replace_mask([0, 1], (24, 18)), ["b.png", "24 x 18", "12 x 9"]),
+    (replace_mask([0, 1], (24, 18)), ["b.png", "24 x 18", "12 x 9", "fix_masks.py"]),
     (replace_mask([0, 1], (9, 12)), ["b.png", "9 x 12", "EXIF"]),
+])
+def test_what_is_no_mask_is_left_out(root, capsys, change, words):
+    folder = make_dataset(root / "Set", lists={"train": "abcd", "val": "ef"})
+    change(folder)
+    before = fingerprints(folder)
+    _, paths = prepare("Set")
+    text = capsys.readouterr().out
+    assert all(word in text for word in words) and "works without these" in text, text
+    assert [name[-5] for name in voc_masks.read_mask_list(paths["train"])[0]] == list("acd") and fingerprints(folder) == before
+
+
+@pytest.mark.parametrize("change, words", [
     (replace_mask([0, 3]), ["b.png", "3 (54 pixels)", "0-2 and 255"]),
-    (replace_mask([0, 128]), ["b.png", "written as 128 instead of 1"]),
-    (lambda folder: (folder / "SegmentationClass/b.png").unlink(), ["names have no mask in SegmentationClass", "b"]),
-    (lambda folder: (folder / "ImageSets/Segmentation/val.txt").unlink(), ["no val.txt", "val_set"]),
+    (replace_mask([0, 128]), ["b.png", "written as 128 instead of 1", "fix_masks.py"]),
+    (lambda folder: (folder / "SegmentationClass/b.png").unlink(), ["train.txt, line 2: b has no mask in SegmentationClass"]),
+    (lambda folder: (folder / "ImageSets/Segmentation/val.txt").unlink(), ["val.txt", "val_set"]),
 ])
 def test_mistakes_end_in_a_sentence_and_change_nothing(root, change, words):
     folder = make_dataset(root / "Set", lists={"train": "abcd", "val": "ef"})
@@ -308,12 +320,14 @@ def test_mistakes_end_in_a_sentence_and_change_nothing(root, change, words):
     assert fingerprints(root) == before
 
 
-def test_all_broken_masks_are_named_at_once(root):
+def test_all_broken_masks_are_named_at_once(root, capsys):
     folder = make_dataset(root / "Set", [f"{i:02d}" for i in range(30)])
     for number in range(12):
         (folder / f"SegmentationClass/{number:02d}.png").write_bytes(b"")
-    message = error_of(prepare, "Set")
-    assert "12 files of Set" in message and "00.png" in message and "09.png" in message and "10.png" not in message and "2 more" in message
+    prepare("Set")
+    text = capsys.readouterr().out
+    assert "no images, whatever their name says: 12" in text and "00.png" in text and "09.png" in text and "10.png" not in text
+    assert "2 more" in text
 
 
 @pytest.mark.parametrize("values, words", [((0, 255), ["0 and 255", "1"]), ((0, 38, 75), ["0, 38 and 75"]), ((0, 128), ["0 and 128"]),
@@ -338,7 +352,8 @@ def test_layout(root, capsys):
     make_dataset(folder, "abc")
     prepare("Set")
     text = capsys.readouterr().out
-    assert "6 files in SegmentationClass are no .png" in text and "3 images without a label (mask)" in text
+    assert "in a lossy format (JPEG, WebP), which turns class numbers into others: 6" in text and "Set/SegmentationClass/a.jpg" in text
+    assert "3 labelled images" in text and "Images without a label" not in text
     (root / "Empty/JPEGImages").mkdir(parents=True)
     assert "there is no such folder" in error_of(prepare, "Empty")
     Image.new("L", (4, 4)).save(root / "Empty/JPEGImages/a.jpg")

@@ -5,12 +5,13 @@ Masks are numpy uint8 (H, W), one class number per pixel.
 """
 import contextlib
 import io
+import re
 import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from utils.errors import UserError, did_you_mean
 from utils.settings import shown
@@ -21,8 +22,22 @@ MEAN = (124, 116, 104)          # the same where fit="short_side": ImageNet's me
 STEP = 32                       # the sides of a "short_side" input divide by this
 IGNORED = 255                   # in a mask: not labelled, counts nowhere; also what stands beside a mask that does not fill the input
 ORIENTATION = 0x0112            # the EXIF tag
-DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error)    # of damaged files
+DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error, ImageCms.PyCMSError)    # of damage
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)                       # the latter where warnings are made errors
 LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")         # these may change pixel values: nothing for class numbers
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF")       # no others are opened, whatever the suffix: Pillow would start
+                                                                            # Ghostscript for one, and each decoder is a risk of its own
+MAX_PIXELS = 178_000_000        # a larger picture is refused before memory is taken: a file of 48 kB can unfold to 400 million pixels
+MAX_BYTES = 2_000_000_000       # so is a larger file
+OTHERS = ((rb"....ftyp(heic|heix|heim|heis|hevc|mif1|msf1)", "a HEIC picture, as phones make them"), (rb"....ftypavi[fs]", "an AVIF picture"),
+          (rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", "a video"), (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "a JPEG XL picture"),
+          (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 picture"), (rb"8BPS", "a Photoshop file"),
+          (rb"%PDF|%!PS", "a PDF or PostScript page"),
+          (rb"(?i)\s*(<!doctype html|<html)", "a web page: the download did not work"), (rb"\s*(<\?xml|<svg)", "an XML or SVG file"),
+          (rb"version https://git-lfs", "a pointer of Git LFS, not the file itself: run git lfs pull"),
+          (rb"PK\x03\x04|\x1f\x8b|Rar!|7z", "an archive"),
+          (rb"P[1-7]\s", "a PNM picture"), (rb"\x00\x00\x01\x00", "an icon"), (rb"\s*[{\[]", "a JSON or text file"))
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS      # Pillow warns from here on and refuses twice as much; check_pixels comes before both
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
@@ -61,34 +76,58 @@ def decode(path, at_least=None, fit="letterbox"):
 
 @contextlib.contextmanager
 def opened(path, kind="image"):
-    """with opened(path) as image: a Pillow image. What goes wrong in there ends in a sentence that names the file."""
+    """with opened(path) as image: a Pillow image, not yet decoded. What goes wrong in there ends in a sentence that names the file."""
     path = Path(path)
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:            # Pillow reads a file in small pieces: slow
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{shown(path)} has {path.stat().st_size / 1e9:.1f} GB: not a picture.", kind="image_too_large")
+        with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as image:       # Pillow reads a file in small pieces: slow
+            check_pixels(image, path)
             yield image
     except FileNotFoundError:
-        raise UserError(f"There is no {kind} {shown(path)}.") from None
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{shown(path)} is too large: {error}") from None
-    except (UnidentifiedImageError, *DECODER_ERRORS) as error:
-        if isinstance(error, UnidentifiedImageError):
-            size, start = path.stat().st_size, path.read_bytes()[:12]
-            raise UserError(f"{shown(path)} is not an image: {f'{size} bytes that begin with {start}' if size else 'it is empty'}.") from None
-        raise UserError(f"{shown(path)} cannot be read, it is cut off or damaged: {error}") from None
+        raise UserError(f"There is no {kind} {shown(path)}.", kind="file_missing") from None
+    except (*BOMBS, *DECODER_ERRORS) as error:
+        raise complaint(error, path) from None
 
 
-def open_mask(path):
+def check_pixels(image, path):
+    """Error when a picture that is not yet decoded would take too much memory."""
+    if image.width * image.height > MAX_PIXELS:
+        millions = image.width * image.height / 1e6
+        raise UserError(f"{shown(path)} is too large, {image.width} x {image.height} pixels: {millions:.0f} megapixels, at most "
+                        f"{MAX_PIXELS / 1e6:.0f} are opened. Cut it into tiles or shrink it. If it is small on the disk, it may be made to do harm.",
+                        kind="image_too_large")
+
+
+def complaint(error, path):
+    """What Pillow could not open or decode -> a UserError that says in words why."""
+    if isinstance(error, BOMBS):
+        pixels = re.search(r"([0-9]+) pixels", str(error))
+        return UserError(f"{shown(path)} is too large{f': {int(pixels[1]) / 1e6:.0f} megapixels' if pixels else ''}, at most {MAX_PIXELS / 1e6:.0f} "
+                         "megapixels are opened. Cut it into tiles or shrink it. If it is small on the disk, it may be made to do harm.",
+                         kind="image_too_large")
+    if isinstance(error, UnidentifiedImageError):
+        with open(path, "rb") as file:
+            start = file.read(64)
+        other = next((what for pattern, what in OTHERS if re.match(pattern, start, re.DOTALL)), None)
+        what = "it is empty" if not start else f"it is {other}, whatever its suffix says. Save it as JPEG or PNG" if other else \
+            f"{path.stat().st_size} bytes that begin with {start[:12]}"
+        return UserError(f"{shown(path)} is not an image: {what}.", kind="not_an_image")
+    return UserError(f"{shown(path)} cannot be read, it is cut off or damaged: {error or type(error).__name__}", kind="image_damaged")
+
+
+def open_mask(path, top=IGNORED):
     """A mask file -> (H, W) uint8, upright: the numbers as they stand in the file, whatever its palette, its bits, its alpha.
 
+    top: the largest number it may hold, 65535 gives uint16.
     Errors: missing, damaged, lossy, coloured, numbers that are not whole or not 0-255; each names the file.
     """
+    kept = np.uint8 if top == IGNORED else np.uint16
     with opened(path, "mask") as image:
-        if image.format in LOSSY or image.info.get("compression") == "jpeg":
-            raise UserError(f"{shown(path)} is a {image.format} file, whose compression may change pixel values a little, and so turn class numbers "
-                            "into others. Export the masks anew as PNG; renaming or converting this file does not bring the numbers back.")
+        check_lossless(image, path)
         depth, kind = png_header(image)
         if depth == 16 and kind != 0:                                       # Pillow would keep the upper half of each value only
-            raise UserError(f"{shown(path)} has 16 bits for each of several channels. Save it as a grey PNG of 8 bits.")
+            raise UserError(f"{shown(path)} has 16 bits for each of several channels. Save it as a grey PNG of 8 bits.", kind="mask_deep")
         upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
         pixels = np.array(upright.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB") else upright)
     if pixels.ndim == 3:
@@ -97,11 +136,29 @@ def open_mask(path):
         pixels = pixels // (255 // (2**depth - 1))                          # Pillow stretches grey values of few bits to 0-255
     if pixels.dtype != np.uint8 and pixels.size:
         with np.errstate(invalid="ignore"):
-            wrong = pixels != pixels.astype(np.uint8)
+            wrong = pixels != pixels.astype(kept)
         if wrong.any():
             raise UserError(f"{shown(path)} holds the value {pixels[wrong][0]}, {int(wrong.sum())} pixels are like that: expected class numbers, "
-                            f"whole and from 0 to {IGNORED}, which means ignored.")
-    return pixels.astype(np.uint8, copy=False)
+                            f"whole and from 0 to {top}" + ", which means ignored." * (top == IGNORED), kind="mask_numbers")
+    return pixels.astype(kept, copy=False)
+
+
+def open_colours(path):
+    """A mask in colours -> (H, W, 3) uint8 RGB exactly as in the file, upright, without regard to alpha. Errors: as open_mask."""
+    with opened(path, "mask") as image:
+        check_lossless(image, path)
+        upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+        if upright.mode == "P":
+            return np.array(upright.convert("RGB" if "transparency" not in upright.info else "RGBA"))[..., :3]
+        return np.array(upright if upright.mode in ("RGB", "RGBA") else upright.convert("RGB"))[..., :3]
+
+
+def check_lossless(image, path):
+    """Error when the compression of a mask may have changed its numbers."""
+    if image.format in LOSSY or image.info.get("compression") == "jpeg":
+        raise UserError(f"{shown(path)} is a {image.format} file, whose compression may change pixel values a little, and so turn class numbers "
+                        "into others. Export the masks anew as PNG; renaming or converting this file does not bring the numbers back.",
+                        kind="mask_lossy")
 
 
 def png_header(image):
@@ -119,13 +176,14 @@ def one_channel(pixels, path):
     colours, counts = np.unique(numbers, return_counts=True)
     common = [f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in colours[np.argsort(-counts, kind="stable")[:3]].tolist()]
     raise UserError(f"{shown(path)} is a colour picture with {len(colours)} colours, mostly {', '.join(common)}: "
-                    "masks must hold class numbers, one per pixel (0 for the first class, 1 for the second ...).")
+                    "masks must hold class numbers, one per pixel (0 for the first class, 1 for the second ...).", kind="mask_colour")
 
 
 def image_size(path):
     """(width, height) in pixels as the image is shown, its EXIF orientation applied; only the header is read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            check_pixels(image, path)
             width, height = image.size
             if image.format == "TIFF":                      # its own tags: new Pillows turn the size of a TIFF, old ones do not
                 exif, width, height = image.tag_v2, image.tag_v2[256], image.tag_v2[257]
@@ -134,8 +192,10 @@ def image_size(path):
             else:
                 exif = image.getexif()
             return (height, width) if exif.get(ORIENTATION, 1) in (5, 6, 7, 8) else (width, height)
-    except (Image.DecompressionBombError, *DECODER_ERRORS) as error:
-        raise UserError(f"{shown(path)} cannot be read as an image: {str(error).replace(str(path), Path(path).name)}.") from None
+    except FileNotFoundError:
+        raise UserError(f"There is no image {shown(path)}.", kind="file_missing") from None
+    except (*BOMBS, *DECODER_ERRORS) as error:
+        raise complaint(error, Path(path)) from None
 
 
 def to_rgb(image):
@@ -143,12 +203,13 @@ def to_rgb(image):
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image, dtype=np.float32)
-        if image.mode == "F":
-            top = 1.0 if values.max(initial=0) <= 1.0 else 255.0
-        else:
-            top = 255.0 if image.mode == "I" and values.max(initial=0) <= 255 else 65535.0
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)       # NaN and infinity: no data, black
+        most = float(values.max(initial=0))
+        usual = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        top = next((top for top in usual if most <= top), most)             # what white is in such files; beyond all: the largest value
         return Image.fromarray((values * (255.0 / top)).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "LAB":
+        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

@@ -9,26 +9,23 @@ import contextlib
 import os
 import re
 import shutil
-import xml.etree.ElementTree as ElementTree
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from utils import settings
 from utils.errors import UserError, did_you_mean
+from utils.findings import Finding, as_error
 from utils.images import SUFFIXES
 from utils.settings import find, shown
 
 SPLITS = ("trainval", "train", "val", "test")
 LABELS = {"detection": ("Annotations", (".xml",), "xml file", "Main"),          # task -> folder of the labels, their suffix, what one
           "segmentation": ("SegmentationClass", (".png",), "mask", "Segmentation")}     # is called, folder of the lists in ImageSets
-MAX_XML_BYTES = 5_000_000                                   # a page of annotations has a few kB; entity bombs need MB
 BOMS = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
         (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")]    # utf-32 first: its BOM begins like utf-16's
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")      # [0-9]: float() takes １２ and 1_000 as well
 BOX = re.compile(r"(-?[0-9]{1,7}(\.[0-9]+)?,){4}[0-9]{1,6}(,[01])?")
-DIFFICULT = {"0": False, "false": False, "": False, "unspecified": False, "1": True, "true": True}
 
 
 def decode(data, guesses):
@@ -37,6 +34,9 @@ def decode(data, guesses):
         if data.startswith(bom):
             data, guesses = data[len(bom):], [encoding]
             break
+    else:
+        if b"\x00" in data and (text := decode_wide(data)) is not None:
+            return text
     for encoding in guesses:
         try:
             return data.decode(encoding)
@@ -45,18 +45,29 @@ def decode(data, guesses):
     return None
 
 
+def decode_wide(data):
+    """utf-16 that was saved without its BOM -> text, else None. It is known by its zero bytes, which other text does not have."""
+    high, low = data[1::2].count(0), data[::2].count(0)
+    try:
+        text = data.decode("utf-16-le" if high >= low else "utf-16-be")
+    except ValueError:
+        return None
+    stray = b"\n" in data and "\n" not in text and 4 * max(high, low) < len(data)     # a zero byte in other text is no utf-16
+    return None if stray or re.search("[\x00-\x08\x0e-\x1f\ufffe\uffff]", text) else text
+
+
 def read_bytes(path, limit=None):
     try:
         if limit and os.path.getsize(path) > limit:
-            raise UserError(f"{shown(path)} is larger than {limit // 1_000_000} MB: not an annotation.")
+            raise UserError(f"{shown(path)} is larger than {limit // 1_000_000} MB: not an annotation.", kind="xml_too_large")
         return Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"{shown(path)} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{shown(path)} cannot be read: {error.strerror}.", kind="file_missing") from None
 
 
-def read_raw_lines(path):
-    """The lines of a text file as they stand, without line ends. Only \\n and \\r\\n end a line: names may hold U+2028."""
-    text = decode(read_bytes(path), ["utf-8", "gb18030"])
+def read_raw_lines(path, limit=None):
+    """The lines of a text file as they stand, without line ends. Only \\n and \\r\\n end a line: names may hold U+2028. limit: in bytes."""
+    text = decode(read_bytes(path, limit), ["utf-8", "gb18030"])
     if text is None:
         raise UserError(f"{shown(path)} is not a text file in utf-8 or gb18030: save it as utf-8.")
     return [line.removesuffix("\r") for line in text.split("\n")]
@@ -104,8 +115,11 @@ def replace_text(path, text):
 
 
 def folder_name(dataset):
-    """VOCdevkit/VOC2007 -> 2007, VOCdevkit/Shapes -> Shapes; of several folders the first counts."""
-    name = find(dataset if isinstance(dataset, (str, Path)) else dataset[0]).resolve().name
+    """VOCdevkit/VOC2007 -> 2007, VOCdevkit/Shapes -> Shapes; of several folders the first counts. coco128.yaml -> coco128, pets/data.yaml -> pets."""
+    path = find(dataset if isinstance(dataset, (str, Path)) else dataset[0]).resolve()
+    if path.suffix.lower() in (".yaml", ".yml", ".json"):
+        path = path.parent if path.stem in ("data", "dataset", "train", "annotations", "_annotations.coco") else path.with_suffix("")
+    name = path.name
     return name.removeprefix("VOC").lstrip("_- ") or name
 
 
@@ -122,35 +136,55 @@ def classes_name(dataset, task="detection"):
 
 def read_classes(path):
     """Class names, one per line. Errors: no such file, no names, a blank line in the middle, a name twice."""
-    path = find(path)
-    if not path.is_file():
-        known = [shown(p) for p in sorted(path.parent.glob("*.txt"))]
-        raise UserError(f"There is no file of class names {shown(path)}.{did_you_mean(shown(path), known)}")
-    names = [" ".join(line.split()) for line in read_lines(path)]
-    if not names:
-        raise UserError(f"{shown(path)} is empty: write one class name per line.")
-    for number, name in enumerate(names, 1):
-        if not name:
-            raise UserError(f"{shown(path)}, line {number}: a blank line between class names. Delete it.")
-        if name in names[:number - 1]:
-            raise UserError(f'{shown(path)}, line {number}: "{name}" stands in line {names.index(name) + 1} already. Delete one of them.')
+    names, findings = survey_classes(path)
+    if findings:
+        raise as_error(findings[0])
     return names
 
 
-def find_files(folder, suffixes):
-    """stem -> path, sorted, of the files with one of the suffixes in any case; hidden files are no data.
+def survey_classes(path):
+    """-> names, findings of a file of class names: those that `read_classes` raises, all of them."""
+    path = find(path)
+    if not path.is_file():
+        known = [shown(p) for p in sorted(path.parent.glob("*.txt"))]
+        return [], [Finding("classes_missing", path, None, did_you_mean(shown(path), known).strip())]
+    lines = [" ".join(line.split()) for line in read_lines(path)]
+    findings = [] if lines else [Finding("classes_empty", path)]
+    for number, name in enumerate(lines, 1):
+        if not name:
+            findings.append(Finding("classes_blank", path, number))
+        elif name in lines[:number - 1]:
+            findings.append(Finding("classes_twice", path, number, f'"{printable(name)}" stands in line {lines.index(name) + 1} already'))
+    return [name for name in dict.fromkeys(lines) if name], findings
+
+
+def survey(folder, suffixes):
+    """stem -> path, sorted, of the files with one of the suffixes in any case, and what is wrong with the names; hidden files are no data.
 
     The stem is all before the last dot, without spaces at its ends, because a line of a list cannot hold those.
-    Errors: a stem twice, a stem that cannot stand in a list.
+    Findings: a stem twice (the first file is taken), a stem that cannot stand in a list.
     """
-    files = {}
-    for path in sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []:
-        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
-            continue
-        stem = check_id(path.stem.strip(), shown(path))
-        if stem in files:
-            raise UserError(f"{shown(folder)}: {files[stem].name} and {path.name} are the same before the suffix. Rename one of them.")
-        files[stem] = path
+    files, findings = {}, []
+    with os.scandir(folder) if Path(folder).is_dir() else contextlib.nullcontext(()) as entries:
+        names = sorted(entry.name for entry in entries
+                       if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".") and entry.is_file())
+    for name in names:
+        path = Path(folder) / name
+        stem = path.stem.strip()
+        if not is_plain(stem):
+            findings.append(Finding("bad_name", path))
+        elif stem in files:
+            findings.append(Finding("stem_twice", path, None, f"{files[stem].name} is the same before the suffix"))
+        else:
+            files[stem] = path
+    return files, findings
+
+
+def find_files(folder, suffixes):
+    """stem -> path, see `survey`. Errors: what is found there."""
+    files, findings = survey(folder, suffixes)
+    if findings:
+        raise as_error(findings[0])
     return files
 
 
@@ -159,101 +193,35 @@ def find_images(folder):
     return find_files(folder, SUFFIXES)
 
 
+def is_plain(name):
+    """Whether this can be the name of an image without its suffix; a list from a stranger must not lead out of the folder."""
+    return name not in ("", ".", "..") and not re.search(r"[/\\:\x00-\x1f\x7f\ud800-\udfff]", name)
+
+
 def check_id(name, where):
-    """The name of an image without its suffix, if it is plain; a list from a stranger must not lead out of the folder."""
-    if name in ("", ".", "..") or re.search(r"[/\\:\x00-\x1f\x7f\ud800-\udfff]", name):
+    """The name, if it is plain; else an error."""
+    if not is_plain(name):
         raise UserError(f"{where}: {name!r} is not a plain file name (valid text without / \\ : and control characters).")
     return name
 
 
+def survey_ids(path):
+    """The ids of an ImageSets list in its order, id -> number of its first line, and findings: lines that are no plain names."""
+    lines = [(number, line) for number, line in enumerate(read_lines(path), 1) if line]
+    findings = [Finding("list_name", Path(path), number, f"{line[:80]!r}") for number, line in lines if not is_plain(line)]
+    ids = {}
+    for number, line in lines:
+        if is_plain(line):
+            ids.setdefault(line, number)
+    return ids, findings
+
+
 def read_ids(path):
     """The ids of an ImageSets list, in its order, each once. Errors: one that is not a plain name."""
-    lines = enumerate(read_lines(path), 1)
-    return list(dict.fromkeys(check_id(line, f"{shown(path)}, line {number}") for number, line in lines if line))
-
-
-def parse_xml(path, width=None, height=None, notes=None):
-    """The objects of a VOC annotation: list of dict(name, box, difficult).
-
-    box: (x1, y1, x2, y2) pixel edges, floats. VOC counts pixels from 1 and xmax is the last pixel inside, hence
-    (xmin - 1, ymin - 1, xmax, ymax). Clipped to the image when its width and height are given.
-    notes: a Counter that is told how many boxes were "swapped" (reversed corners put right), "dropped" (less than
-    1 pixel left) and whether the xml's own size is "size" (another than the image's).
-    Errors: not an XML of VOC, a tag that is missing or holds no number; file, object and tag are named.
-    """
-    notes = Counter() if notes is None else notes
-    root = parse_tree(path)
-    told = [root.findtext(f"size/{tag}", "").strip() for tag in ("width", "height")]
-    if width and all(NUMBER.fullmatch(text) for text in told) and 0 not in (size := [float(text) for text in told]):
-        notes["size"] += size != [width, height]
-    objects = []
-    for number, node in enumerate(root.findall("object"), 1):
-        where = f"{shown(path)}, object {number}"
-        name = " ".join(node.findtext("name", "").split())
-        if not name:
-            raise UserError(f"{where}: <name> is missing or empty.")
-        difficult = node.findtext("difficult", "").strip().lower()
-        if NUMBER.fullmatch(difficult):
-            difficult = f"{float(difficult):g}"
-        if difficult not in DIFFICULT:
-            raise UserError(f"{where} ({name}): <difficult> is {difficult!r}, expected 0 or 1.")
-        x1, y1, x2, y2 = parse_corners(node, f"{where} ({name})")
-        if x1 > x2 or y1 > y2:
-            notes["swapped"] += 1
-            x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
-        box = (x1 - 1, y1 - 1, x2, y2)
-        if width and height:
-            box = tuple(min(max(edge, 0.0), float(limit)) for edge, limit in zip(box, (width, height, width, height)))
-        if box[2] - box[0] < 1 or box[3] - box[1] < 1:
-            notes["dropped"] += 1
-        else:
-            objects.append({"name": name, "box": box, "difficult": DIFFICULT[difficult]})
-    return objects
-
-
-def parse_tree(path):
-    """The outermost element of a VOC XML, whatever its encoding. Errors: too large, entities, not XML, not VOC."""
-    data = read_bytes(path, MAX_XML_BYTES)
-    if not data.strip():
-        raise UserError(f"{shown(path)} is empty. Without objects: write <annotation></annotation> into it. Unlabelled: delete it.")
-    if data[:2] in (b"<\x00", b"\x00<"):                    # utf-16 without a BOM
-        guesses = ["utf-16-le" if data[0] else "utf-16-be"]
-    else:
-        declared = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", data)
-        declared = declared.group(1).decode("ascii").lower() if declared else "utf-8"
-        if declared.startswith(("utf-16", "utf-32", "utf16", "utf32", "ucs")):
-            declared = "utf-8"                              # some programs declare utf-16 and save utf-8
-        guesses = [declared, "utf-8", "gb18030"]
-    text = decode(data, guesses)
-    if text is None:
-        raise UserError(f"{shown(path)} is not text in {', '.join(dict.fromkeys(guesses))}: save it as utf-8.")
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise UserError(f"{shown(path)} holds a DOCTYPE or ENTITY: no annotation needs it and it can do harm. Delete it.")
-    try:
-        root = ElementTree.fromstring(text.lstrip())        # of text the parser ignores the declared encoding, of bytes it refuses gbk
-    except (ElementTree.ParseError, UnicodeError) as error:
-        raise UserError(f"{shown(path)} is not complete XML: {error}.") from None
-    if root.tag != "annotation":
-        raise UserError(f"{shown(path)} is not a VOC annotation: its outermost tag is <{root.tag}>, expected <annotation>.")
-    return root
-
-
-def parse_corners(node, where):
-    """xmin, ymin, xmax, ymax of an <object>, as they stand."""
-    box = node.find("bndbox")
-    if box is None:
-        others = [tag for tag in ("robndbox", "polygon", "segmentation") if node.find(tag) is not None]
-        raise UserError(f"{where}: <bndbox> is missing" + "".join(f"; convert its <{tag}> to an upright box" for tag in others) + ".")
-    values = []
-    for tag in ("xmin", "ymin", "xmax", "ymax"):
-        text = box.findtext(tag)
-        if text is None:
-            there = ", ".join(f"<{child.tag}>" for child in box)
-            raise UserError(f"{where}: <bndbox> has no <{tag}>" + (f", only {there}." if there else "."))
-        if not NUMBER.fullmatch(text.strip()) or abs(float(text)) >= 1e6:
-            raise UserError(f"{where}: <{tag}> is {text.strip()!r}, expected a number of pixels.")
-        values.append(float(text))
-    return values
+    ids, findings = survey_ids(path)
+    if findings:
+        raise as_error(findings[0])
+    return list(ids)
 
 
 def list_path(path):

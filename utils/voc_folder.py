@@ -1,11 +1,15 @@
 """A VOC folder on the disk: is it one, and which of its images are for training, validation and testing."""
+import os
 import random
 from collections import Counter
 from pathlib import Path
 
 from utils.errors import UserError, did_you_mean
+from utils.findings import Finding
+from utils.images import SUFFIXES
 from utils.settings import shown
-from utils.voc import LABELS, SPLITS, find_files, find_images, read_ids, replace_text
+from utils.stratify import classes_in, deal_evenly
+from utils.voc import LABELS, SPLITS, replace_text, survey, survey_ids
 
 
 def share(n, fraction, least=1):
@@ -13,10 +17,11 @@ def share(n, fraction, least=1):
     return n if fraction == 1 or n <= least else min(max(round(n * fraction), least), n - 1)
 
 
-def make_split(stems, trainval_percent=0.9, train_percent=0.9, seed=0):
+def make_split(stems, trainval_percent=0.9, train_percent=0.9, seed=0, classes=None):
     """Deal the names out: dict trainval, train, val, test -> sorted names. The order of `stems` does not matter.
 
     trainval_percent: share of all that is not test.  train_percent: share of those that is train.  1 means all of it.
+    classes: dict name -> the classes in that image; then every class comes as evenly as possible into train, val and test.
     train, val and test have no name in common, and at least one name each from three names on (two: no val, one: only train).
     """
     for name, value in (("trainval_percent", trainval_percent), ("train_percent", train_percent)):
@@ -27,48 +32,69 @@ def make_split(stems, trainval_percent=0.9, train_percent=0.9, seed=0):
     trainval = stems[:share(len(stems), trainval_percent, least=2 if len(stems) > 2 and train_percent < 1 else 1)]
     train = trainval[:share(len(trainval), train_percent)]
     parts = (trainval, train, trainval[len(train):], stems[len(trainval):])
+    if classes is not None:
+        dealt = deal_evenly({stem: classes[stem] for stem in stems}, [len(part) for part in parts[1:]], seed)
+        parts = (dealt[0] + dealt[1], *dealt)
     return {name: sorted(part) for name, part in zip(SPLITS, parts)}
 
 
-def read_or_make_sets(folder, labelled, names=(), trainval_percent=0.9, train_percent=0.9, seed=0, new_split=False, task="detection"):
-    """The ids in the lists of ImageSets/Main (Segmentation): dict list name -> ids. A list that is there is respected and never changed;
-    the four of VOC are made from the `labelled` ids and written when they are not there.
+def read_sets(folder, names=(), new_split=False, task="detection"):
+    """The lists of ImageSets/Main (Segmentation) that are there: dict list name -> {id: line number}; and findings.
 
-    names: other lists to read.  new_split: make the four anew all the same, the old ones are kept as .bak.
+    names: other lists to read than the four of VOC.  new_split: those four are not asked, for they will be made anew.
     """
-    _, _, kind, part = LABELS[task]
-    sets_folder = Path(folder) / "ImageSets" / part
-    files = find_files(sets_folder, (".txt",))
-    sets = {name: read_ids(files[name]) for name in {*SPLITS, *names} & files.keys() if not (new_split and name in SPLITS)}
+    sets, findings = {}, []
+    files, _ = survey(Path(folder) / "ImageSets" / LABELS[task][3], (".txt",))
+    for name in sorted({*SPLITS, *names} & files.keys()):
+        if not (new_split and name in SPLITS):
+            sets[name], found = survey_ids(files[name])
+            findings += found
+    return sets, findings
+
+
+def missing_sets(sets, names, folder, task="detection"):
+    """Findings: lists to train with that are not there. They are made when neither train nor val is given."""
+    made = [] if "train" in sets or "val" in sets else SPLITS
+    sets_folder = Path(folder) / "ImageSets" / LABELS[task][3]
+    known = sorted(survey(sets_folder, (".txt",))[0])
+    return [Finding("list_missing", sets_folder / f"{name}.txt", None, f"there {'are' if len(known) != 1 else 'is'} only {', '.join(known)}."
+                    f"{did_you_mean(name, known)}") for name in dict.fromkeys(names) if name not in sets and name not in made]
+
+
+def make_sets(folder, usable, sets, trainval_percent=0.9, train_percent=0.9, seed=0, task="detection", stratify=False):
+    """Complete the ids of `sets` (dict list name -> ids) with those of the four VOC lists that are not there, made from the usable ids.
+
+    usable: dict id -> Sample; stratify: every class as evenly as possible in all the parts.
+    A list that is there is respected and never changed. The new ones are written, an old one that has no place any more is kept as .bak.
+    """
     if "train" in sets or "val" in sets:
         return sets                                         # the user's own split, even if it has no test
     given = "trainval" in sets or "test" in sets            # then only the division into train and val is missing
-    pool = sets["trainval"] if "trainval" in sets else sorted(set(labelled) - set(sets.get("test", [])))
-    if not pool:
-        raise UserError(f"{shown(folder)}: there is no image to train on; {len(labelled)} images have a label ({kind}), "
-                        + (f"and all are in the lists of ImageSets/{part} already." if given and labelled else "or trainval.txt is empty."))
-    made = make_split(pool, 1 if given else trainval_percent, train_percent, seed)
+    pool = [stem for stem in sets["trainval"] if stem in usable] if "trainval" in sets else sorted(set(usable) - set(sets.get("test", [])))
+    classes = {stem: classes_in(usable[stem].truth) for stem in pool} if stratify else None
+    made = make_split(pool, 1 if given else trainval_percent, train_percent, seed, classes)
+    sets = dict(sets)
     for name in SPLITS[:3] if given else SPLITS:
         if name not in sets:
             sets[name] = made[name]
-            replace_text(sets_folder / f"{name}.txt", "".join(stem + "\n" for stem in made[name]))
+            replace_text(Path(folder) / "ImageSets" / LABELS[task][3] / f"{name}.txt", "".join(stem + "\n" for stem in made[name]))
     numbers = ", ".join(f"{name} {len(sets[name])}" for name in SPLITS[1:] if name in sets)
-    print(f"{shown(folder)}: a new split is written to ImageSets/{part}: {numbers} images")
+    print(f"{shown(folder)}: a new split is written to ImageSets/{LABELS[task][3]}: {numbers} images")
     return sets
 
 
 def check_layout(folder, task="detection"):
-    """The (images, label files) of a VOC folder, each stem -> path; label files are xml files or masks. Error when it is none: the
-    expected tree with a tick or a cross per part, and the nearest folder found."""
+    """The (images, label files) of a VOC folder, each stem -> path, and findings; label files are xml files or masks. Error when it is
+    no such folder: the expected tree with a tick or a cross per part, and the nearest folder found."""
     folder, lines = Path(folder), []
     part, suffixes, kind, sets = LABELS[task]
-    images, labels = find_images(folder / "JPEGImages"), find_files(folder / part, suffixes)
+    (images, findings), (labels, found) = survey(folder / "JPEGImages", SUFFIXES), survey(folder / part, suffixes)
     if images and labels:
-        return images, labels
+        return images, labels, findings + found
     other = "detection" if task == "segmentation" else "segmentation"
-    if images and find_files(folder / LABELS[other][0], LABELS[other][1]):
+    if images and survey(folder / LABELS[other][0], LABELS[other][1])[0]:
         raise UserError(f"{shown(folder)} has {LABELS[other][2]}s ({LABELS[other][0]}) but no {kind}s ({part}): it is a dataset for {other}, "
-                        f"not for {task}.")
+                        f"not for {task}.", kind="layout")
     for name, what, files in (("JPEGImages", "images", images), (part, f"{kind}s" + " (.png)" * (kind == "mask"), labels)):
         if files:
             state = f"✓ {len(files)} {what}"
@@ -81,7 +107,16 @@ def check_layout(folder, task="detection"):
     lines.append(f"    {f'ImageSets/{sets}':<24}{'✓' if (folder / 'ImageSets' / sets).is_dir() else '- not there; a split is made then'}\n")
     near = ", ".join(f'dataset = "{shown(path)}"' for path in nearby_datasets(folder)[:3])
     raise UserError(f"{shown(folder)} {'is not a VOC folder' if folder.is_dir() else 'does not exist'}. Expected:\n  {shown(folder)}\n"
-                    + "".join(lines) + (f"Found nearby: {near}" if near else "No VOC folder was found nearby."))
+                    + "".join(lines) + pictures_below(folder)
+                    + (f"Found nearby: {near}" if near else "No VOC folder was found nearby."), kind="layout")
+
+
+def pictures_below(folder, most=10_000):
+    """A line about images without labels: perhaps somebody only wants to see what a network makes of them."""
+    count = sum(name.lower().endswith(SUFFIXES) for _, (_, _, names) in zip(range(most), os.walk(folder)) for name in names)
+    if not count or any(path.is_relative_to(folder) for path in nearby_datasets(folder)):
+        return ""
+    return f"It holds {count} images, but no labels of their objects: label them (LabelImg, labelme), or give them to predict.py.\n"
 
 
 def other_suffixes(folder, suffixes):

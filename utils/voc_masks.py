@@ -4,13 +4,11 @@ A line of a segmentation list is the image path, a tab, the mask path. A mask ho
 are called values, what the network learns are labels: 0 to K-1 in the order of the class names, and 255 for what counts nowhere.
 Usually they are the same; values in `ignore_labels` become 255, and the labels then count the values that are left.
 """
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from utils import settings
 from utils.errors import UserError
-from utils.images import IGNORED, SUFFIXES, image_size, open_mask
+from utils.images import IGNORED, SUFFIXES, open_mask
 from utils.settings import find, shown
 from utils.voc import classes_name, list_entry, list_lines, printable, read_classes, replace_text, split_line
 
@@ -112,60 +110,11 @@ def spans(numbers):
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
-def read_masks(folder, files):
-    """dict stem -> (mask path, pixels per value (256,)) of dict stem -> (image path, mask path). All broken files are reported at once."""
-    def count(pair):
-        image, mask = pair
-        try:
-            values = open_mask(mask)
-            check_size(mask, values.shape, image_size(image)[::-1])
-            return mask, np.bincount(values.ravel(), minlength=256)
-        except UserError as error:
-            return error
-
-    with ThreadPoolExecutor() as pool:                      # decoding leaves Python's lock free
-        found = dict(zip(files, pool.map(count, files.values())))
-    raise_all([error for error in found.values() if isinstance(error, UserError)], folder)
-    return found
-
-
 def raise_all(errors, folder):
     """One error that names the first ten of many."""
     if errors:
         more = f"\n... and {len(errors) - 10} more" if len(errors) > 10 else ""
         raise UserError(f"{len(errors)} files of {shown(folder)} cannot be used:\n" + "\n".join(map(str, errors[:10])) + more)
-
-
-def read_or_write_mask_classes(dataset, path, masks, ignore_labels=()):
-    """(classes path, names) of masks, each (path, pixels per value); a derived file that is missing is written.
-
-    The names are those of the detection classes behind "background", if they are enough for the values found, else class_1, class_2 ...
-    Errors: masks that hold nothing to learn or values that are no class numbers; masks with values beyond the names.
-    """
-    found = np.flatnonzero(sum(counts for _, counts in masks))
-    values = [v for v in found.tolist() if v != IGNORED and v not in ignore_labels]
-    if not values or values == [0] and IGNORED in found:
-        raise UserError(f"The masks hold only the values {spans(found.tolist())}, and {IGNORED} means 'not labelled' (the thin borders of VOC). "
-                        f"If the object was painted with {IGNORED}, write 1 there, into new files: numpy.where(mask == 255, 1, mask).")
-    derived = path is None
-    path = classes_name(dataset, "segmentation") if derived else str(path)
-    if derived and not find(path).exists():
-        if values[-1] > 20 and len(values) < values[-1] / 2:
-            raise UserError(f"The masks hold the values {spans(found.tolist())}: brightnesses rather than class numbers, which count 0, 1, 2 ... "
-                            f"without gaps. Number the classes, or write their {values[-1] + 1} names into {path} if these are real numbers.")
-        names = derived_names(dataset, values[-1], ignore_labels)
-        replace_text(find(path), "".join(name + "\n" for name in names))
-        print(f"Written: {path}, for the values in the masks ({spans(values)}): {', '.join(map(printable, names))}. Put the right names there.")
-    names = read_classes(path)
-    table = label_table(names, ignore_labels)
-    errors = []
-    for mask, counts in masks:
-        try:
-            check_values(mask, counts, table)
-        except UserError as error:
-            errors.append(error)
-    raise_all(errors, find(dataset if isinstance(dataset, str) else dataset[0]))
-    return path, names
 
 
 def derived_names(dataset, largest, ignore_labels):

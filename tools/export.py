@@ -1,0 +1,185 @@
+"""A data set in one format -> a new folder in another: boxes of VOC, YOLO, COCO, labelme ... as VOC, YOLO or COCO.
+
+    python tools/export.py dataset=VOCdevkit/Shapes to=yolo out=shapes_yolo
+
+The data set is only read. `out` must not be there yet (or be empty); it appears when all of it is written.
+"""
+import json
+import os
+import re
+import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from utils import formats  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.foreign import DEVICES, STEERING, deal  # noqa: E402
+from utils.images import image_size  # noqa: E402
+from utils.settings import find, override, shown  # noqa: E402
+from utils.voc import folder_name, format_box, printable, write_text  # noqa: E402
+
+dataset = "VOCdevkit/Shapes"    # a VOC folder, a data.yaml, a COCO .json, a folder of labelme files ...    数据集
+to = "yolo"                     # "voc", "yolo" or "coco"    目标格式
+out = None                      # the new folder; None: the data set's name and the format, in the current folder    输出文件夹
+link = False                    # True: hard links instead of copies of the images, which take no room but change with them    用硬链接代替复制
+seed = 0                        # of the split, where the data set has none    随机种子
+
+SPLITS = ("train", "val", "test")
+
+
+def main():
+    folder = export(dataset, to, out, link, seed)
+    print(f"Use it:  python voc_annotation.py dataset={shown(folder)}")
+
+
+def export(dataset, to, out=None, link=False, seed=0):
+    """Write the boxes of a data set in another format. The arguments are the variables above. -> the new folder."""
+    writers = {"voc": write_voc, "yolo": write_yolo, "coco": write_coco}
+    if to not in writers:
+        raise UserError(f'to={to!r}: expected "voc", "yolo" or "coco".')
+    source = find(dataset)
+    kind, place = formats.recognise(source)
+    names, lists, _ = formats.read_detection(kind, place)
+    left = len(lists.get("all", [])) if "train" in lists else 0
+    if left:
+        print(f"{shown(source)}: {left} images in no list are left out")
+    root = place if place.is_dir() else place.parent
+    splits = {split: some for split, some in deal(lists, root, dict(zip(SPLITS, SPLITS)), seed=seed).items() if some}
+    target = new_target(out, source, to)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        counts = writers[to](part, names, splits, safe_names(splits), link)
+        if target.is_dir():
+            target.rmdir()                                  # an empty one
+        os.replace(part, target)
+    except OSError as error:
+        raise UserError(f"{shown(target)} cannot be written: {error.strerror or error}. Nothing of it is left.") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)             # ours: made above, and gone by now if all went well
+    print(f"Written: {shown(target)} ({to}), " + ", ".join(f"{split} {len(some)}" for split, some in splits.items())
+          + f" images, {counts['boxes']} boxes of {len(names)} classes")
+    if counts["difficult"] and to == "yolo":
+        print(f"NOTE: YOLO labels cannot say that an object is difficult: {counts['difficult']} are written like the others.")
+    return target
+
+
+def new_target(out, source, to):
+    """The folder to write. Errors: it holds something, it and the data set lie in each other."""
+    target = Path(out).expanduser().absolute() if out else Path.cwd() / f"{folder_name(source)}_{to}"
+    home = formats.home(source).resolve()
+    if target.is_symlink() or target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UserError(f"{shown(target)} is there already: nothing is ever overwritten. Set out to a new folder.")
+    if target.resolve() == home or target.resolve().is_relative_to(home) or home.is_relative_to(target.resolve()):
+        raise UserError(f"{shown(target)} and the data set {shown(home)} lie in each other. Set out to a folder beside it.")
+    return target
+
+
+def safe_names(splits):
+    """dict image path -> name (without suffix) for the new folder: unique, also where a.jpg and A.jpg are the same, and harmless anywhere."""
+    names, taken = {}, set()
+    for image in sorted({sample[0] for some in splits.values() for sample in some}):
+        stem = re.sub(r'[<>:"/\\|?*]', "_", STEERING.sub("_", image.stem.strip())).rstrip(" .") or "_"
+        stem = f"_{stem}" if DEVICES.fullmatch(stem) else stem
+        choices = [stem, f"{STEERING.sub('_', image.parent.name)}_{stem}", *(f"{stem}_{number}" for number in range(2, len(taken) + 3))]
+        names[image] = next(choice for choice in choices if choice.lower() not in taken)
+        taken.add(names[image].lower())
+    return names
+
+
+def place_image(image, target, link):
+    """Copy an image, or make a hard link to it where the disk can."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        try:
+            os.link(image, target)
+            return
+        except OSError:
+            pass                                            # another disk, or a file system without links
+    shutil.copyfile(image, target)
+
+
+def write_voc(folder, names, splits, stems, link):
+    """JPEGImages, Annotations, ImageSets/Main. Corners count pixels from 1, as VOC does. -> Counter of boxes and difficult ones."""
+    counts, done = Counter(), set()
+    for split, samples in splits.items():
+        write_text(folder / "ImageSets" / "Main" / f"{split}.txt", "".join(stems[image] + "\n" for image, _ in samples))
+        for image, objects in samples:
+            if image in done:                               # it is in two lists
+                continue
+            done.add(image)
+            name = stems[image] + image.suffix
+            place_image(image, folder / "JPEGImages" / name, link)
+            write_text(folder / "Annotations" / f"{stems[image]}.xml", voc_xml(name, image_size(image), objects))
+            counts.update(boxes=len(objects), difficult=sum(thing["difficult"] for thing in objects))
+    both = dict.fromkeys(stems[image] for split in ("train", "val") for image, _ in splits.get(split, []))
+    write_text(folder / "ImageSets" / "Main" / "trainval.txt", "".join(stem + "\n" for stem in both))
+    write_text(folder / "classes.txt", "".join(name + "\n" for name in names))
+    return counts
+
+
+def voc_xml(name, size, objects):
+    """The text of an xml file. size: (w, h)."""
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = name
+    sides = ElementTree.SubElement(root, "size")
+    for tag, value in zip(("width", "height", "depth"), (*size, 3)):
+        ElementTree.SubElement(sides, tag).text = str(value)
+    for thing in objects:
+        node = ElementTree.SubElement(root, "object")
+        x1, y1, x2, y2 = thing["box"]
+        ElementTree.SubElement(node, "name").text = thing["name"] if thing["name"].isprintable() else printable(thing["name"])
+        ElementTree.SubElement(node, "difficult").text = str(int(thing["difficult"]))
+        box = ElementTree.SubElement(node, "bndbox")
+        for tag, text in zip(("xmin", "ymin", "xmax", "ymax"), format_box((x1 + 1, y1 + 1, x2, y2, 0)).split(",")):
+            ElementTree.SubElement(box, tag).text = text
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def write_yolo(folder, names, splits, stems, link):
+    """data.yaml, images/train, labels/train ... -> Counter of boxes and difficult ones."""
+    counts, numbers = Counter(), {name: number for number, name in enumerate(names)}
+    for split, samples in splits.items():
+        for image, objects in samples:
+            place_image(image, folder / "images" / split / (stems[image] + image.suffix), link)
+            (width, height), lines = image_size(image), []
+            for thing in objects:
+                x1, y1, x2, y2 = thing["box"]
+                shares = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
+                lines.append(" ".join([str(numbers[thing["name"]]), *(f"{share:.8f}" for share in shares)]) + "\n")
+            write_text(folder / "labels" / split / f"{stems[image]}.txt", "".join(lines))
+            counts.update(boxes=len(objects), difficult=sum(thing["difficult"] for thing in objects))
+    text = "".join(f"{split}: images/{split}\n" for split in splits) + f"nc: {len(names)}\nnames:\n"
+    text += "".join(f"  {number}: {json.dumps(name, ensure_ascii=not name.isprintable())}\n" for number, name in enumerate(names))
+    write_text(folder / "data.yaml", text)
+    return counts
+
+
+def write_coco(folder, names, splits, stems, link):
+    """annotations/instances_train.json, images/train ... Difficult becomes iscrowd, which COCO's measure leaves out of account as well."""
+    counts, numbers = Counter(), {name: number for number, name in enumerate(names, 1)}
+    categories = [{"id": number, "name": name, "supercategory": "object"} for name, number in numbers.items()]
+    for split, samples in splits.items():
+        images, annotations = [], []
+        for image, objects in samples:
+            name, (width, height) = stems[image] + image.suffix, image_size(image)
+            place_image(image, folder / "images" / split / name, link)
+            images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
+            for thing in objects:
+                x1, y1, x2, y2 = thing["box"]
+                box = [round(value, 4) for value in (x1, y1, x2 - x1, y2 - y1)]
+                annotations.append({"id": len(annotations) + 1, "image_id": len(images), "category_id": numbers[thing["name"]], "bbox": box,
+                                    "area": round(box[2] * box[3], 4), "iscrowd": int(thing["difficult"]), "segmentation": []})
+            counts.update(boxes=len(objects), difficult=sum(thing["difficult"] for thing in objects))
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        write_text(folder / "annotations" / f"instances_{split}.json", json.dumps(content, ensure_ascii=False) + "\n")
+    return counts
+
+
+if __name__ == "__main__":
+    override(globals())
+    main()

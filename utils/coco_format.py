@@ -1,0 +1,262 @@
+"""COCO JSON: {"images": [...], "annotations": [...], "categories": [...]}, boxes [x, y, w, h] px, outlines as polygons or run lengths.
+
+Source: https://cocodataset.org/#format-data. iscrowd = 1 (a group, which no detector is asked to take apart) becomes difficult.
+"""
+import re
+from collections import Counter
+
+import numpy as np
+
+from utils.errors import UserError, did_you_mean
+from utils.foreign import (
+    SPLIT_NAMES,
+    class_name,
+    class_names,
+    clip_box,
+    files_below,
+    locate,
+    number,
+    part,
+    raise_all,
+    read_json,
+    readable_size,
+    tell_lost,
+)
+from utils.settings import shown
+from utils.voc import printable
+
+WORDS = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
+
+
+def read_coco(path, notes=None):
+    """-> class names, dict list name -> [(image path, objects)]; see foreign.py. path: a JSON file, or a folder with train and val files."""
+    notes = Counter() if notes is None else notes
+    names, lists = [], {}
+    files = coco_files(path)
+    root = home(path)
+    for file in files:
+        own, samples = read_file(file, root, notes)
+        names += [name for name in own if name not in names]
+        lists.setdefault(split_of(file) if len(files) > 1 else "all", []).extend(samples)
+    return names, lists
+
+
+def coco_files(path):
+    """The files of one data set: a folder's, or the one that is named and its siblings: instances_train.json and instances_val.json."""
+    if path.is_dir():
+        files = [file for file in files_below(path, (".json",)) if split_of(file) != "all" and is_instances(file)]
+        if not files:
+            files = [file for file in files_below(path, (".json",)) if is_instances(file)][:1]
+        by_split = {}
+        for file in files:
+            by_split.setdefault(split_of(file), []).append(file)
+        several = next((some for some in by_split.values() if len(some) > 1), None)
+        if several:
+            raise UserError(f"{shown(path)} has several COCO files for one list: {', '.join(shown(file) for file in several[:5])}. "
+                            "Set dataset to one of them.")
+        return files
+    others = [path]
+    word = WORDS.search(path.name)
+    if word and SPLIT_NAMES[word[0].lower()] == "train":
+        for other in ("val", "valid", "validation", "test"):
+            file = path.with_name(path.name[:word.start()] + other + path.name[word.end():])
+            if file.is_file() and has_boxes(file):
+                print(f"{shown(path)}: {file.name} beside it is the {SPLIT_NAMES[other]} list")
+                others.append(file)
+    return others
+
+
+def is_instances(file):
+    """Whether a JSON file may hold boxes: not COCO's key points, captions or stuff, and not a package.json."""
+    return not re.match("(captions|person_keypoints|image_info|stuff|panoptic)", file.name) and has_boxes(file)
+
+
+def has_boxes(file):
+    """Whether a file looks like COCO's; of a large one only its ends are looked at."""
+    with open(file, "rb") as stream:
+        start = stream.read(4_000_000)
+        if len(start) == 4_000_000:
+            stream.seek(-4_000_000, 2)
+            start += stream.read()
+    known = [word in start for word in (b'"images"', b'"annotations"', b'"categories"', b'"bbox"')]
+    return sum(known) >= 2 and b'"shapes"' not in start
+
+
+def split_of(file):
+    """train, val or test by the file's name (instances_train2017.json) or its folder (train/_annotations.coco.json), else all."""
+    for name in (file.name, file.parent.name):
+        word = WORDS.search(name)
+        if word:
+            return SPLIT_NAMES[word[0].lower()]
+    return "all"
+
+
+def home(path):
+    """The folder of a data set: beside annotations/instances_train.json lie the images."""
+    if path.is_dir() or path.suffix.lower() != ".json":
+        return path
+    return path.parent.parent if path.parent.name.lower() in ("annotations", "annotation", "labels") else path.parent
+
+
+def read_file(path, root, notes):
+    """One JSON file -> class names, [(image path, objects)]."""
+    content, here = read_json(path), shown(path)
+    images, annotations, categories = (part(content, name, list, here) for name in ("images", "annotations", "categories"))
+    labels = read_categories(categories, annotations, here)
+    order, sizes, errors, lost = {}, {}, [], []
+    finder = image_finder(path, root)
+    for position, image in enumerate(images):
+        try:
+            key = identity(image, "id", f"{here}, image {position + 1} of the list")
+            where = f"{here}, image id {key!r}"
+            if key in order:
+                raise UserError(f"{where}: the id stands there twice.")
+            order[key] = (finder(part(image, "file_name", str, where), where), [])
+            sizes[key] = readable_size(order[key][0], lost)
+            told = (image.get("width"), image.get("height"))
+            notes["size"] += sizes[key] is not None and all(isinstance(side, int) and side > 0 for side in told) and told != sizes[key]
+        except UserError as error:
+            errors.append(str(error))
+    raise_all(errors, root)
+    for position, record in enumerate(annotations):
+        where = f"{here}, annotation {position + 1} of the list"
+        try:
+            if isinstance(record, dict) and "id" in record:
+                where = f"{here}, annotation id {identity(record, 'id', where)!r}"
+            key = identity(record, "image_id", where)
+            if key not in order:
+                raise UserError(f"{where}: image_id {key!r} is none of the {len(order)} images.")
+            made = sizes[key] and read_annotation(record, labels, sizes[key], where, notes)
+            if made:
+                order[key][1].append(made)
+        except UserError as error:
+            errors.append(str(error))
+    raise_all(errors, root)
+    tell_lost(lost, path)
+    return list(labels.values()), [sample for key, sample in order.items() if sizes[key]]
+
+
+def identity(record, name, where):
+    """An id: a whole number or a word."""
+    value = part(record, name, (int, str), where)
+    if isinstance(value, bool):
+        raise UserError(f'{where}: "{name}" is {value}, expected a number.')
+    return value
+
+
+def read_categories(categories, annotations, here):
+    """dict category id -> class name, in the order of the file. Roboflow's category over all others, which has no objects, is left out."""
+    labels = {}
+    for position, category in enumerate(categories):
+        where = f"{here}, category {position + 1} of the list"
+        key = identity(category, "id", where)
+        if key in labels:
+            raise UserError(f"{where}: the id {key!r} stands there twice.")
+        labels[key] = class_name(part(category, "name", (str, int), where), where)
+    above = {str(category.get("supercategory")) for category in categories}
+    if len(labels) > 1 and len(above - {"none"}) == 1 and categories[0].get("supercategory") == "none":
+        first = identity(categories[0], "id", here)
+        used = any(isinstance(record, dict) and record.get("category_id") == first for record in annotations)
+        if labels[first] in above and not used:
+            print(f"{here}: the category {printable(labels[first])} stands above all others and has no objects, it is left out")
+            del labels[first]
+    class_names(labels.values(), here)
+    return labels
+
+
+def image_finder(path, root):
+    """-> function (file name, where) -> the image's path: beside the JSON, in root, in their folders images, train2017 ...; else the only
+    image below root that is called so."""
+    words = [word for word in re.split(r"[_.\-]", path.stem) if WORDS.match(word) or re.match(r"(train|val|test)\d+", word)]
+    bases = [base / name for base in dict.fromkeys((path.parent, root)) for name in
+             ("", "images", *words, *(f"images/{word}" for word in words), "JPEGImages", "data")]
+    bases, anywhere = [base for base in bases if base.is_dir()], {}
+
+    def find_image(name, where):
+        for at, base in enumerate(bases):
+            image = locate(name, base, [base], where)
+            if image.is_file():
+                bases.insert(0, bases.pop(at))              # the next one is likely to lie there too
+                return image
+        if not anywhere:
+            for path in files_below(root):
+                anywhere[path.name] = path if path.name not in anywhere else None
+        if anywhere.get(image.name):
+            return anywhere[image.name]
+        near = did_you_mean(image.name, [other.name for other in image.parent.iterdir()][:5000]) if image.parent.is_dir() else ""
+        raise UserError(f"{where}: there is no image {printable(name)} in {', '.join(shown(base) for base in bases[:4])}.{near}")
+
+    return find_image
+
+
+def read_annotation(record, labels, size, where, notes):
+    """One annotation -> its object, or None when less than a pixel of it is in the image. size: (w, h)."""
+    category = identity(record, "category_id", where)
+    if category not in labels:
+        raise UserError(f"{where}: category_id {category!r} is none of the {len(labels)} categories.")
+    outline = read_outline(record.get("segmentation"), size, where)
+    box = record.get("bbox")
+    if isinstance(box, list) and len(box) == 4:
+        x, y, w, h = (number(value, where, "a number of bbox") for value in box)
+        if w < 0 or h < 0:
+            raise UserError(f"{where}: bbox has the size {w:g} x {h:g}, expected [x, y, width, height].")
+        edges = (x, y, x + w, y + h)
+    elif box in (None, []) and isinstance(outline, list):
+        points = np.concatenate(outline)
+        edges = (*points.min(0).tolist(), *points.max(0).tolist())
+    else:
+        raise UserError(f"{where}: bbox is {str(box)[:60]}, expected [x, y, width, height] in pixels.")
+    crowd = record.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise UserError(f"{where}: iscrowd is {str(crowd)[:40]}, expected 0 or 1.")
+    box = clip_box(edges, size, notes)
+    return box and {"name": labels[category], "box": box, "difficult": bool(crowd), **({"outline": outline} if outline else {})}
+
+
+def read_outline(value, size, where):
+    """"segmentation" -> list of (n, 2) polygons, a mask (h, w) of 0 and 1, or None when there is none."""
+    if value in (None, [], [[]]):
+        return None
+    if isinstance(value, dict):
+        told = value.get("size")
+        if told != [size[1], size[0]]:
+            raise UserError(f"{where}: its run-length mask has the size {str(told)[:40]}, but its image {[size[1], size[0]]} (height, width).")
+        return {"counts": run_lengths(value.get("counts"), size, where), "size": (size[1], size[0])}
+    polygons = []
+    for numbers in value if isinstance(value, list) else [value]:
+        if not isinstance(numbers, list) or len(numbers) % 2 or len(numbers) < 6:
+            raise UserError(f"{where}: segmentation holds {str(numbers)[:60]}, expected polygons [x1, y1, x2, y2, x3, y3, ...].")
+        if not set(map(type, numbers)) <= {int, float} or not -1e6 < min(numbers) <= max(numbers) < 1e6 or any(v != v for v in numbers):
+            numbers = [number(v, where, "a number of segmentation") for v in numbers]       # says which one is wrong
+        polygons.append(np.array(numbers, np.float64).reshape(-1, 2))
+    return polygons
+
+
+def run_lengths(counts, size, where):
+    """The runs of a mask, column by column, the first of zeros: list of int, or COCO's text of them -> (n,) int64, which fill the image.
+
+    The text: each number in groups of 5 bits, the lowest first, a letter from "0" on per group, 32 more when another follows; from the
+    third number on the difference to the one before the last. Written here because pycocotools trusts it (measured: an empty text gives
+    a mask of whatever was in the memory), and so that it need not be installed.
+    """
+    if isinstance(counts, str):
+        runs, value, shift = [], 0, 0
+        for letter in counts:
+            code = ord(letter) - 48
+            if not 0 <= code < 64 or shift > 30:
+                break
+            value, shift = value | (code & 31) << shift, shift + 5
+            if not code & 32:
+                runs.append(value - (1 << shift if code & 16 else 0) + (runs[-2] if len(runs) > 2 else 0))
+                value, shift = 0, 0
+        else:
+            counts = runs if not shift else None
+    if not isinstance(counts, list) or any(type(run) is not int or run < 0 for run in counts) or sum(counts) != size[0] * size[1]:
+        raise UserError(f"{where}: its run-length mask is damaged, or not of an image of {size[0]} x {size[1]} pixels.")
+    return np.array(counts, np.int64)
+
+
+def run_length_mask(outline):
+    """dict(counts, size (h, w)) -> (h, w) uint8 of 0 and 1."""
+    height, width = outline["size"]
+    return np.repeat(np.arange(len(outline["counts"])) % 2, outline["counts"]).astype(np.uint8).reshape(width, height).T
