@@ -10,8 +10,9 @@ from utils import fit
 from utils.dataset import DetectionData, SegmentationData, make_loader
 from utils.evaluate import evaluate, to_device
 from utils.miou import count_confusion, segmentation_results
-from utils.voc import find_images, parse_xml, write_list
+from utils.voc import find_images, write_list
 from utils.voc_masks import write_mask_list
+from utils.voc_xml import parse_xml
 
 # where a detector needs something else than an input of 224, a learning rate of 0.001, 150 steps and its usual options
 SPECIAL = {"ssd300": {"side": 268, "lr": 5e-4, "steps": 30, "batch_norm": True},       # 1.0; VGG: eight minutes
