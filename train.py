@@ -15,8 +15,10 @@ import nets
 from tools.make_shapes import make_shapes
 from utils import accidents, distributed, log, signals
 from utils import fit as fitting
+from utils.check_lists import check_before_training
 from utils.checkpoint import first_line, save_checkpoint
 from utils.dataset import DetectionData, SegmentationData, class_counts, describe, make_loader
+from utils.dry_run import check_augmentation
 from utils.errors import UserError
 from utils.evaluate import bar_off, evaluate, to_device
 from utils.losses import balanced_weights
@@ -107,6 +109,8 @@ def main():
     fill_from_recipe(globals(), network.recipe, f"recipe of {net}")
     with distributed.first_alone():
         complete_settings(network.task)
+        check_before_training(network.task, {"train": train_list, "val": val_list, "test": test_list}, classes_path, input_shape,
+                              min(getattr(network, "strides", (8,))), fit, ignore_labels)
     class_names = read_classes(find(classes_path))
     train_data, val_data = make_data(network.task, class_names)
     torch.manual_seed(seed)
@@ -224,16 +228,10 @@ def make_data(task, class_names):
         ranges |= {"mixup_chance": mixup, "zoom_out_chance": zoom_out, "iou_crop_chance": iou_crop}
         train_data, val_data = (DetectionData(path, class_names, input_shape, fit=fit, cache=cache, **some)
                                 for path, some in ((train_list, ranges), (val_list, {})))
-    what = "object" if task == "detection" else "labelled pixel"
-    if not sum(class_counts(train_data).values()):
-        raise UserError(f"{train_list} holds no {what} at all. Are the names in {shown(find(classes_path))} those of the annotations?")
-    if task == "segmentation" and len(class_names) > 1 and sorted(class_counts(train_data).values())[-2] == 0:
-        raise UserError(f"All labelled pixels of {train_list} are of one class, so there is nothing to tell apart. 255 in a mask means "
-                        "'not labelled': an object must be written as 1, 2, 3 ...")
-    for index in range(len(val_data)):                      # a broken image shows now, not after the first epochs
-        val_data.cached(index)
     if not sum(class_counts(val_data, difficult=False).values()):
+        what = "object" if task == "detection" else "labelled pixel"
         print(f"NOTE: {val_list} holds no {what}, so {GOALS[task]} cannot be measured while training: best.pth will be the newest epoch.")
+    check_augmentation(train_data)
     if class_weights == "balanced":
         globals()["class_weights"] = balanced_weights(list(class_counts(train_data).values()))
         globals()["_origin"]["class_weights"] = f"balanced, from {train_list}"

@@ -41,7 +41,7 @@ def check_before_training(task, lists, classes_path, input_shape=None, stride=No
     rest = report([finding for finding in findings if finding not in bad], most=3)
     what = f"Data checked: {count} images in {time.perf_counter() - began:.1f} s"
     say(verdict(findings, what) + (f"\n{rest}" if rest else ""))
-    stop(findings, "The data")
+    stop(findings, "The data", "No training was begun.")
     return findings
 
 

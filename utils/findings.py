@@ -240,9 +240,9 @@ def verdict(findings, what):
     return f"{what}: {len(findings)} finding{'s' * (len(findings) > 1)} ({numbers}): {worst(findings)}"
 
 
-def stop(findings, what):
-    """Error when something must be put right first; the report with everything was printed before."""
+def stop(findings, what, then="Nothing was written."):
+    """Error when something must be put right first; the report with everything was printed before. then: what follows from that."""
     bad = [finding for finding in findings if KINDS[finding.kind][0] == STOPS]
     if bad:
-        raise UserError(f"{what}: {len(bad)} finding{'s' * (len(bad) > 1)} must be put right first.\n{report(bad)}\nNothing was written.",
+        raise UserError(f"{what}: {len(bad)} finding{'s' * (len(bad) > 1)} must be put right first.\n{report(bad)}\n{then}",
                         kind=bad[0].kind)
