@@ -141,7 +141,7 @@ def fit_epochs(training, train_data, val_data):
     """All epochs that are still to do."""
     progress, say, goal = training.progress, training.say, GOALS[train_data.task]
     board, began, first = log.open_board(training.run), time.perf_counter(), progress.epoch
-    stage, workers = None, num_workers
+    stage, workers, loader, val_loader = None, num_workers, None, None
     while progress.epoch < epochs and not (patience and progress.waited >= patience):
         frozen = progress.epoch < freeze_epochs
         fitting.set_frozen(training.model, frozen)
@@ -149,8 +149,9 @@ def fit_epochs(training, train_data, val_data):
             if freeze_epochs:
                 say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
             training.step_model = distributed.wrap(training.model, training.device)
-            loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, workers, seed, training.device)
-            val_loader = make_loader(val_data, 2 * batch_size, workers, device=training.device)
+            with signals.undisturbed():                         # the old loaders end their processes
+                loader = make_loader(train_data, freeze_batch_size if frozen else batch_size, workers, seed, training.device)
+                val_loader = make_loader(val_data, 2 * batch_size, workers, device=training.device)
             stage = frozen
         better = False
         try:
@@ -176,6 +177,8 @@ def fit_epochs(training, train_data, val_data):
         left = (time.perf_counter() - began) / (progress.epoch - first) * (epochs - progress.epoch)
         say(log.epoch_line(row, progress.seconds[-1], len(train_data), left))
         log.report(training.run, progress.history, progress.seconds, board, say)
+    with signals.undisturbed():
+        loader = val_loader = None
     if progress.epoch < epochs:
         say(f"The last {patience} evaluations were not better than the best: stopped early (patience={patience}).")
 
@@ -228,6 +231,8 @@ def make_data(task, class_names):
         ranges |= {"mixup_chance": mixup, "zoom_out_chance": zoom_out, "iou_crop_chance": iou_crop}
         train_data, val_data = (DetectionData(path, class_names, input_shape, fit=fit, cache=cache, **some)
                                 for path, some in ((train_list, ranges), (val_list, {})))
+    if len(train_data) < distributed.world():
+        raise UserError(f"{train_list} holds {len(train_data)} images, fewer than the {distributed.world()} processes. Start fewer.")
     if not sum(class_counts(val_data, difficult=False).values()):
         what = "object" if task == "detection" else "labelled pixel"
         print(f"NOTE: {val_list} holds no {what}, so {GOALS[task]} cannot be measured while training: best.pth will be the newest epoch.")
@@ -265,7 +270,7 @@ def begin_training(run, model, state, class_names, train_data, machine, say):
     hardware = fitting.choose_device(machine, say)
     if deterministic:
         fitting.make_repeatable()
-    model = distributed.sync_norms(model, hardware).to(hardware, memory_format=torch.channels_last)
+    model = model.to(hardware, memory_format=torch.channels_last)
     processes = distributed.world()
     if processes > 1:
         say(f"{processes} processes, each with its share of every batch" + ("." if hardware.type == "cuda" else
@@ -276,6 +281,7 @@ def begin_training(run, model, state, class_names, train_data, machine, say):
     for text in [note, *notes]:
         if text:
             say(text)
+    model = distributed.sync_norms(model, hardware)             # after the trial steps, which may fail in one process alone
     if compile:
         model.backbone.compile()                                # the rest depends on the number of objects: it would be compiled anew each step
     average, solver, scaler, full_lr = make_solver(model, hardware, precision, len(train_data), say)
@@ -327,8 +333,7 @@ def train_epoch(training, loader):
         if not bar.disable and progress.step % 10 == 0:
             memory = fitting.memory_used(training.device)
             bar.set_postfix({k: f"{float(v) / progress.seen:.3f}" for k, v in progress.sums.items()} | ({"GiB": f"{memory:.1f}"} if memory else {}))
-    sums = distributed.total({name: float(value) for name, value in progress.sums.items()} | {"seen": float(progress.seen)})
-    losses = {f"train_{name}": value / sums["seen"] for name, value in sums.items() if name != "seen"}
+    losses = {f"train_{name}": float(value) / progress.seen for name, value in progress.sums.items()}
     factor = fitting.lr_factor(progress.epoch + 1, epochs, warmup_epochs, schedule, min_lr)
     return {"epoch": progress.epoch + 1, "epochs": epochs, "lr": training.full_lr * factor} | losses
 
@@ -357,9 +362,9 @@ def take_step(training, images, targets, place):
     solver.zero_grad()
     if training.average:
         training.average.update()
-    progress.seen += len(targets)
-    for name, value in losses.items():
-        progress.sums[name] = progress.sums.get(name, 0.0) + value * len(targets)
+    progress.seen += len(targets) * distributed.world()
+    for name, value in distributed.added({name: value * len(targets) for name, value in losses.items()}).items():
+        progress.sums[name] = progress.sums.get(name, 0.0) + value
     training.last = images, targets, loss
 
 

@@ -216,7 +216,7 @@ def current_lists(dataset, given, task="detection", ignore_labels=()):
         anew = f"The lists named like {dataset} belong to another folder: they are made anew, the old ones are kept as .bak."
     elif lists and any(part.stat().st_mtime > lists[0].stat().st_mtime for part in (folder / "JPEGImages", folder / labels) if part.exists()):
         print(f"NOTE: files came or went in {dataset} since its lists were made. To take that in: "
-              f"python voc_annotation.py dataset={dataset} new_split=True")
+              f'python voc_annotation.py "dataset={dataset}" new_split=True')
     if anew is not None:
         print(anew, end="\n" * bool(anew))
         prepare(dataset, given["classes_path"], task=task, ignore_labels=ignore_labels)

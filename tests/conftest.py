@@ -20,3 +20,11 @@ def root(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(settings, "ROOT", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Runs trainings and kills them, see torture.py."""
+    from torture import Server
+    with Server(tmp_path_factory.mktemp("torture")) as one:
+        yield one

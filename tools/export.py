@@ -32,7 +32,7 @@ SPLITS = ("train", "val", "test")
 
 def main():
     folder = export(dataset, to, out, link, seed)
-    print(f"Use it:  python voc_annotation.py dataset={shown(folder)}")
+    print(f'Use it:  python voc_annotation.py "dataset={shown(folder)}"')
 
 
 def export(dataset, to, out=None, link=False, seed=0):

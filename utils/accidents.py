@@ -37,8 +37,6 @@ def explain(error, progress, device, accumulate):
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         raise UserError(f"compile=True does not work here ({str(error).splitlines()[0][:160]}). It needs a C compiler, and on a GPU Triton; "
                         "go on with  resume=True compile=False") from None
-    if distributed.world() > 1 and any(word in str(error) for word in ("peer", "NCCL", "gloo", "Timed out")):
-        raise UserError(f"Another process has ended ({where}); its reason stands in its own lines. All of them end.") from None
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ a bit that flips anywhere, on the disk or on the way to another one, is found be
 import contextlib
 import errno
 import hashlib
+import mmap
 import os
 import pickle
 import shutil
@@ -23,7 +24,8 @@ FORMAT = 2                      # 1: without the SHA-256
 SEAL = b"sha256:"               # what the end of a file begins with, followed by 64 hexadecimal digits
 SEAL_LENGTH = len(SEAL) + 64
 MOST_RECORDS = 100_000          # in an archive; the largest official files have some thousands
-LARGEST_PICKLE = 64 * 2**20     # bytes of names and structure; a gigabyte of weights has less than one MiB of it
+PICKLE, PICKLE_A_RECORD = 2**20, 2**10      # bytes of names and structure: so much, and so much more for each record (each has some 200)
+BYTES = b"\nbytearray\n"         # in a pickle: a call that takes as much memory as it likes; no file of PyTorch's needs it
 
 
 def save_checkpoint(path, **content):
@@ -35,8 +37,8 @@ def save_checkpoint(path, **content):
     part = path.with_name(path.name + ".part")
     needed = size_of(content)
     try:
-        free = shutil.disk_usage(path.parent).free + (part.stat().st_size if part.exists() else 0)
-        if free < needed:
+        free = free_bytes(path.parent)
+        if free is not None and free + (part.stat().st_size if part.exists() else 0) < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with open(part, "w+b") as file:
             torch.save({**content, "format": FORMAT}, file)
@@ -64,11 +66,17 @@ def size_of(content):
     return sum(storages.values()) + 2**18
 
 
-def free_space(folder):
+def free_bytes(folder):
+    """None where the system does not tell, as for some network folders."""
     try:
-        return f"{shutil.disk_usage(folder).free / 2**20:.1f} MiB are free"
+        return shutil.disk_usage(folder).free
     except OSError:
-        return "how much is free is not known"
+        return None
+
+
+def free_space(folder):
+    free = free_bytes(folder)
+    return "how much is free is not known" if free is None else f"{free / 2**20:.1f} MiB are free"
 
 
 def seal(file):
@@ -126,6 +134,8 @@ def read_checkpoint(path):
         sealed = check_seal(path)
         if zipfile.is_zipfile(path):
             check_archive(path)
+        elif holds(path, BYTES):
+            raise too_much(path, "it asks for memory by itself")
         content = torch.load(path, map_location="cpu", weights_only=True)
         check_content(content, path, sealed)
         return content
@@ -162,10 +172,11 @@ def check_archive(path):
         packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
         total = sum(record.file_size for record in records)
         pickles = sum(record.file_size for record in records if record.filename.endswith(".pkl"))
-        if packed or len(names) < len(records) or len(records) > MOST_RECORDS or total > path.stat().st_size or pickles > LARGEST_PICKLE:
-            raise UserError(f"{shown(path)} is no weight file as PyTorch writes them: {len(records)} records, "
-                            f"{'compressed, ' if packed else ''}of {total / 2**20:.0f} MiB in a file of {path.stat().st_size / 2**20:.0f}. "
-                            "It could fill the memory; it is refused.")
+        greedy = any(BYTES in archive.read(name) for name in names if name.endswith(".pkl")) if pickles < 2**26 else True
+        if packed or greedy or len(names) < len(records) or len(records) > MOST_RECORDS or total > path.stat().st_size \
+                or pickles > PICKLE + PICKLE_A_RECORD * len(records):
+            raise too_much(path, f"{len(records)} records, {'compressed, ' if packed else ''}of {total / 2**20:.0f} MiB in a file of "
+                                 f"{path.stat().st_size / 2**20:.0f}")
         wrong = archive.testzip()
     if wrong:
         raise damaged(path, f"the checksum of {wrong} is wrong")
@@ -194,6 +205,16 @@ def foreign_names(path):
     except Exception:                                   # of a file that is made to confuse it
         return ""
     return f" ({', '.join(sorted(names)[:8])}{' ...' if len(names) > 8 else ''})" if names else ""
+
+
+def holds(path, words):
+    """Whether these bytes stand anywhere in a file."""
+    with open(path, "rb") as file:
+        return path.stat().st_size > 0 and mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ).find(words) >= 0
+
+
+def too_much(path, why):
+    return UserError(f"{shown(path)} is no weight file as PyTorch writes them: {why}. It could fill the memory; it is refused.")
 
 
 def damaged(path, why):

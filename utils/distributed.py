@@ -52,6 +52,12 @@ def rank():
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def is_alone(error):
+    """Whether an error means that another of the processes has ended."""
+    words = ("peer", "NCCL", "gloo", "Timed out", "Broken pipe")
+    return world() > 1 and isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
 def wrap(model, device):
     """-> the network whose gradients are the mean over the processes."""
     if world() == 1:
@@ -79,9 +85,9 @@ together = {"on": False}        # whether all processes are at the same batch: i
 
 
 @contextmanager
-def one_batch():
-    """with one_batch(): what the processes compute are the shares of one batch."""
-    together["on"] = world() > 1
+def one_batch(model):
+    """with one_batch(model): what the processes compute are the shares of one batch; not so with a network that is not wrapped, as in a trial."""
+    together["on"] = isinstance(model, DistributedDataParallel)
     try:
         yield
     finally:
@@ -99,6 +105,16 @@ def batch_mean(number, least=0.0):
     number = number.detach().float().clone()
     dist.all_reduce(number)
     return (number / world()).clamp(min=least / world())
+
+
+@torch.no_grad()
+def added(numbers):
+    """dict name -> 0-d tensor of each process -> dict name -> their sum. All have the same names."""
+    if world() == 1:
+        return numbers
+    values = torch.stack([number.detach().float() for number in numbers.values()])
+    dist.all_reduce(values)
+    return dict(zip(numbers, values))
 
 
 def total(numbers):

@@ -76,7 +76,7 @@ def add_gradients(model, images, targets, scaler, device, precision, parts=1):
     for start in range(0, count, size):
         piece = targets[start:start + size]
         last = start + size >= count
-        with distributed.one_batch(), nullcontext() if last else distributed.no_sync(model):
+        with distributed.one_batch(model), nullcontext() if last else distributed.no_sync(model):
             with autocast(device, precision):
                 _, losses = model(images[start:start + size], piece)
             share = len(piece) / count

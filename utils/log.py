@@ -8,6 +8,7 @@ from tqdm import tqdm
 from utils import distributed
 from utils.errors import UserError
 from utils.plots import training_curves
+from utils.voc import write_text
 
 
 def logger(run):
@@ -36,7 +37,7 @@ def write_settings(run, settings):
     """settings.py of the run: a recipe, so that  python train.py <run>/settings.py  trains the same again."""
     lines = ["# every setting of this run; train.py takes this file as a recipe"]
     lines += [f"{name} = {value!r}" for name, value in settings.items() if name != "resume"]
-    (run / "settings.py").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    write_text(run / "settings.py", "\n".join(lines) + "\n")
 
 
 def open_board(run):

@@ -36,6 +36,11 @@ def run(main):
     except Stopped as stop:
         print(f"\nStopped by {'Ctrl-C' if stop.number == signal.SIGINT else 'SIGTERM'}.", file=sys.stderr)
         raise SystemExit(128 + stop.number) from None
+    except RuntimeError as error:
+        if not distributed.is_alone(error):
+            raise
+        print("\nStopped: another process has ended; its reason stands in its own lines. All of them end.", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def let_children_die():
