@@ -173,10 +173,10 @@ def fit_epochs(training, train_data, val_data):
                             "Try a third of lr.")
         with signals.undisturbed():
             progress.end_epoch(row, goal, better)
+            log.report(training.run, progress.history, progress.seconds, board, say)        # before the save: a kill in between repeats both
             save(training, better)
         left = (time.perf_counter() - began) / (progress.epoch - first) * (epochs - progress.epoch)
         say(log.epoch_line(row, progress.seconds[-1], len(train_data), left))
-        log.report(training.run, progress.history, progress.seconds, board, say)
     with signals.undisturbed():
         loader = val_loader = None
     if progress.epoch < epochs:
