@@ -31,7 +31,7 @@ from utils.voc import read_classes
 from utils.weights import load_weights
 from voc_annotation import current_lists
 
-net = "yolov4_tiny"             # which network, see nets/__init__.py                                   网络名称
+net = "yolov8"                  # which network, see nets/__init__.py                                   网络名称
 net_options = {}                # its own options, e.g. {"label_smoothing": 0.1}, see its file          网络自己的选项
 
 dataset = "VOCdevkit/Shapes"    # a VOC folder; Shapes is drawn when it is missing                      数据集文件夹（VOC 格式）

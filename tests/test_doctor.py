@@ -111,8 +111,8 @@ def test_lists(root, monkeypatch, capsys):
 
 def test_small_objects_depend_on_the_input(root, monkeypatch, capsys):
     write(root, "detection")
-    assert "box_tiny" not in run(monkeypatch, capsys, input_shape=(64, 64), samples=0)[1]
-    assert "box_tiny: works" in run(monkeypatch, capsys, input_shape=(32, 32), samples=0)[1]
+    assert "box_tiny" not in run(monkeypatch, capsys, net="yolov4_tiny", input_shape=(64, 64), samples=0)[1]
+    assert "box_tiny: works" in run(monkeypatch, capsys, net="yolov4_tiny", input_shape=(32, 32), samples=0)[1]
 
 
 def checkpoint(path, names, spoil=False):

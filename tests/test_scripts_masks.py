@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from user import QUICK, copy_project, newest, run, train_and_kill
 
-WORDS = ("net=deeplabv3plus", *QUICK, "lr=0.01")
+WORDS = (*QUICK, "net=deeplabv3plus", "lr=0.01")
 
 
 @pytest.fixture(scope="module")

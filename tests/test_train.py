@@ -39,7 +39,7 @@ def fresh(*words, until="complete_settings"):
 
 @pytest.mark.parametrize("words, shape, origin", [
     ([], (224, 224), "chosen for Shapes"), (["net=unet"], (224, 224), "chosen for Shapes"), (["net=ssd300"], (300, 300), "recipe of ssd300"),
-    (["dataset=VOCdevkit/VOC2007"], (416, 416), "recipe of yolov4_tiny"), (["train_list=mine.txt"], (416, 416), "recipe of yolov4_tiny"),
+    (["dataset=VOCdevkit/VOC2007"], (640, 640), "recipe of yolov8"), (["train_list=mine.txt"], (640, 640), "recipe of yolov8"),
     (["input_shape=320"], (320, 320), "command line"), (["net=ssd300", "input_shape=300,512"], (300, 512), "command line")])
 def test_input_shape(words, shape, origin):
     script = fresh(*words)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-QUICK = ("input_shape=64,96", "batch_size=16")
+QUICK = ("net=yolov4_tiny", "input_shape=64,96", "batch_size=16")
 
 
 def copy_project(parent, train=24):

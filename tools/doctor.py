@@ -39,7 +39,7 @@ test_list = None                # ... for testing    测试集列表
 classes_path = None             # class names; None: model_data/<name>_classes.txt    类别文件
 ignore_labels = []              # segmentation: mask values that are no class    分割：不参与的标签值
 model_path = ""                 # weights to look at; "": none    权重路径
-net = None                      # the network to train; None: yolov4_tiny or deeplabv3plus    网络名称
+net = None                      # the network to train; None: yolov8 or deeplabv3plus    网络名称
 input_shape = None              # height, width of its input; None: as its recipe says    输入尺寸（高, 宽）
 samples = 12                    # pictures on the page    页面上的样本数
 seed = 0                        # another number shows others    随机种子
@@ -145,7 +145,7 @@ def from_lists(kind, lists, path, shape, stride, fit):
 
 def chosen(kind):
     """The network whose grids and anchors the objects are compared with, and its input shape."""
-    network = nets.find_net(net or {"detection": "yolov4_tiny", "segmentation": "deeplabv3plus"}[kind])
+    network = nets.find_net(net or {"detection": "yolov8", "segmentation": "deeplabv3plus"}[kind])
     check_fit(network.recipe.get("fit", "letterbox"))
     return network, tuple(int(side) for side in input_shape or network.recipe["input_shape"])
 
