@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from user import QUICK, copy_project, newest, run, train_and_kill
+from user import QUICK, copy_project, newest, run
 
 WORDS = (*QUICK, "net=deeplabv3plus", "lr=0.01")
 
@@ -56,18 +56,6 @@ def test_predict(trained):
     project, _, _ = trained
     out = run(project, "predict.py", "save_index=True")
     assert len(list((project / "img_out").rglob("*.png"))) >= 6 and "background" in out
-
-
-def test_kill_and_resume(project):
-    words = (*WORDS, "epochs=4", "eval_every=2", "seed=3", "freeze_epochs=2", "loss={'cross_entropy': 1.0, 'dice': 0.5}", "class_weights=balanced")
-    run(project, "train.py", *words)
-    whole = newest(project)
-    cut = train_and_kill(project, words, "epoch 3/4")
-    assert "Resumed after epoch" in run(project, "train.py", f"resume={cut}")
-    one, two = (torch.load(folder / "last.pth", weights_only=True) for folder in (whole, cut))
-    assert one["epoch"] == two["epoch"] == 4 and one["options"] == two["options"] and len(one["options"]["class_weights"]) == 7
-    assert all(torch.equal(one["model"][name], two["model"][name]) for name in one["model"])
-    assert all(torch.equal(one["training"]["model"][name], two["training"]["model"][name]) for name in one["model"])
 
 
 def two_classes(project, name, object_value=1, suffix=".png"):

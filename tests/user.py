@@ -1,10 +1,8 @@
 """The scripts as a user runs them: real processes, a copy of the project in a folder with a space and Chinese characters, another current folder."""
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,20 +38,3 @@ def run(project, script, *words, status=0):
 def newest(project):
     """The folder of the newest run."""
     return max((project / "logs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-
-
-def train_and_kill(project, words, text):
-    """A training that is killed as soon as its log holds the text. -> its run folder."""
-    before = set((project / "logs").glob("*"))
-    process = start(project, "train.py", *words)
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-        folders = set((project / "logs").glob("*")) - before
-        if folders and (log := next(iter(folders)) / "train.log").is_file() and text in log.read_text(encoding="utf-8"):
-            break
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert process.returncode != 0
-    (cut,) = set((project / "logs").iterdir()) - before
-    return cut
