@@ -127,7 +127,8 @@ class YOLOv8(nn.Module):
         if size not in SIZES:
             raise UserError(f'yolov8 has no size "{size}".{did_you_mean(str(size), SIZES)} It has {", ".join(SIZES)}.')
         if pretrained:
-            raise UserError("The official weights of yolov8 are no plain tensors: convert them (docs/en/yolov8.md) and give them as model_path.")
+            raise UserError("The official weights of yolov8 are no plain tensors: convert them (docs/en/yolov8.md) and give them as model_path. "
+                            "Those of yolov4_tiny and yolox can be fetched: net=yolov4_tiny.")
         depth, width, most = SIZES[size]
         channels = [math.ceil(min(c, most) * width / 8) * 8 for c in (64, 128, 256, 512, 1024)]
         shallow, deep = max(round(3 * depth), 1), max(round(6 * depth), 1)
