@@ -34,7 +34,7 @@ from voc_annotation import current_lists
 net = "yolov8"                  # which network, see nets/__init__.py                                   网络名称
 net_options = {}                # its own options, e.g. {"label_smoothing": 0.1}, see its file          网络自己的选项
 
-dataset = "VOCdevkit/Shapes"    # a VOC folder; Shapes is drawn when it is missing                      数据集文件夹（VOC 格式）
+dataset = "VOCdevkit/Shapes"    # VOC folder, data.yaml, COCO ...; Shapes is drawn when missing         数据集（VOC、YOLO、COCO 等格式）
 classes_path = None             # class names, one a line; None: model_data/<dataset>_classes.txt       类别文件
 train_list = None               # list files; None: <dataset>_train.txt and so on,                      训练集列表
 val_list = None                 # made by voc_annotation.py when they are missing                       验证集列表
@@ -86,7 +86,7 @@ ignore_labels = []              # segmentation: mask values that are no class, l
 
 device = "auto"                 # "auto", "cpu", "cuda", "cuda:1"                                       设备
 amp = None                      # half precision; None: where the hardware has it, once it is tested    混合精度
-compile = False                 # torch.compile the backbone: a minute at first, then faster on a GPU     编译主干
+compile = False                 # torch.compile the backbone: slow at first, then faster on a GPU       编译主干
 deterministic = False           # a GPU too gives the same bits each time, slower; a CPU always does    完全可复现
 num_workers = None              # processes that prepare images; None: chosen                           数据加载进程数
 save_minutes = 5.0              # last.pth is also written so often within an epoch                     轮内保存间隔（分钟）
