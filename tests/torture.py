@@ -16,7 +16,7 @@ SMALL = ("input_shape=64", "batch_size=4", "epochs=3", "freeze_epochs=1", "freez
          "optimizer=adamw", "lr=0.002", "amp=False", "mosaic=0.5", "seed=3")                    # a save every second step
 FAMILIES = {"yolo": ("net=yolov4_tiny", *SMALL),
             "ssd": ("net=ssdlite320_mobilenet_v3", *SMALL, "input_shape=96", "zoom_out=0.5", "iou_crop=0.5", "optimizer=sgd", "lr=0.05"),
-            "deeplab": ("net=deeplabv3plus", *SMALL, "input_shape=32", "class_weights=balanced", "loss={'cross_entropy': 1.0, 'dice': 0.5}")}
+            "deeplab": ("net=deeplabv3plus", *SMALL, "input_shape=32", "class_weights=balanced", "loss={'cross_entropy': 1.0, 'focal': 0.5}")}
 TRAIN = 18                                              # pictures: the last step of an epoch has two
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}      # memory stays with the process: a fifth faster
 TIMES = {"seconds", "clock", "machine"}                 # what two equal runs need not have in common

@@ -96,6 +96,7 @@ def dice(logits, masks, class_weights=None):
     wrongly is missed by the others. A class that occurs has at least one pixel, so its divisor is at least 1 and needs no
     smoothing term: a right and confident prediction gives 0, however small the objects.
     Rare and frequent classes have the same say here, therefore class_weights are not used.
+    Of several processes each takes this over its own share of the batch: a mean of such fractions is not that of the whole batch.
     Source: V-Net, arXiv 1606.04797, §3, without its squares; several classes as in arXiv 1707.03237.
     """
     p = F.softmax(logits.float(), 1).where((masks != IGNORED)[:, None], 0.0)                                # (B, K, H, W)
