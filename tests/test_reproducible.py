@@ -1,5 +1,4 @@
 """Two runs end with the same bits, whatever prepares their pictures, wherever they stand, whatever language and hash seed the system has."""
-import os
 import shutil
 
 import pytest
@@ -42,7 +41,8 @@ def test_systems(server, family, system):
 
 
 def test_another_folder_and_order_of_files(server, family, tmp_path):
-    """The project in a folder of a plain name, its files written in the opposite order, its lists made anew."""
+    """The project in a folder of a plain name, its files written in the opposite order (which a file system may list in
+    its own order all the same), its lists made anew."""
     words, whole = family
     old, new = server.project, tmp_path / "plain"
     server.stop()
@@ -55,7 +55,6 @@ def test_another_folder_and_order_of_files(server, family, tmp_path):
     server.start()
     try:
         assert not differences(whole, server.whole(*words)[1])
-        assert os.listdir(new / "VOCdevkit" / "Shapes" / "JPEGImages") != os.listdir(old / "VOCdevkit" / "Shapes" / "JPEGImages")
     finally:
         server.stop()
         server.project = old
