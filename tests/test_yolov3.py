@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from darknet import TRUTHS, iou, plain_box, random_heads, sigmoid, targets
+from exports import assert_exports
 from torch import nn
 
 import nets
@@ -147,22 +148,9 @@ def test_a_box_of_no_size_is_no_infinity():
     assert all(torch.isfinite(value) for value in losses.values())
 
 
-class Whole(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images):
-        return self.model.decode(self.model(images)[0])
-
-
 @pytest.mark.parametrize("name", ["yolov3", "yolov4", "yolov4_tiny"])
 def test_exports(name, monkeypatch):
     """No decision in forward or decode depends on the data. One residual block a stage instead of 23: the same code."""
     for module in ("nets.yolov3", "nets.yolov4"):
         monkeypatch.setattr(f"{module}.STAGES", ((64, 1), (128, 1), (256, 1), (512, 1), (1024, 1)))
-    model, images = Whole(nets.build(name, 3, (64, 96))).eval(), torch.rand(1, 3, 64, 96)
-    with torch.no_grad():
-        program = torch.export.export(model, (images,))
-        for one, other in zip(program.module()(images), model(images)):
-            assert torch.allclose(one, other, atol=1e-4)
+    assert_exports(nets.build(name, 3, (64, 96)), 64, 96, 1e-4)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yolo_modern
+from exports import assert_exports
 from torch import nn
 
 import nets
@@ -425,19 +426,6 @@ def test_wrong_options():
         nets.build("yolov8", 3, pretrained=True)
 
 
-class Whole(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images):
-        return self.model.decode(self.model(images)[0])
-
-
 def test_exports():
     """No decision in forward or decode depends on the data."""
-    model, images = Whole(nets.build("yolov8", 3, (64, 96))).eval(), torch.rand(1, 3, 64, 96)
-    with torch.no_grad():
-        program = torch.export.export(model, (images,))
-        for one, other in zip(program.module()(images), model(images)):
-            assert torch.allclose(one, other, atol=1e-4)
+    assert_exports(nets.build("yolov8", 3, (64, 96)), 64, 96, 1e-4)

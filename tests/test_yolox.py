@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yolo_modern
+from exports import assert_exports
 from torch import nn
 
 import nets
@@ -352,16 +353,4 @@ def test_a_diverging_step_stays_finite():
 
 
 def test_export():
-    class Detector(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = nets.build("yolox", 3, (64, 96), size="nano")
-
-        def forward(self, images):
-            return self.net.decode(self.net(images)[0])
-
-    model, images = Detector().eval(), torch.rand(1, 3, 64, 96)
-    with torch.no_grad():
-        exported = torch.export.export(model, (images,))
-        for ours, theirs in zip(model(images), exported.module()(images)):
-            assert torch.allclose(ours, theirs, atol=1e-5)
+    assert_exports(nets.build("yolox", 3, (64, 96), size="nano"), 64, 96, 1e-5)

@@ -24,7 +24,7 @@ def is_out_of_memory(error):
 
 def is_dead_worker(error):
     """A process of the loader was killed, died, or could not be started."""
-    return isinstance(error, (RuntimeError, OSError)) and not isinstance(error, UserError) and any(word in str(error) for word in WORKER_WORDS)
+    return isinstance(error, (RuntimeError, OSError)) and any(word in str(error) for word in WORKER_WORDS)
 
 
 def explain(error, progress, device, accumulate):
@@ -52,9 +52,9 @@ def unchanged(model):
         model.zero_grad(set_to_none=True)
 
 
-def first_batch(data, count, device, epoch=0):
+def first_batch(data, count, device):
     """The first `count` samples of a list (again from the beginning where it is shorter), on the device."""
-    return to_device(*collate([data[epoch, index % len(data)] for index in range(count)]), device)
+    return to_device(*collate([data[0, index % len(data)] for index in range(count)]), device)
 
 
 def try_stages(model, data, stages, parts, device, precision, seed):
@@ -67,8 +67,8 @@ def try_stages(model, data, stages, parts, device, precision, seed):
     for frozen, batch_size in stages:
         batch = min(batch_size, len(data))
         while True:
-            used = try_step(model, data, frozen, batch, parts, device, precision, seed)
-            if not distributed.anywhere(used is None):
+            fits = try_step(model, data, frozen, batch, parts, device, precision, seed)
+            if not distributed.anywhere(not fits):
                 break
             tried, parts = parts, parts * 2
             memory = f" of {fit.total_memory(device):.1f} GiB" if fit.total_memory(device) else ""
@@ -83,7 +83,7 @@ def try_stages(model, data, stages, parts, device, precision, seed):
 
 
 def try_step(model, data, frozen, batch, parts, device, precision, seed):
-    """One forward and backward with the memory that the optimizer will take. -> True, or None when it does not fit."""
+    """One forward and backward with the memory that the optimizer will take. -> whether it fits."""
     fit.set_frozen(model, frozen)
     try:
         with unchanged(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -97,7 +97,7 @@ def try_step(model, data, frozen, batch, parts, device, precision, seed):
             raise
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return None
+    return False
 
 
 def check_precision(model, data, device, precision, seed):
@@ -127,14 +127,13 @@ def explain_nan(model, images, targets, losses, where, paths, rate, device, prec
     return UserError(f"The loss or its gradient is not a number any more ({where}; {parts}; learning rate {rate:.3g}). "
                      f"{first_bad_layer(model, images, targets, device, precision, seed)} Pictures of this step: {files}. "
                      "Weights, moving average and best.pth are those of before this step. Three things to try, in this order: "
-                     f"(1) Try a third of lr: resume=True lr=... ; (2) a longer warmup_epochs, or clip_norm=1; (3) amp=False, "
+                     "(1) Try a third of lr: resume=True lr=... ; (2) a longer warmup_epochs, or clip_norm=1; (3) amp=False, "
                      "and a look at the boxes or masks of the pictures named here.")
 
 
 @torch.no_grad()
 def first_bad_layer(model, images, targets, device, precision, seed):
     """A sentence: which weights, or the output of which layer, are the first that are not finite."""
-    model = getattr(model, "module", model)
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             return f"The weights {name} are not finite."
@@ -167,7 +166,6 @@ def first_bad_layer(model, images, targets, device, precision, seed):
 @torch.no_grad()
 def gap_note(model, images, targets, train_loss, device, precision):
     """A sentence when the same pictures have a far larger loss in eval mode than in the step just done in train mode; else None."""
-    model = getattr(model, "module", model)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     with fit.autocast(device, precision):

@@ -17,7 +17,7 @@ from utils.look import Sample, look_at_image, look_at_pair, sweep
 from utils.settings import shown
 from utils.voc import LABELS, printable, read_bytes
 from utils.voc_folder import check_layout, missing_sets, read_sets
-from utils.voc_masks import UNKNOWN, label_table, spans
+from utils.voc_masks import label_table, spans, unknown_values
 
 FEW = 20                        # with fewer images to learn from it is said
 SYSTEM_FILES = ("thumbs.db", "desktop.ini")
@@ -209,15 +209,11 @@ def mask_findings(samples, learnt, names, classes_path, folder, ignore_labels, d
     if not names:
         return []
     table, findings = label_table(names, ignore_labels), []
-    known = spans(np.flatnonzero(table != UNKNOWN).tolist())
     for sample in samples:
-        here = np.flatnonzero(sample.truth).tolist()
-        unknown = [value for value in here if table[value] == UNKNOWN]
-        if unknown:
-            what = ", ".join(f"{value} ({sample.truth[value]} pixels)" for value in unknown[:3]) + (" ..." if len(unknown) > 3 else "")
-            cause = f" Is the object written as {unknown[0]} instead of 1?" if here == [0, unknown[0]] != [0, 1] else ""
+        what, known, cause = unknown_values(sample.truth, table)
+        if what:
             findings.append(Finding("mask_values", sample.label, None, f"{what}; known are {known}.{cause}"))
-        elif here == [0, IGNORED]:
+        elif np.flatnonzero(sample.truth).tolist() == [0, IGNORED]:
             findings.append(Finding("mask_0_255", sample.label, None, f"{sample.truth[IGNORED] / sample.truth.sum():.1%} of the pixels are 255"))
     per_label = np.bincount(table, weights=sum(sample.truth for sample in learnt), minlength=256)
     here = np.flatnonzero(per_label[:len(names)])

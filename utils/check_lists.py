@@ -12,6 +12,7 @@ from utils.images import SUFFIXES
 from utils.look import Sample, all_counts, look_at_image, look_at_mask, read_memory, remembered, size_finding, write_memory
 from utils.settings import find
 from utils.voc import list_lines, printable, split_line, survey_classes
+from utils.voc_masks import split_pair
 from utils.voc_xml import LEFT, area
 
 MEMORY = ".checked"             # folder of what was seen, in the repository and ignored by git
@@ -88,9 +89,8 @@ def read_rows(task, split, path):
         return [], [from_error(error, path, "list_empty")]
     for number, line in lines:
         if task == "segmentation":
-            image, _, mask = line.partition("\t")
-            image, mask, words = image, mask.rstrip(" "), []
-            good = image.lower().endswith(SUFFIXES) and mask.lower().endswith(SUFFIXES) and "\t" not in mask
+            pair, words = split_pair(line), []
+            good, (image, mask) = pair is not None, pair or ("", "")
         else:
             (image, words), mask = split_line(line), ""
             good = image.lower().endswith(SUFFIXES) and "\t" not in image

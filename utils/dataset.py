@@ -4,12 +4,10 @@ A sample is a pure function of (seed, epoch, index): the sampler hands out these
 them. Therefore the result does not depend on the number of workers, on where a run was resumed, or on what was drawn before.
 """
 import mmap
-import os
 import random
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from utils import augment, distributed, signals
 from utils.errors import UserError
 from utils.images import check_fit, fit_image, letterbox_mask, open_shrunken, resize_mask, stack, to_input
+from utils.machine import SHARED_MEMORY, cores, machine_memory
 from utils.settings import find, shown
 from utils.voc import check_classes, read_list
 from utils.voc_masks import describe_labels, label_table, read_labels, read_mask_list
@@ -26,7 +25,6 @@ from utils.voc_masks import describe_labels, label_table, read_labels, read_mask
 CACHE_SHARE = 0.25              # of the machine's memory may hold shrunken images; what does not fit is decoded anew each time
 SEEN = 1                        # marks a filled slot of the cache
 ROTATED = 0.25                  # share of the training pictures that are turned, where a rotation is asked for
-SHARED_MEMORY = Path("/dev/shm")
 AHEAD = 3                       # batches of a worker that may be there at a time: two prefetched, one in use
 SHARP = 2.0                     # where parts of the pictures are enlarged (iou_crop) they are kept that much larger than the input
 
@@ -296,17 +294,6 @@ class SegmentationData(ListData):
         return read_labels(find(self.masks[index]), self.table, size)
 
 
-def machine_memory():
-    """Bytes of main memory, or what a container may use of it; where the system does not tell, 8 GiB."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 8 * 2**30
-    limit = Path("/sys/fs/cgroup/memory.max")
-    allowed = limit.read_text().strip() if limit.is_file() else "max"
-    return min(memory, int(allowed)) if allowed.isdigit() else memory
-
-
 class KeySampler:
     """Yields the batches of one epoch, lists of keys (epoch, index); shuffled as a pure function of (seed, epoch).
 
@@ -351,10 +338,9 @@ def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu", start=
     """
     batch_size = min(batch_size, len(data))
     sampler = KeySampler(len(data), batch_size, seed, data.train)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     on_gpu = torch.device(device).type == "cuda"
     if num_workers is None:                             # beside a GPU; on a CPU the cores are busy training
-        num_workers = min(8 if data.train else 2, cores // 2) if on_gpu else 0
+        num_workers = min(8 if data.train else 2, cores() // 2) if on_gpu else 0
     num_workers = enough_memory(min(num_workers, len(sampler)), data, batch_size)
     if num_workers and start is None and sys.platform == "linux":
         start = "fork"                                  # forked workers share the cache

@@ -117,15 +117,6 @@ def added(numbers):
     return dict(zip(numbers, values))
 
 
-def total(numbers):
-    """dict name -> float of each process -> dict name -> sum over the processes. All have the same names."""
-    if world() == 1:
-        return numbers
-    values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=device_of_group())
-    dist.all_reduce(values)
-    return dict(zip(numbers, values.tolist()))
-
-
 def gather(value):
     """A plain value or numpy arrays of each process -> list of all of them, in every process."""
     if world() == 1:
@@ -147,7 +138,11 @@ def first_alone():
 
 def anywhere(flag):
     """Whether the flag is set in any process."""
-    return flag if world() == 1 else bool(total({"flag": float(flag)})["flag"])
+    if world() == 1:
+        return flag
+    count = torch.tensor(float(flag), device=device_of_group())
+    dist.all_reduce(count)
+    return bool(count)
 
 
 def first_says(value):

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from utils.dataset import SHARED_MEMORY, machine_memory
 from utils.findings import STOPS, WORKS
+from utils.machine import SHARED_MEMORY, cores, machine_memory
 from utils.settings import ROOT
 
 PYTHON = (3, 10)
@@ -134,8 +134,7 @@ def check_card(name, capability, arches, memory):
 
 def check_memory():
     memory = machine_memory() / 2**30
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    text = f"{cores} CPU cores, {memory:.1f} GiB of memory"
+    text = f"{cores()} CPU cores, {memory:.1f} GiB of memory"
     little = memory < LITTLE_MEMORY
     return Check(WORKS, text, "Close other programs; set cache=False, num_workers=0 and a small batch_size.") if little else Check("", text)
 

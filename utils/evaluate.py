@@ -239,11 +239,10 @@ def evaluate(model, loader, device, **settings):
     if data.task == "detection":
         detections, truths, losses = collect(model, loader, device, **settings)
         return detection_results(detections, truths, data.class_names), losses, detections
-    matrices, sums, shown = [(0, 0)], [], []
+    matrix, sums, shown = 0, [], []
     for index, labels, losses in segment_list(model, loader, device, **settings):
-        matrices[0] = (0, matrices[0][1] + count_confusion(data.truth(index, labels.shape), labels, len(data.class_names), data.masks[index]))
+        matrix = matrix + count_confusion(data.truth(index, labels.shape), labels, len(data.class_names), data.masks[index])
         sums.append((index, {name: value / len(data) for name, value in losses.items()}))
         if index < SHOWN:
             shown.append((index, labels))
-    matrix = sum(matrix for _, matrix in in_order(matrices))
-    return segmentation_results(matrix, data.class_names), summed(sums), [labels for _, labels in in_order(shown)]
+    return segmentation_results(sum(distributed.gather(matrix)), data.class_names), summed(sums), [labels for _, labels in in_order(shown)]

@@ -4,7 +4,6 @@ VOC folders are read by voc_annotation.py itself; here are all the others. The f
 labelme_format.py, pair_format.py (xml or masks beside or beneath the images), mask_key.py (colours and numbers of masks).
 """
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -14,13 +13,14 @@ from utils.errors import UserError
 from utils.foreign import deal, files_below, raise_all
 from utils.images import image_size, open_mask
 from utils.labelme_format import NO_CLASS, is_labelme, read_labelme
+from utils.look import sweep
 from utils.made_masks import make_masks, outline_jobs
 from utils.pair_format import has_masks, key_file, read_mask_pairs, read_xml_pairs
 from utils.plain_yaml import read_yaml
 from utils.settings import shown
 from utils.stratify import classes_in
 from utils.voc import check_id, find_files, find_images, read_ids
-from utils.voc_xml import parse_xml
+from utils.voc_xml import area, parse_xml
 from utils.yolo_format import CLASSES, KEYS, read_yolo, yaml_root
 
 LOOKED_AT = 50                                              # json files, to see whose they are
@@ -148,10 +148,6 @@ def read_segmentation(kind, path, palette=None):
     return names, lists, make_masks(root, jobs)
 
 
-def area(box):
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
 def tell(notes, path):
     for note, what in NOTES.items():
         if notes[note]:
@@ -160,8 +156,7 @@ def tell(notes, path):
 
 def count_masks(pairs, root):
     """Masks that hold labels already: dict image path -> (mask path, pixels per value (256,)). All broken ones are named at once."""
-    def one(pair):
-        image, mask = pair
+    def one(image, mask):
         try:
             values, size = open_mask(mask), image_size(image)
             if values.shape[::-1] != tuple(size):
@@ -170,8 +165,7 @@ def count_masks(pairs, root):
         except UserError as error:
             return str(error)
 
-    with ThreadPoolExecutor() as pool:
-        found = dict(zip((image for image, _ in pairs), pool.map(one, pairs)))
+    found = dict(zip((image for image, _ in pairs), sweep(one, pairs, "Reading masks")))
     raise_all([result for result in found.values() if isinstance(result, str)], root)
     return found
 

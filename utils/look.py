@@ -19,6 +19,7 @@ from utils import settings
 from utils.errors import UserError
 from utils.findings import Finding, from_error
 from utils.images import ORIENTATION, open_image, open_mask, opened
+from utils.machine import cores
 from utils.settings import find
 from utils.voc import write_text
 from utils.voc_xml import SPOILING, read_annotation
@@ -101,10 +102,9 @@ def all_counts(values):
 
 def sweep(function, jobs, title):
     """[function(*job) for job in jobs], by several threads; a bar where there is a terminal."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chunks = [jobs[start:start + CHUNK] for start in range(0, len(jobs), CHUNK)]
     results = []
-    pool = ThreadPoolExecutor(cores + 1)                    # one more: while a thread waits for the disk the others work
+    pool = ThreadPoolExecutor(cores() + 1)                  # one more: while a thread waits for the disk the others work
     try:
         with tqdm(total=len(jobs), desc=title, unit=" files", disable=None, leave=False) as bar, warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF entries; what matters is told as a finding

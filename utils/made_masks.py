@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from utils.coco_format import run_length_mask
 from utils.errors import UserError
 from utils.foreign import MADE, raise_all, relative
 from utils.images import IGNORED, image_size, open_mask
+from utils.look import sweep
 from utils.masks import index_png
 from utils.settings import shown
 from utils.voc import read_bytes, write_text
@@ -118,8 +118,7 @@ def make_masks(home, jobs):
         except OSError as error:
             return f"{shown(path)} cannot be written: {error.strerror}."
 
-    with ThreadPoolExecutor() as pool:
-        made = dict(zip(jobs, pool.map(one, jobs)))
+    made = dict(zip(jobs, sweep(one, [(image,) for image in jobs], "Making masks")))
     record |= {places[image]: result[0] for image, result in made.items() if not isinstance(result, str)}
     write_text(folder / RECORD, json.dumps(record, ensure_ascii=True, indent=0, sort_keys=True) + "\n")
     raise_all([result for result in made.values() if isinstance(result, str)], home)

@@ -26,19 +26,18 @@ class Progress:
     best: float = -1.0                                  # mAP or mIoU of best.pth
     waited: int = 0                                     # evaluations since then
 
-    def begin_epoch(self):
-        """The next epoch begins, with nothing done of it."""
-        self.step, self.sums, self.seen, self.clock = 0, {}, 0, 0.0
-
     def end_epoch(self, row, goal, better):
-        """row: the epoch's entry in the history.  goal: the name of what best.pth is chosen by.  better: whether that is this epoch."""
+        """The next epoch begins, with nothing done of it.
+
+        row: the epoch's entry in the history.  goal: the name of what best.pth is chosen by.  better: whether that is this epoch.
+        """
         self.history.append(row)
         self.seconds.append(self.clock)
         if goal in row:
             self.best = max(self.best, row[goal])
             self.waited = 0 if better else self.waited + 1
         self.epoch += 1
-        self.begin_epoch()
+        self.step, self.sums, self.seen, self.clock = 0, {}, 0, 0.0
 
     def first_step(self, batch):
         """How many steps of this epoch to leave out; another batch size than before goes on behind the images that were seen."""

@@ -31,13 +31,19 @@ def read_mask_list(path):
     """
     pairs = []
     for number, line in list_lines(path):
-        image, _, mask = line.partition("\t")
-        mask = mask.rstrip(" ")
-        if not (image.lower().endswith(SUFFIXES) and mask.lower().endswith(SUFFIXES)) or "\t" in mask:
+        pair = split_pair(line)
+        if not pair:
             hint = "" if "\t" in line or not split_line(line)[0].lower().endswith(SUFFIXES) else " It looks like a detection list."
             raise UserError(f"{shown(find(path))}, line {number}: expected an image path, a tab and a mask path, found {line[-80:]!r}.{hint}")
-        pairs.append((image, mask))
+        pairs.append(pair)
     return tuple(map(list, zip(*pairs)))
+
+
+def split_pair(line):
+    """A line of a segmentation list -> image path, mask path; None when it is not that."""
+    image, _, mask = line.partition("\t")
+    mask = mask.rstrip(" ")
+    return (image, mask) if image.lower().endswith(SUFFIXES) and mask.lower().endswith(SUFFIXES) and "\t" not in mask else None
 
 
 def label_table(class_names, ignore_labels=()):
@@ -92,14 +98,24 @@ def check_size(path, shape, size):
 
 def check_values(path, counts, table):
     """Error when values in a mask mean nothing. counts: (256,) pixels per value."""
-    found = np.flatnonzero(counts)
-    unknown = [v for v in found.tolist() if table[v] == UNKNOWN]
+    what, known, cause = unknown_values(counts, table)
+    if what:
+        raise UserError(f"{shown(find(path))} holds values that mean nothing: {what}. Known are {known}.{cause} "
+                        "Correct the mask, or the class names.")
+
+
+def unknown_values(counts, table):
+    """Texts: the values in a mask that mean nothing ("": there are none), those that would mean something, what may be the cause.
+
+    counts: (256,) pixels per value.
+    """
+    found = np.flatnonzero(counts).tolist()
+    unknown = [value for value in found if table[value] == UNKNOWN]
     if not unknown:
-        return
+        return "", "", ""
     what = ", ".join(f"{value} ({counts[value]} pixels)" for value in unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
-    cause = f" Is the object written as {unknown[0]} instead of 1?" if found.tolist() == [0, unknown[0]] != [0, 1] else ""
-    known = spans(np.flatnonzero(table != UNKNOWN).tolist())
-    raise UserError(f"{shown(find(path))} holds values that mean nothing: {what}. Known are {known}.{cause} Correct the mask, or the class names.")
+    cause = f" Is the object written as {unknown[0]} instead of 1?" if found == [0, unknown[0]] != [0, 1] else ""
+    return what, spans(np.flatnonzero(table != UNKNOWN).tolist()), cause
 
 
 def spans(numbers):
@@ -108,13 +124,6 @@ def spans(numbers):
     ends = [n for n in numbers if n + 1 not in numbers]
     words = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends)]
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
-
-
-def raise_all(errors, folder):
-    """One error that names the first ten of many."""
-    if errors:
-        more = f"\n... and {len(errors) - 10} more" if len(errors) > 10 else ""
-        raise UserError(f"{len(errors)} files of {shown(folder)} cannot be used:\n" + "\n".join(map(str, errors[:10])) + more)
 
 
 def derived_names(dataset, largest, ignore_labels):

@@ -1,0 +1,21 @@
+"""What a computer has, as far as it may be used: in a container that is less than there is."""
+import os
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")                            # through which the batches of loader processes come
+
+
+def cores():
+    """How many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_memory():
+    """Bytes of main memory, or what a container may use of it; where the system does not tell, 8 GiB."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 2**30
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.is_file() else "max"
+    return min(memory, int(allowed)) if allowed.isdigit() else memory
