@@ -20,7 +20,8 @@ import numpy as np
 from utils import formats
 from utils.check_folder import look_at_folder, look_at_lists, settle_corners, whole_findings
 from utils.errors import UserError
-from utils.findings import KINDS, STOPS, Finding, report, stop, verdict
+from utils.findings import KINDS, STOPS, from_error, report, stop, verdict
+from utils.foreign import deal
 from utils.images import IGNORED
 from utils.report import text_table
 from utils.settings import find, override, shown
@@ -95,19 +96,22 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
 
 
 def look_at(folder, task, wanted, new_split, palette=None, **how):
-    """The check pass over one folder -> Part, findings; None instead of the part when it is no data set. how: variables for `formats.read`."""
-    if formats.recognise(folder, task, palette)[0] != "voc":
-        names, splits = formats.read(folder, wanted, task, new_split=new_split, palette=palette, **how)
-        return look_at_lists(splits, task, folder, names or ())
+    """The check pass over one data set -> Part, findings; None instead of the part when it cannot be read. how: variables for `deal`."""
+    kind, place = formats.recognise(folder, task, palette)
+    findings = []
     try:
-        part, findings = look_at_folder(folder, task, wanted, new_split)
+        if kind == "voc":
+            part, findings = look_at_folder(folder, task, wanted, new_split)
+        else:
+            names, lists = formats.read(kind, place, task, findings, palette)
     except UserError as error:
-        if error.kind != "layout":
-            raise
-        return None, [Finding("layout", folder, None, str(error))]
-    if task == "detection":
-        findings = settle_corners(findings, list(part.samples.values()))
-    return part, findings
+        what = "layout" if error.kind == "layout" else "not_readable"
+        return None, [*findings, from_error(error, folder if kind == "voc" else place)._replace(kind=what)]
+    if kind != "voc":
+        splits = deal(lists, place if place.is_dir() else place.parent, wanted, findings, new_split=new_split, **how)
+        part, found = look_at_lists(splits, task, folder, names or ())
+        findings += found
+    return part, settle_corners(findings, list(part.samples.values())) if task == "detection" else findings
 
 
 def settle_classes(dataset, path, parts, task, ignore_labels=()):
@@ -127,12 +131,11 @@ def settle_classes(dataset, path, parts, task, ignore_labels=()):
     return path, sorted({one["name"] for sample in samples for one in sample.truth}), True, []
 
 
-def tell(findings, what):
-    """Print what was found. Error: something in it must be put right first."""
-    bad = [finding for finding in findings if KINDS[finding.kind][0] == STOPS]
-    rest = report([finding for finding in findings if finding not in bad])
+def tell(findings, what, then="Nothing was written."):
+    """Print what was found. Error: something in it must be put right first; then: what follows from that."""
+    rest = report([finding for finding in findings if KINDS[finding.kind][0] != STOPS])
     print(verdict(findings, what) + (f"\n{rest}" if rest else ""))
-    stop(findings, what)
+    stop(findings, what, then)
 
 
 def write_classes(path, names, samples, task):

@@ -109,7 +109,7 @@ def look_at_data(kind):
         try:
             part, found = look_at(find(folder), kind, WANTED, False)
         except UserError as error:
-            part, found = None, [Finding("layout", find(folder), None, str(error))]
+            part, found = None, [Finding("not_readable", find(folder), None, str(error))]
         parts += [part] if part else []
         findings += found
     path, names, derived, found = settle_classes(folders(), classes_path, parts, kind, ignore_labels)

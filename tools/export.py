@@ -2,7 +2,8 @@
 
     python tools/export.py dataset=VOCdevkit/Shapes to=yolo out=shapes_yolo
 
-The data set is only read. `out` must not be there yet (or be empty); it appears when all of it is written.
+The data set is only read. What is wrong with it is told, and left out, as voc_annotation.py does it. `out` must not be there yet (or be empty);
+it appears when all of it is written.
 """
 import json
 import os
@@ -16,10 +17,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from utils import formats  # noqa: E402
 from utils.errors import UserError  # noqa: E402
+from utils.findings import Finding  # noqa: E402
 from utils.foreign import DEVICES, STEERING, deal  # noqa: E402
 from utils.images import image_size  # noqa: E402
 from utils.settings import find, override, shown  # noqa: E402
 from utils.voc import folder_name, format_box, printable, write_text  # noqa: E402
+from voc_annotation import look_at, tell  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # a VOC folder, a data.yaml, a COCO .json, a folder of labelme files ...    数据集
 to = "yolo"                     # "voc", "yolo" or "coco"    目标格式
@@ -41,13 +44,7 @@ def export(dataset, to, out=None, link=False, seed=0):
     if to not in writers:
         raise UserError(f'to={to!r}: expected "voc", "yolo" or "coco".')
     source = find(dataset)
-    kind, place = formats.recognise(source)
-    names, lists, _ = formats.read_detection(kind, place)
-    left = len(lists.get("all", [])) if "train" in lists else 0
-    if left:
-        print(f"{shown(source)}: {left} images in no list are left out")
-    root = place if place.is_dir() else place.parent
-    splits = {split: some for split, some in deal(lists, root, dict(zip(SPLITS, SPLITS)), seed=seed).items() if some}
+    names, splits = usable(source, seed)
     target = new_target(out, source, to)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
@@ -65,6 +62,25 @@ def export(dataset, to, out=None, link=False, seed=0):
     if counts["difficult"] and to == "yolo":
         print(f"NOTE: YOLO labels cannot say that an object is difficult: {counts['difficult']} are written like the others.")
     return target
+
+
+def usable(source, seed):
+    """The class names and the usable samples of a data set, dict split -> [(image path, objects)]. What is wrong is printed. Error: it stops."""
+    wanted = dict(zip(SPLITS, SPLITS))
+    part, findings = look_at(source, "detection", wanted, False, seed=seed)
+    if part and not part.fixed:                             # a VOC folder
+        if "train" in part.sets:                            # the val list is dealt then
+            findings = [finding for finding in findings if finding.kind != "list_missing"]
+        lists = {name: ids for name, ids in part.sets.items() if name in SPLITS} if "train" in part.sets else {"all": list(part.samples)}
+        lists = {name: [(part.samples[stem].image, part.samples[stem].truth) for stem in ids if stem in part.samples] for name, ids in lists.items()}
+        splits = deal(lists, source, wanted, findings, seed=seed)
+    elif part:
+        splits = {split: [(part.samples[image].image, part.samples[image].truth) for image in ids] for split, ids in part.sets.items()}
+    if part and not part.samples:
+        findings.append(Finding("nothing_left", source))
+    tell(findings, f"{len(part.samples) if part else 0} labelled images of {shown(source)}")
+    return part.names or sorted({thing["name"] for sample in part.samples.values() for thing in sample.truth}), \
+        {split: some for split, some in splits.items() if some}
 
 
 def new_target(out, source, to):

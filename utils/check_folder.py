@@ -4,6 +4,7 @@
 
 What a finding means stands in findings.py. Samples whose image or label cannot be used are not in part.samples.
 """
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,8 @@ def look_at_lists(splits, task, folder, names=()):
     truth: list of objects, or (mask path, pixels per value).  folder: for messages.  names: class names in the order of the source.
     """
     def look(image):
+        if re.search("[\x00-\x1f\x7f\ud800-\udfff]", image):
+            return None, [Finding("bad_name", Path(image))]
         try:
             return look_at_image(image), []
         except UserError as error:

@@ -10,10 +10,10 @@ from utils.errors import UserError
 from utils.findings import KINDS, STOPS, Finding, from_error, report, stop, verdict
 from utils.images import SUFFIXES
 from utils.look import Sample, all_counts, look_at_image, look_at_mask, read_memory, remembered, size_finding, write_memory
+from utils.objects import LEFT, area
 from utils.settings import find
 from utils.voc import list_lines, printable, split_line, survey_classes
 from utils.voc_masks import split_pair
-from utils.voc_xml import LEFT, area
 
 MEMORY = ".checked"             # folder of what was seen, in the repository and ignored by git
 
@@ -38,8 +38,7 @@ def check_before_training(task, lists, classes_path, input_shape=None, stride=No
     began = time.perf_counter()
     findings, rows, _ = look_at_lists_of(task, lists, classes_path, input_shape, stride, fit, ignore_labels)
     count = len({row.image for row in rows})
-    bad = [finding for finding in findings if KINDS[finding.kind][0] == STOPS]
-    rest = report([finding for finding in findings if finding not in bad], most=3)
+    rest = report([finding for finding in findings if KINDS[finding.kind][0] != STOPS], most=3)
     what = f"Data checked: {count} images in {time.perf_counter() - began:.1f} s"
     say(verdict(findings, what) + (f"\n{rest}" if rest else ""))
     stop(findings, "The data", "No training was begun.")

@@ -3,39 +3,29 @@
 Source: https://cocodataset.org/#format-data. iscrowd = 1 (a group, which no detector is asked to take apart) becomes difficult.
 """
 import re
-from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError, did_you_mean
-from utils.foreign import (
-    SPLIT_NAMES,
-    class_name,
-    class_names,
-    clip_box,
-    files_below,
-    locate,
-    number,
-    part,
-    raise_all,
-    read_json,
-    readable_size,
-    tell_lost,
-)
+from utils.findings import Finding
+from utils.foreign import SPLIT_NAMES, class_name, class_names, files_below, locate, number, part, read_json, readable_size
+from utils.look import sweep
+from utils.objects import SPOILING, keep_box, read_objects, told_size
 from utils.settings import shown
 from utils.voc import printable
 
+GUESSES = 10                                                # images that are not there for which a similar name is looked for: that is slow
 WORDS = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
 
 
-def read_coco(path, notes=None):
+def read_coco(path, findings):
     """-> class names, dict list name -> [(image path, objects)]; see foreign.py. path: a JSON file, or a folder with train and val files."""
-    notes = Counter() if notes is None else notes
     names, lists = [], {}
     files = coco_files(path)
     root = home(path)
     for file in files:
-        own, samples = read_file(file, root, notes)
+        own, samples = read_file(file, root, findings)
         names += [name for name in own if name not in names]
         lists.setdefault(split_of(file) if len(files) > 1 else "all", []).extend(samples)
     return names, lists
@@ -98,83 +88,118 @@ def home(path):
     return path.parent.parent if path.parent.name.lower() in ("annotations", "annotation", "labels") else path.parent
 
 
-def read_file(path, root, notes):
+def read_file(path, root, findings):
     """One JSON file -> class names, [(image path, objects)]."""
-    content, here = read_json(path), shown(path)
+    content, here = read_json(path), f"{shown(path)}: "
     images, annotations, categories = (part(content, name, list, here) for name in ("images", "annotations", "categories"))
     labels = read_categories(categories, annotations, here)
-    order, sizes, errors, lost = {}, {}, [], []
-    finder = image_finder(path, root)
-    for position, image in enumerate(images):
-        try:
-            key = identity(image, "id", f"{here}, image {position + 1} of the list")
-            where = f"{here}, image id {key!r}"
-            if key in order:
-                raise UserError(f"{where}: the id stands there twice.")
-            order[key] = (finder(part(image, "file_name", str, where), where), [])
-            sizes[key] = readable_size(order[key][0], lost)
-            told = (image.get("width"), image.get("height"))
-            notes["size"] += sizes[key] is not None and all(isinstance(side, int) and side > 0 for side in told) and told != sizes[key]
-        except UserError as error:
-            errors.append(str(error))
-    raise_all(errors, root)
-    for position, record in enumerate(annotations):
-        where = f"{here}, annotation {position + 1} of the list"
-        try:
-            if isinstance(record, dict) and "id" in record:
-                where = f"{here}, annotation id {identity(record, 'id', where)!r}"
-            key = identity(record, "image_id", where)
-            if key not in order:
-                raise UserError(f"{where}: image_id {key!r} is none of the {len(order)} images.")
-            made = sizes[key] and read_annotation(record, labels, sizes[key], where, notes)
-            if made:
-                order[key][1].append(made)
-        except UserError as error:
-            errors.append(str(error))
-    raise_all(errors, root)
-    tell_lost(lost, path)
-    return list(labels.values()), [sample for key, sample in order.items() if sizes[key]]
+    known, records = read_images(images, path, root, findings)
+    looked = sweep(look_at_size, [(image,) for image in records], "Reading images")
+    sizes = {image: size for image, (size, _) in zip(records, looked)}
+    findings += [finding for _, found in looked for finding in found]
+    groups = group_annotations(annotations, known, path, findings)
+    samples = []
+    for image, (key, record) in records.items():
+        size = sizes[image]
+        if not size:
+            continue
+        told = (record.get("width"), record.get("height"))
+        if all(isinstance(side, int) and 0 < side < 1e9 for side in told):
+            findings += told_size(told, size, path, f"the size of {name_of(record, key)}")
+        numbered = ((None, f"{name_of(annotation, place, 'annotation')} in {image.name}: ", annotation) for place, annotation in groups[key])
+        objects, found = read_objects(path, numbered, lambda annotation, found, size=size: read_annotation(annotation, labels, size, found))
+        findings += found
+        if not any(finding.kind in SPOILING for finding in found):
+            samples.append((image, objects))
+    return list(labels.values()), samples
 
 
-def identity(record, name, where):
+def look_at_size(image):
+    findings = []
+    return readable_size(image, findings), findings
+
+
+def read_images(images, path, root, findings):
+    """"images" -> the ids in it, dict image path -> (id, record); findings: records that are none, images that are not there."""
+    known, records, finder = set(), {}, image_finder(path, root)
+    for position, record in enumerate(images, 1):
+        where = f"image {position} of the list: "
+        try:
+            key = identity(record, "id")
+            where = f"image id {key!r}: "
+            if key in known:
+                raise UserError("the id stands there twice", kind="label_twice")
+            known.add(key)
+            image = finder(part(record, "file_name", str))
+            if image in records:
+                raise UserError(f"{printable(image.name)} has the id {records[image][0]!r} too", kind="label_twice")
+            records[image] = key, record
+        except UserError as error:
+            findings.append(Finding(error.kind or "label_broken", Path(path), None, where + str(error).rstrip(".")))
+    return known, records
+
+
+def group_annotations(annotations, known, path, findings):
+    """dict image id -> list of (position, annotation); findings: annotations of no image. known: ids of the images."""
+    groups = {key: [] for key in known}
+    for position, record in enumerate(annotations, 1):
+        try:
+            key = identity(record, "image_id")
+            if key not in known:
+                raise UserError(f"image_id {key!r} is none of the {len(known)} images")
+            groups[key].append((position, record))
+        except UserError as error:
+            where = name_of(record, position, "annotation")
+            findings.append(Finding("label_without_image", Path(path), None, f"{where}: {str(error).rstrip('.')}"))
+    return groups
+
+
+def name_of(record, position, what="image"):
+    """Words for a record: by its id, if it has one."""
+    key = record.get("id") if isinstance(record, dict) else None
+    return f"{what} id {key!r}"[:80] if isinstance(key, (int, str)) else f"{what} {position} of the list"
+
+
+def identity(record, name):
     """An id: a whole number or a word."""
-    value = part(record, name, (int, str), where)
+    value = part(record, name, (int, str))
     if isinstance(value, bool):
-        raise UserError(f'{where}: "{name}" is {value}, expected a number.')
+        raise UserError(f'"{name}" is {value}, expected a number.')
     return value
 
 
 def read_categories(categories, annotations, here):
     """dict category id -> class name, in the order of the file. Roboflow's category over all others, which has no objects, is left out."""
     labels = {}
-    for position, category in enumerate(categories):
-        where = f"{here}, category {position + 1} of the list"
-        key = identity(category, "id", where)
+    for position, category in enumerate(categories, 1):
+        where = f"{here}category {position} of the list: "
+        part(category, "id", (int, str), where)
+        key = identity(category, "id")
         if key in labels:
-            raise UserError(f"{where}: the id {key!r} stands there twice.")
+            raise UserError(f"{where}the id {key!r} stands there twice.")
         labels[key] = class_name(part(category, "name", (str, int), where), where)
     above = {str(category.get("supercategory")) for category in categories}
     if len(labels) > 1 and len(above - {"none"}) == 1 and categories[0].get("supercategory") == "none":
-        first = identity(categories[0], "id", here)
+        first = categories[0]["id"]
         used = any(isinstance(record, dict) and record.get("category_id") == first for record in annotations)
         if labels[first] in above and not used:
-            print(f"{here}: the category {printable(labels[first])} stands above all others and has no objects, it is left out")
+            print(f"{here}the category {printable(labels[first])} stands above all others and has no objects, it is left out")
             del labels[first]
-    class_names(labels.values(), here)
+    class_names(labels.values(), here.removesuffix(": "))
     return labels
 
 
 def image_finder(path, root):
-    """-> function (file name, where) -> the image's path: beside the JSON, in root, in their folders images, train2017 ...; else the only
+    """-> function file name -> the image's path: beside the JSON, in root, in their folders images, train2017 ...; else the only
     image below root that is called so."""
     words = [word for word in re.split(r"[_.\-]", path.stem) if WORDS.match(word) or re.match(r"(train|val|test)\d+", word)]
     bases = [base / name for base in dict.fromkeys((path.parent, root)) for name in
              ("", "images", *words, *(f"images/{word}" for word in words), "JPEGImages", "data")]
-    bases, anywhere = [base for base in bases if base.is_dir()], {}
+    bases, anywhere, missed = [base for base in bases if base.is_dir()], {}, []
 
-    def find_image(name, where):
+    def find_image(name):
         for at, base in enumerate(bases):
-            image = locate(name, base, [base], where)
+            image = locate(name, base, [base], "file_name")
             if image.is_file():
                 bases.insert(0, bases.pop(at))              # the next one is likely to lie there too
                 return image
@@ -183,56 +208,58 @@ def image_finder(path, root):
                 anywhere[path.name] = path if path.name not in anywhere else None
         if anywhere.get(image.name):
             return anywhere[image.name]
-        near = did_you_mean(image.name, [other.name for other in image.parent.iterdir()][:5000]) if image.parent.is_dir() else ""
-        raise UserError(f"{where}: there is no image {printable(name)} in {', '.join(shown(base) for base in bases[:4])}.{near}")
+        missed.append(name)
+        near = did_you_mean(image.name, [other.name for other in image.parent.iterdir()][:5000]) \
+            if len(missed) <= GUESSES and image.parent.is_dir() else ""
+        raise UserError(f"there is no image {printable(name)} in {', '.join(shown(base) for base in bases[:4])}.{near}", kind="label_without_image")
 
     return find_image
 
 
-def read_annotation(record, labels, size, where, notes):
-    """One annotation -> its object, or None when less than a pixel of it is in the image. size: (w, h)."""
-    category = identity(record, "category_id", where)
+def read_annotation(record, labels, size, found):
+    """One annotation -> its object, or None when no box is left. size: (w, h). found: gets (kind, detail)."""
+    category = identity(record, "category_id")
     if category not in labels:
-        raise UserError(f"{where}: category_id {category!r} is none of the {len(labels)} categories.")
-    outline = read_outline(record.get("segmentation"), size, where)
+        raise UserError(f"category_id {category!r} is none of the {len(labels)} categories", kind="class_number")
+    outline = read_outline(record.get("segmentation"), size)
     box = record.get("bbox")
     if isinstance(box, list) and len(box) == 4:
-        x, y, w, h = (number(value, where, "a number of bbox") for value in box)
+        x, y, w, h = (number(value, "a number of bbox") for value in box)
         if w < 0 or h < 0:
-            raise UserError(f"{where}: bbox has the size {w:g} x {h:g}, expected [x, y, width, height].")
+            raise UserError(f"bbox has the size {w:g} x {h:g}, expected [x, y, width, height]")
         edges = (x, y, x + w, y + h)
     elif box in (None, []) and isinstance(outline, list):
         points = np.concatenate(outline)
         edges = (*points.min(0).tolist(), *points.max(0).tolist())
     else:
-        raise UserError(f"{where}: bbox is {str(box)[:60]}, expected [x, y, width, height] in pixels.")
+        raise UserError(f"bbox is {str(box)[:60]}, expected [x, y, width, height] in pixels")
     crowd = record.get("iscrowd", 0)
     if crowd not in (0, 1):
-        raise UserError(f"{where}: iscrowd is {str(crowd)[:40]}, expected 0 or 1.")
-    box = clip_box(edges, size, notes)
+        raise UserError(f"iscrowd is {str(crowd)[:40]}, expected 0 or 1", kind="bad_difficult")
+    box = keep_box(edges, size, found)
     return box and {"name": labels[category], "box": box, "difficult": bool(crowd), **({"outline": outline} if outline else {})}
 
 
-def read_outline(value, size, where):
+def read_outline(value, size):
     """"segmentation" -> list of (n, 2) polygons, a mask (h, w) of 0 and 1, or None when there is none."""
     if value in (None, [], [[]]):
         return None
     if isinstance(value, dict):
         told = value.get("size")
         if told != [size[1], size[0]]:
-            raise UserError(f"{where}: its run-length mask has the size {str(told)[:40]}, but its image {[size[1], size[0]]} (height, width).")
-        return {"counts": run_lengths(value.get("counts"), size, where), "size": (size[1], size[0])}
+            raise UserError(f"its run-length mask has the size {str(told)[:40]}, but its image {[size[1], size[0]]} (height, width)")
+        return {"counts": run_lengths(value.get("counts"), size), "size": (size[1], size[0])}
     polygons = []
     for numbers in value if isinstance(value, list) else [value]:
         if not isinstance(numbers, list) or len(numbers) % 2 or len(numbers) < 6:
-            raise UserError(f"{where}: segmentation holds {str(numbers)[:60]}, expected polygons [x1, y1, x2, y2, x3, y3, ...].")
+            raise UserError(f"segmentation holds {str(numbers)[:60]}, expected polygons [x1, y1, x2, y2, x3, y3, ...]")
         if not set(map(type, numbers)) <= {int, float} or not -1e6 < min(numbers) <= max(numbers) < 1e6 or any(v != v for v in numbers):
-            numbers = [number(v, where, "a number of segmentation") for v in numbers]       # says which one is wrong
+            numbers = [number(v, "a number of segmentation") for v in numbers]      # says which one is wrong
         polygons.append(np.array(numbers, np.float64).reshape(-1, 2))
     return polygons
 
 
-def run_lengths(counts, size, where):
+def run_lengths(counts, size):
     """The runs of a mask, column by column, the first of zeros: list of int, or COCO's text of them -> (n,) int64, which fill the image.
 
     The text: each number in groups of 5 bits, the lowest first, a letter from "0" on per group, 32 more when another follows; from the
@@ -252,7 +279,7 @@ def run_lengths(counts, size, where):
         else:
             counts = runs if not shift else None
     if not isinstance(counts, list) or any(type(run) is not int or run < 0 for run in counts) or sum(counts) != size[0] * size[1]:
-        raise UserError(f"{where}: its run-length mask is damaged, or not of an image of {size[0]} x {size[1]} pixels.")
+        raise UserError(f"its run-length mask is damaged, or not of an image of {size[0]} x {size[1]} pixels")
     return np.array(counts, np.int64)
 
 

@@ -2,6 +2,7 @@
 
 A finding is a plain record. What it means, what to do about it and what happens meanwhile stands in KINDS, once for every kind.
 """
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +21,13 @@ class Finding(NamedTuple):
     detail: str = ""            # what exactly
 
 
-# kind: what happens, what is wrong, what to do. {folder}, {file}: of the first finding, {dataset}: the folder above that one
+# kind: what happens, what is wrong, what to do. {folder}: of the first finding, {images}: the folder beside it that holds the images
 KINDS = {
     # the folder and its lists
     "layout": (STOPS, "This is not the folder of a data set",
         "Give the folder that holds JPEGImages: dataset=..."),
+    "not_readable": (STOPS, "This data set cannot be read as it is",
+        "Put right what is named there."),
     "stem_twice": (STOPS, "Files that are the same before the suffix: which one is meant?",
         "Rename or remove one of them."),
     "bad_name": (WITHOUT, "File names that cannot stand in a list",
@@ -36,14 +39,18 @@ KINDS = {
     "yolo_file": (WITHOUT, "YOLO text files in the place of xml files",
         "Give the data.yaml of that data set: python voc_annotation.py dataset=..."),
     "image_without_label": (WITHOUT, "Images without a label",
-        "Label them. Is nothing in the picture: write <annotation></annotation> into an xml file of the same name (a mask of zeros for "
-        "segmentation)."),
+        "Label them. Is nothing in the picture: write <annotation></annotation> into an xml file of the same name (labelme: a file without "
+        "shapes; segmentation: a mask of zeros)."),
+    "image_without_txt": (WORKS, "Images without a txt file of labels: they count as images in which there is nothing",
+        "Label them if there is something. Do the names of the two differ?"),
     "label_without_image": (WITHOUT, "Labels without an image",
         "Add the images, or look whether their names differ."),
+    "label_twice": (STOPS, "Several labels for one image, or several images of one number: which one is meant?",
+        "Delete one of them."),
     "list_name": (STOPS, "Lines of a list that are no plain names",
-        "Write the names of the images alone: no folder, no suffix."),
+        "Write the names of the images alone: no folder, no suffix (in the lists of a data.yaml: relative to the data set)."),
     "list_no_image": (STOPS, "Names in a list without an image",
-        "Take them out of the list, add the files, or set new_split=True."),
+        "Take them out of the list, add the files, or set new_split=True (in the lists of a data.yaml that is no way out)."),
     "list_no_label": (STOPS, "Names in a list without a label",
         "Take them out of the list, add the files, or set new_split=True."),
     "list_missing": (STOPS, "A list is not there",
@@ -51,7 +58,7 @@ KINDS = {
     "list_empty": (STOPS, "A list without images",
         "Run python voc_annotation.py to make it anew."),
     "not_listed": (WITHOUT, "Labelled images in no list",
-        "python voc_annotation.py \"dataset={dataset}\" new_split=True  takes them in."),
+        "python voc_annotation.py dataset=... new_split=True  takes them in."),
     "in_train_and_val": (WORKS, "Images in the train and in the val list: what is measured while training will be too good",
         "Take them out of one of the two, or set new_split=True."),
     "in_test": (WORKS, "Images of the test list in train or val too: the test result will be too good",
@@ -74,8 +81,10 @@ KINDS = {
     "classes_twice": (STOPS, "A class name stands twice",
         "Delete one of the two."),
     "unknown_class": (STOPS, "Class names of the annotations that the classes file lacks",
-        "Correct the xml files, add the names to the classes file, or set classes_path=... to the file of this data set (one that was made by "
+        "Correct the labels, add the names to the classes file, or set classes_path=... to the file of this data set (one that was made by "
         "voc_annotation.py can be deleted: it is then made anew)."),
+    "class_number": (STOPS, "Class numbers in the labels that the class names lack",
+        "Correct these labels, or the class names they belong to (data.yaml, classes.txt, categories)."),
     "class_absent": (WORKS, "Classes that no training image shows: they will never be found",
         "Take them out of the classes file, or label some."),
     "no_objects": (STOPS, "There is no object to learn from",
@@ -93,27 +102,39 @@ KINDS = {
         "Was the folder moved, or something deleted? Run python voc_annotation.py again (new_split=True for a new choice of images)."),
     "listed_unusable": (STOPS, "Masks or validation images of a list that cannot be used",
         "Run python voc_annotation.py again, which leaves them out, or take the line out of the list."),
-    # xml files
+    # labels: xml files, and those of other programs
     "xml_empty": (WITHOUT, "Empty xml files",
         "Label these images. Is nothing in the picture: write <annotation></annotation> into the file."),
     "xml_broken": (WITHOUT, "Files that are no complete XML",
         "Save them again from the program they were made with."),
-    "xml_encoding": (WITHOUT, "Files that are no text",
+    "label_encoding": (WITHOUT, "Files that are no text",
         "Save them as utf-8."),
     "xml_schema": (WITHOUT, "XML that is no VOC annotation",
         "Export the labels as Pascal VOC."),
     "xml_harmful": (WITHOUT, "XML with a DOCTYPE or ENTITY, which no annotation needs and which can do harm",
         "Delete those lines."),
-    "xml_too_large": (WITHOUT, "Files far too large for an annotation",
+    "label_too_large": (WITHOUT, "Files far too large for an annotation",
         "What is in them? An annotation has a few kB."),
+    "json_broken": (WITHOUT, "Files that are no complete JSON",
+        "Save them again from the program they were made with."),
+    "label_broken": (WITHOUT, "Labels that cannot be read, so the whole image is left out",
+        "Correct what is named there, or export the labels again."),
     "tag_missing": (WITHOUT, "Objects that lack a tag, so the whole image is left out",
         "Put the tag in, or delete the object."),
     "rotated_box": (WITHOUT, "Rotated boxes or polygons without an upright box, so the whole image is left out",
         "Export upright boxes (in roLabelImg: Create RectBox)."),
     "bad_number": (WITHOUT, "Coordinates that are no numbers, so the whole image is left out",
-        "Write a number of pixels like 12 or 12.5."),
-    "bad_difficult": (WITHOUT, "<difficult> that is neither 0 nor 1, so the whole image is left out",
+        "Write a number of pixels like 12 or 12.5 (in YOLO labels a share of the image like 0.25)."),
+    "share_beyond": (WITHOUT, "YOLO labels with numbers beyond 0 to 1, so the whole image is left out",
+        "Write shares of the image: are these pixels, divide x and w by its width, y and h by its height."),
+    "pixels_for_shares": (STOPS, "Many YOLO labels with numbers beyond 0 to 1, though they should hold shares of the image",
+        "Are these pixels: divide x and w by the width of the image, y and h by its height, or export the labels again as YOLO."),
+    "bad_difficult": (WITHOUT, "<difficult> (iscrowd in COCO) that is neither 0 nor 1, so the whole image is left out",
         "Write 0, or 1 for what people can hardly see."),
+    "no_outline": (WITHOUT, "Objects with a box but no outline, so their images have no mask and are left out",
+        "Take task=detection, or draw polygons."),
+    "shape_flat": (WITHOUT, "Shapes without an area, like points and lines",
+        "Draw polygons or rectangles around what is an object."),
     # boxes
     "box_swapped": (WORKS, "Boxes with xmin > xmax or ymin > ymax; their corners are swapped",
         "Nothing, if these boxes look right in the pictures of python tools/doctor.py"),
@@ -129,9 +150,9 @@ KINDS = {
         "Delete one of them."),
     "box_tiny": (WORKS, "Objects smaller than a cell of the network's finest grid: hardly learnt",
         "A larger input_shape, or cut the images into tiles."),
-    "size_wrong": (WORKS, "The xml file gives another <size> than its image has",
+    "size_wrong": (WORKS, "The labels give another size than their image has",
         "Was the image resized since? Then its boxes are wrong: label it again. See the pictures of python tools/doctor.py"),
-    "size_turned": (WORKS, "The xml file gives the <size> of the image lying on its side",
+    "size_turned": (WORKS, "The labels give the size of the image lying on its side",
         "The boxes were drawn before the image was turned (EXIF), or width and height are only exchanged. See the pictures of python "
         "tools/doctor.py"),
     # masks
@@ -144,9 +165,11 @@ KINDS = {
     "mask_numbers": (WITHOUT, "Masks with numbers that are not whole or not from 0 to 255",
         "Export class numbers: 0, 1, 2 ... (are these instance ids?)"),
     "mask_size": (WITHOUT, "Masks of another size than their image",
-        "Export them anew, or python tools/fix_masks.py \"masks={folder}\" \"images={dataset}/JPEGImages\"  resizes them (nearest neighbour)."),
+        "Export them anew, or python tools/fix_masks.py \"masks={folder}\" \"images={images}\"  resizes them (nearest neighbour)."),
     "mask_turned": (WITHOUT, "Masks that lie on their side against their image",
         "The EXIF orientation was lost or applied in only one of the two: export image and mask anew from the same program."),
+    "palette_lacks": (STOPS, "Masks with colours or numbers that have no line in the palette",
+        "Write lines for them there, or the line  * ignored"),
     "mask_values": (STOPS, "Masks with values that are no class",
         "Correct the classes file, or renumber them: python tools/fix_masks.py \"masks={folder}\" \"values={{255: 1}}\""),
     "masks_0_255": (STOPS, "All masks hold only 0 and 255; but 255 means 'not labelled'",
@@ -176,9 +199,10 @@ def as_error(finding):
 
 
 def from_error(error, file, kind="image_damaged"):
-    """What a UserError says about a file, as a finding; its sentence is the detail, without the name of the file in front."""
+    """What a UserError says about a file, as a finding; its sentence is the detail, without the name of the file and the line in front."""
     text = str(error).removeprefix(f"{shown(Path(file))}").lstrip(":, ").rstrip(".")
-    return Finding(error.kind if error.kind in KINDS else kind, Path(file), None, text)
+    line = re.match(r"line (\d+): ", text)
+    return Finding(error.kind if error.kind in KINDS else kind, Path(file), int(line[1]) if line else None, text[line.end() if line else 0:])
 
 
 def place(finding):
@@ -189,8 +213,9 @@ def place(finding):
 
 def remedy(findings):
     """What to do about findings of one kind."""
-    file = findings[0].file
-    return KINDS[findings[0].kind][2].format(folder=shown(file.parent), dataset=shown(file.parent.parent), file=file.name)
+    folder = findings[0].file.parent
+    images = next((folder.parent / name for name in ("JPEGImages", "images") if (folder.parent / name).is_dir()), "...")
+    return KINDS[findings[0].kind][2].format(folder=shown(folder), images=shown(images))
 
 
 def worst(findings):

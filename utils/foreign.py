@@ -1,7 +1,8 @@
 """What the annotation files of other programs have in common.
 
 Every reader (yolo_format.py, coco_format.py, labelme_format.py, pair_format.py) returns the same: class names in the order of the
-source, and dict list name ("train", "val", "test", or "all" when the source has no lists) -> list of (image path, objects).
+source, and dict list name ("train", "val", "test", or "all" when the source has no lists) -> list of (image path, objects). Into the list
+`findings` they put all that is wrong (findings.py); images whose labels cannot be used are in no list. Errors: the whole cannot be read.
 An object is dict(name, box, difficult) with box (x1, y1, x2, y2) px edges, and for segmentation `outline`: a list of (n, 2) px polygons,
 or a run-length mask of COCO.
 
@@ -13,8 +14,10 @@ import re
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.findings import Finding, from_error
 from utils.images import SUFFIXES, image_size
 from utils.settings import shown
+from utils.stratify import classes_in
 from utils.voc import decode, printable, read_bytes
 from utils.voc_folder import make_split
 
@@ -25,7 +28,6 @@ STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069
 DEVICES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)                 # Windows opens these as devices
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test",
                "testing": "test"}
-SHOWN = 10                                                  # faults of a kind that a message names
 LONGEST = 255                                               # bytes of a file name, on all the usual disks
 MAX_FOLDERS = 100_000                                       # below a data set
 TOO_DEEP = 8                                                # levels of folders below a data set that are looked into
@@ -37,16 +39,17 @@ def locate(name, base, roots, where):
     where: file and line, for the message. The file itself need not exist.
     """
     if not isinstance(name, str) or not name.strip():
-        raise UserError(f"{where}: expected a file name, found {str(name)[:80]!r}.")
+        raise UserError(f"{where}: expected a file name, found {str(name)[:80]!r}.", kind="bad_name")
     drive, rest = os.path.splitdrive(name)                  # a drive is only one on Windows
     parts = [part for part in rest.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     for part in parts:
         if STEERING.search(part) or ":" in part or DEVICES.fullmatch(part) or part != part.rstrip(" .") or len(os.fsencode(part)) > LONGEST:
             raise UserError(f"{where}: {ascii(name)} is not a plain file name (no control characters, no colon, no dot or space at an end, "
-                            f"at most {LONGEST} bytes, none that Windows keeps for itself). Rename the file, here and on the disk.")
+                            f"at most {LONGEST} bytes, none that Windows keeps for itself). Rename the file, here and on the disk.",
+                            kind="bad_name")
     path = Path(os.path.normpath(Path(base) / (drive + rest.replace("\\", "/"))))
     if not parts or not any(path.is_relative_to(os.path.normpath(root)) for root in roots):
-        raise UserError(f"{where}: {name!r} leads out of the data set {shown(roots[0])}. Write names relative to it.")
+        raise UserError(f"{where}: {name!r} leads out of the data set {shown(roots[0])}. Write names relative to it.", kind="bad_name")
     return path
 
 
@@ -56,44 +59,48 @@ def read_json(path, limit=MAX_JSON_BYTES):
     utf16 = data[1:2] == b"\x00" or data[:1] == b"\x00"
     text = decode(data, ["utf-16-le" if data[:1] != b"\x00" else "utf-16-be"] if utf16 else ["utf-8", "gb18030"])
     if text is None:
-        raise UserError(f"{shown(path)} is not text in utf-8: save it anew.")
+        raise UserError(f"{shown(path)} is not text in utf-8: save it anew.", kind="label_encoding")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{shown(path)}, line {error.lineno}: not complete JSON ({error.msg}). Export it anew.") from None
+        raise UserError(f"{shown(path)}, line {error.lineno}: not complete JSON ({error.msg}). Export it anew.", kind="json_broken") from None
     except (RecursionError, ValueError, MemoryError) as error:      # ValueError: a number of more than 4300 digits
-        raise UserError(f"{shown(path)} is not an annotation: {'nested too deeply' if isinstance(error, RecursionError) else error}.") from None
+        what = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"{shown(path)} is not an annotation: {what}.", kind="json_broken") from None
 
 
-def part(record, name, kind, where):
-    """record[name], which must be of a kind: list, dict, str. Errors: the record is no dict, the part is missing or something else."""
+def part(record, name, kind, where=""):
+    """record[name], which must be of a kind: list, dict, str. Errors: the record is no dict, the part is missing or something else.
+
+    where: words in front of the message, with a colon.
+    """
     if not isinstance(record, dict):
-        raise UserError(f"{where}: expected {{...}}, found {str(record)[:60]!r}.")
+        raise UserError(f"{where}expected {{...}}, found {str(record)[:60]!r}.")
     value = record.get(name)
     if not isinstance(value, kind):
         known = {list: "a list [...]", dict: "{...}", str: "text"}.get(kind, "a number")
-        raise UserError(f'{where}: "{name}" is missing.' if value is None else f'{where}: "{name}" is {str(value)[:60]!r}, expected {known}.')
+        raise UserError(f'{where}"{name}" is missing.' if value is None else f'{where}"{name}" is {str(value)[:60]!r}, expected {known}.')
     return value
 
 
-def number(value, where, what):
+def number(value, what):
     """A finite number of pixels. Errors: text, NaN, beyond a million."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e6:       # "not <": NaN too
-        raise UserError(f"{where}: {what} is {str(value)[:40]!r}, expected a number of pixels.")
+        raise UserError(f"{what} is {str(value)[:40]!r}, expected a number of pixels.", kind="bad_number")
     return float(value)
 
 
-def class_name(value, where):
-    """A class name as it stands in the classes file: one line, single spaces. Errors: none, too long, no valid text."""
+def class_name(value, where=""):
+    """A class name as it stands in the classes file: one line, single spaces. Errors: none, too long, no valid text. where: as in `part`."""
     name = " ".join(str(value).split()) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
     if not name or len(name) > MAX_NAME or re.search("[\x00\ud800-\udfff]", name):
-        raise UserError(f"{where}: {printable(str(value)[:60])!r} is not a class name: expected text of 1 to {MAX_NAME} letters.")
+        raise UserError(f"{where}{printable(str(value)[:60])!r} is not a class name: expected text of 1 to {MAX_NAME} letters.")
     return name
 
 
 def class_names(values, where):
-    """A list of class names. Errors: empty, one twice."""
-    names = [class_name(value, where) for value in values]
+    """A list of class names. Errors: empty, one twice. where: file and line."""
+    names = [class_name(value, f"{where}: ") for value in values]
     if not names:
         raise UserError(f"{where}: there are no class names.")
     twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
@@ -101,18 +108,6 @@ def class_names(values, where):
         raise UserError(f"{where}: the class name {printable(twice)!r} stands there twice (numbers {names.index(twice)} and "
                         f"{names.index(twice, names.index(twice) + 1)}). Give one of them another name.")
     return names
-
-
-def clip_box(box, size, notes):
-    """(x1, y1, x2, y2) cut at the image of size (w, h); None, and counted, when less than 1 pixel is left. Reversed corners are put right."""
-    x1, y1, x2, y2 = box
-    if x1 > x2 or y1 > y2:
-        notes["swapped"] += 1
-    edges = [min(max(edge, 0.0), float(limit)) for edge, limit in zip((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), (*size, *size))]
-    if edges[2] - edges[0] < 1 or edges[3] - edges[1] < 1:
-        notes["dropped"] += 1
-        return None
-    return tuple(edges)
 
 
 def files_below(folder, suffixes=SUFFIXES):
@@ -146,25 +141,28 @@ def by_stem(paths):
     return found
 
 
-def deal(lists, root, wanted, trainval_percent=0.9, train_percent=0.9, seed=0, new_split=False, stratify=False, classes_of=None):
-    """dict list name -> samples (image path, ...)  ->  dict train, val, test -> samples. The source's own lists are respected.
+def deal(lists, root, wanted, findings, trainval_percent=0.9, train_percent=0.9, seed=0, new_split=False, stratify=False):
+    """dict list name -> samples (image path, truth)  ->  dict train, val, test -> samples. The source's own lists are respected.
 
     wanted: dict train, val, test -> name of the list to take.  root: names in the draw are relative to it, so that the place does not matter.
-    classes_of: sample -> the classes in it, for stratify.  Images in no list ("all") are dealt out only when there is no train list.
+    stratify: every class as evenly as possible in all the parts.  Images in no list ("all") are dealt out only when there is no train list.
     """
     names = {split: SPLIT_NAMES.get(name, name) for split, name in wanted.items()}
-    if names["train"] not in lists and not new_split and lists.keys() - {"all", "test"}:
-        raise UserError(f"{shown(root)} has the lists {', '.join(sorted(lists.keys() - {'all'}))} but none called {wanted['train']} to train on. "
-                        "Set train_set to one of these, or new_split=True.")
-    if names["train"] in lists and names["val"] in lists and not new_split:
-        tell_overlaps({split: lists.get(name, []) for split, name in names.items()}, names, root)
-        return {split: lists.get(name, []) for split, name in names.items()}
+    given = names["train"] in lists and not new_split
+    if not given and not new_split and lists.keys() - {"all", "test"}:
+        findings.append(Finding("list_missing", Path(root), None, f"it has the lists {', '.join(sorted(lists.keys() - {'all'}))} but none called "
+                                f"{wanted['train']} to train on"))
+        return {split: [] for split in names}
+    findings += [Finding("not_listed", image) for image, _ in lists.get("all", ()) if given]
+    if given and names["val"] in lists:
+        splits = {split: lists.get(name, []) for split, name in names.items()}
+        findings += overlaps(splits, names)
+        return splits
     tested = [] if new_split else lists.get(names["test"], [])
     kept = [some for name, some in lists.items() if new_split or name != names["test"]]
-    pool = {relative(sample[0], root): sample for some in ([lists[names["train"]]] if names["train"] in lists and not new_split else kept)
-            for sample in some}
+    pool = {relative(sample[0], root): sample for some in ([lists[names["train"]]] if given else kept) for sample in some}
     trainval = 1 if tested else trainval_percent
-    classes = {name: classes_of(sample) for name, sample in pool.items()} if stratify else None
+    classes = {name: classes_in(truth_of(sample)) for name, sample in pool.items()} if stratify else None
     made = make_split(pool, trainval, train_percent, seed, classes)
     dealt = {split: [pool[name] for name in made[split]] for split in ("train", "val", "test")}
     print(f"{shown(root)}: split anew (seed {seed}): " + ", ".join(f"{split} {len(dealt[split])}" for split in dealt) + " images"
@@ -172,37 +170,28 @@ def deal(lists, root, wanted, trainval_percent=0.9, train_percent=0.9, seed=0, n
     return dealt | ({"test": tested} if tested else {})
 
 
-def tell_overlaps(splits, names, root):
-    """Warn of images that stand in two of the lists: what is measured on them is too good."""
-    images = {split: {sample[0] for sample in some} for split, some in splits.items()}
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        common = len(images[one] & images[other])
-        if common and names[one] != names[other]:
-            print(f"Warning: {shown(root)}: {common} images are in the {names[one]} and in the {names[other]} list: what is measured on them "
-                  "is too good. Take them out of one, or set new_split=True.")
+def truth_of(sample):
+    """Of (image, objects) or (image, (mask path, pixels per value)): what classes_in understands."""
+    return sample[1][1] if isinstance(sample[1], tuple) else sample[1]
 
 
-def readable_size(path, lost):
-    """(w, h) px of an image; None when it cannot be read: then the sentence is added to `lost`, and the image is left out."""
+def overlaps(splits, names):
+    """Findings: images that stand in two of the lists. names: dict split -> what its list is called; a list does not overlap with itself."""
+    images, findings = {split: {image for image, _ in some} for split, some in splits.items()}, []
+    for split, others, kind in (("val", ("train",), "in_train_and_val"), ("test", ("train", "val"), "in_test")):
+        for image in sorted(images[split]):
+            found = [names[other] for other in others if image in images[other] and names[other] != names[split]]
+            findings += [Finding(kind, image, None, f"in the lists {' and '.join([*found, names[split]])}")] if found else []
+    return findings
+
+
+def readable_size(path, findings):
+    """(w, h) px of an image; None, and a finding, when it cannot be read."""
     try:
         return image_size(path)
     except UserError as error:
-        lost.append(str(error))
+        findings.append(from_error(error, path))
         return None
-
-
-def tell_lost(lost, root):
-    """Say which images are left out because they cannot be read."""
-    if lost:
-        print(f"{shown(root)}: {len(lost)} images cannot be read and are left out:\n    " + "\n    ".join(lost[:SHOWN])
-              + f"\n    ... and {len(lost) - SHOWN} more" * (len(lost) > SHOWN))
-
-
-def raise_all(errors, root):
-    """One error that names the first ten of many."""
-    if errors:
-        more = f"\n... and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
-        raise UserError(f"{len(errors)} faults in {shown(root)}:\n" + "\n".join(errors[:SHOWN]) + more)
 
 
 def relative(path, root):

@@ -3,31 +3,25 @@
 VOC folders are read by voc_annotation.py itself; here are all the others. The formats have a file each: yolo_format.py, coco_format.py,
 labelme_format.py, pair_format.py (xml or masks beside or beneath the images), mask_key.py (colours and numbers of masks).
 """
-from collections import Counter
-
 import numpy as np
 
 from utils import coco_format
 from utils.coco_format import read_coco
 from utils.errors import UserError
-from utils.foreign import deal, files_below, raise_all
-from utils.images import image_size, open_mask
+from utils.findings import from_error
+from utils.foreign import files_below, readable_size
+from utils.images import open_mask
 from utils.labelme_format import NO_CLASS, is_labelme, read_labelme
-from utils.look import sweep
+from utils.look import size_finding, sweep
 from utils.made_masks import make_masks, outline_jobs
+from utils.objects import area
 from utils.pair_format import has_masks, key_file, read_mask_pairs, read_xml_pairs
 from utils.plain_yaml import read_yaml
 from utils.settings import shown
-from utils.stratify import classes_in
-from utils.voc import check_id, find_files, find_images, read_ids
-from utils.voc_xml import area, parse_xml
 from utils.yolo_format import CLASSES, KEYS, read_yolo, yaml_root
 
 LOOKED_AT = 50                                              # json files, to see whose they are
 OUTLINES = {"yolo": read_yolo, "coco": read_coco, "labelme": read_labelme}      # for both tasks
-NOTES = {"swapped": "boxes had reversed corners, which are put right",
-         "dropped": "boxes of less than 1 pixel inside the image are left out",
-         "size": "images have another size than the annotations say (resized or turned since?): look at their boxes"}
 BACKGROUND = ("background", "_background_")                # outlines of these classes are no objects
 DATA_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
@@ -96,98 +90,56 @@ def home(path):
     return coco_format.home(path)
 
 
-def read(path, wanted, task, trainval_percent=0.9, train_percent=0.9, new_split=False, seed=0, stratify=False, palette=None):
-    """A data set that is no VOC folder -> class names (None: the masks do not tell), dict train, val, test -> samples.
+def read(kind, path, task, findings, palette=None):
+    """A data set that is no VOC folder -> class names (None: the masks do not tell), dict list name -> samples, all that are usable.
 
-    A sample is (image path, objects), for segmentation (image path, (mask path, pixels per value (256,))).
-    wanted: dict train, val, test -> name of the list to take.  The others are variables of voc_annotation.py.
+    kind, path: as `recognise` says.  A sample is (image path, objects), for segmentation (image path, (mask path, pixels per value (256,))).
+    findings: a list that gets all that is wrong with single images and labels.  Errors: the whole cannot be read.
     """
-    kind, place = recognise(path, task, palette)
-    share = {"trainval_percent": trainval_percent, "train_percent": train_percent, "seed": seed, "new_split": new_split, "stratify": stratify}
-    names, lists, truth = (read_segmentation if task == "segmentation" else read_detection)(kind, place, palette)
-    root = place if place.is_dir() else place.parent
-    if task == "segmentation":
-        dealt = deal(lists, root, wanted, **share, classes_of=lambda sample: classes_in(truth[sample[0]][1]))
-        return names, {split: [(image, truth[image]) for image, _ in some] for split, some in dealt.items()}
-    return names, deal(lists, root, wanted, **share, classes_of=lambda sample: classes_in(sample[1]))
+    return read_segmentation(kind, path, findings, palette) if task == "segmentation" else read_detection(kind, path, findings)
 
 
-def read_detection(kind, path, palette=None):
-    """-> class names, dict list name -> [(image path, objects)], None."""
+def read_detection(kind, path, findings):
     if kind == "masks":
         raise UserError(f"{shown(path)} holds masks: it is a data set for segmentation. Set task=segmentation.")
-    if kind == "voc":
-        return *read_voc(path), None
-    notes = Counter()
-    names, lists = read_xml_pairs(path) if kind == "xml" else OUTLINES[kind](path, notes)
-    tell(notes, path)
-    plain = {split: [(image, [{key: thing[key] for key in ("name", "box", "difficult")} for thing in objects if thing["name"] not in NO_CLASS])
-                     for image, objects in some] for split, some in lists.items()}
-    return names, plain, None
+    names, lists = (read_xml_pairs if kind == "xml" else OUTLINES[kind])(path, findings)
+    return names, {split: [(image, [{key: thing[key] for key in ("name", "box", "difficult")} for thing in objects if thing["name"] not in NO_CLASS])
+                           for image, objects in some] for split, some in lists.items()}
 
 
-def read_segmentation(kind, path, palette=None):
-    """-> class names or None, dict list name -> [(image path, ...)], dict image path -> (mask path, pixels per value)."""
+def read_segmentation(kind, path, findings, palette=None):
     root = path if path.is_dir() else path.parent
     if kind == "masks":
-        names, lists, jobs = read_mask_pairs(path, palette)
-        if jobs is None:
-            return None, lists, count_masks([pair for some in lists.values() for pair in some], root)
+        names, lists, jobs = read_mask_pairs(path, findings, palette)
     elif kind in OUTLINES:
-        notes = Counter()
-        names, lists = OUTLINES[kind](path, notes)
-        tell(notes, path)
+        names, lists = OUTLINES[kind](path, findings)
         if kind != "labelme":                               # there later shapes cover earlier ones, as they were drawn
             lists = {split: [(image, sorted(objects, key=lambda thing: -area(thing["box"]))) for image, objects in some]
                      for split, some in lists.items()}
         names = [name for name in names if name.lower() not in BACKGROUND]
-        jobs = outline_jobs(lists, names, ignored=("__ignore__",), empty=BACKGROUND)
+        jobs = outline_jobs(lists, names, findings, ignored=("__ignore__",), empty=BACKGROUND)
         names = ["background", *names]
     else:
         raise UserError(f"{shown(path)} holds boxes only (VOC xml files): it is a data set for detection, not for segmentation.")
-    return names, lists, make_masks(root, jobs)
+    truth = count_masks(lists, findings) if jobs is None else make_masks(root, jobs, findings)
+    return names, {split: [(image, truth[image]) for image, _ in some if image in truth] for split, some in lists.items()}
 
 
-def tell(notes, path):
-    for note, what in NOTES.items():
-        if notes[note]:
-            print(f"{shown(path)}: {notes[note]} {what}")
-
-
-def count_masks(pairs, root):
-    """Masks that hold labels already: dict image path -> (mask path, pixels per value (256,)). All broken ones are named at once."""
+def count_masks(lists, findings):
+    """Masks that hold labels already: dict image path -> (mask path, pixels per value (256,)) of the usable ones."""
     def one(image, mask):
+        found = []
+        size = readable_size(image, found)
         try:
-            values, size = open_mask(mask), image_size(image)
-            if values.shape[::-1] != tuple(size):
-                raise UserError(f"{shown(mask)} is {values.shape[1]} x {values.shape[0]} pixels, but its image is {size[0]} x {size[1]}.")
-            return mask, np.bincount(values.ravel(), minlength=256)
+            values = open_mask(mask)
         except UserError as error:
-            return str(error)
+            return None, [*found, from_error(error, mask)]
+        found += size_finding(mask, values.shape[::-1], size) if size else []
+        return None if found else np.bincount(values.ravel(), minlength=256), found
 
-    found = dict(zip((image for image, _ in pairs), sweep(one, pairs, "Reading masks")))
-    raise_all([result for result in found.values() if isinstance(result, str)], root)
-    return found
-
-
-def read_voc(folder):
-    """A VOC folder's boxes without writing anything into it -> class names (sorted), dict list name -> [(image path, objects)]."""
-    images, xmls = find_images(folder / "JPEGImages"), find_files(folder / "Annotations", (".xml",))
-    files = {stem: xmls[stem] for stem in images.keys() & xmls.keys()}
-    if not files:
-        raise UserError(f"{shown(folder)}: no image of JPEGImages has an xml file in Annotations.")
-    errors, objects = [], {}
-    for stem in sorted(files):
-        try:
-            objects[stem] = parse_xml(files[stem], *image_size(images[stem]))
-        except UserError as error:
-            errors.append(str(error))
-    raise_all(errors, folder)
-    sets, lists = folder / "ImageSets" / "Main", {}
-    for split in ("train", "val", "test"):
-        if (sets / f"{split}.txt").is_file():
-            stems = [check_id(stem, shown(sets / f"{split}.txt")) for stem in read_ids(sets / f"{split}.txt")]
-            lists[split] = [(images[stem], objects[stem]) for stem in stems if stem in objects]
-    if "train" not in lists:
-        lists = {"all": [(images[stem], objects[stem]) for stem in objects]}
-    return sorted({thing["name"] for some in objects.values() for thing in some}), lists
+    pairs = {image: mask for some in lists.values() for image, mask in some}
+    truth = {}
+    for (image, mask), (counts, found) in zip(pairs.items(), sweep(one, pairs.items(), "Reading masks")):
+        findings += found
+        truth |= {} if found else {image: (mask, counts)}
+    return truth

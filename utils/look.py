@@ -20,9 +20,10 @@ from utils.errors import UserError
 from utils.findings import Finding, from_error
 from utils.images import ORIENTATION, open_image, open_mask, opened
 from utils.machine import cores
+from utils.objects import SPOILING
 from utils.settings import find
 from utils.voc import write_text
-from utils.voc_xml import SPOILING, read_annotation
+from utils.voc_xml import read_annotation
 
 CHUNK = 16                      # files that a thread takes at a time
 VERSION = 1                     # of what a cache file holds; another one is not used
@@ -102,6 +103,7 @@ def all_counts(values):
 
 def sweep(function, jobs, title):
     """[function(*job) for job in jobs], by several threads; a bar where there is a terminal."""
+    jobs = list(jobs)
     chunks = [jobs[start:start + CHUNK] for start in range(0, len(jobs), CHUNK)]
     results = []
     pool = ThreadPoolExecutor(cores() + 1)                  # one more: while a thread waits for the disk the others work

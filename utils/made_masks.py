@@ -12,12 +12,13 @@ import numpy as np
 
 from utils.coco_format import run_length_mask
 from utils.errors import UserError
-from utils.foreign import MADE, raise_all, relative
+from utils.findings import Finding, from_error
+from utils.foreign import MADE, relative
 from utils.images import IGNORED, image_size, open_mask
 from utils.look import sweep
 from utils.masks import index_png
 from utils.settings import shown
-from utils.voc import read_bytes, write_text
+from utils.voc import printable, read_bytes, write_text
 
 RECORD = "made_from.json"                                   # mask -> what it was made of and its size; marks the folder as ours
 VERSION = 1                                                 # another way of painting makes all masks anew
@@ -68,22 +69,21 @@ def fill(mask, points, value):
     mask[top:bottom, left:right][inside > 0] = value
 
 
-def outline_jobs(lists, names, ignored=(), empty=()):
-    """What `make_masks` needs for images with outlines: dict image path -> (fingerprint, function that gives the mask).
+def outline_jobs(lists, names, findings, ignored=(), empty=()):
+    """What `make_masks` needs for images with outlines: dict image path -> (image path, fingerprint, function that gives the mask).
 
     Label 0 is background.  ignored: names whose pixels count nowhere.  empty: names that are background, in small letters.
-    Errors: objects without an outline, too many classes.
+    Findings: images with objects without an outline; they get no mask. Error: too many classes.
     """
     if len(names) > MOST:
         raise UserError(f"There are {len(names)} classes, a mask of 8 bits holds {MOST} beside the background.")
     labels = {name: number for number, name in enumerate(names, 1)} | dict.fromkeys(ignored, IGNORED)
     labels |= {thing["name"]: 0 for some in lists.values() for _, objects in some for thing in objects if thing["name"].lower() in empty}
-    errors, jobs = [], {}
+    jobs = {}
     for image, objects in (sample for some in lists.values() for sample in some):
         bare = [thing["name"] for thing in objects if "outline" not in thing]
         if bare:
-            errors.append(f"{shown(image)}: {len(bare)} of {len(objects)} objects ({bare[0]} ...) have a box but no outline, so there is no mask. "
-                          'Take task="detection", or draw polygons.')
+            findings.append(Finding("no_outline", image, None, f"{len(bare)} of {len(objects)} objects ({printable(bare[0])} ...)"))
             continue
         size, digest = image_size(image), hashlib.sha256()
         digest.update(repr((VERSION, size, [(labels[thing["name"]]) for thing in objects])).encode())
@@ -91,37 +91,36 @@ def outline_jobs(lists, names, ignored=(), empty=()):
             outline = thing["outline"]
             for array in [outline["counts"]] if isinstance(outline, dict) else outline:
                 digest.update(array.tobytes() + b"|")
-        jobs[image] = digest.hexdigest(), (lambda size=size, objects=objects: paint(size, objects, labels))
-    raise_all(errors, next(iter(lists.values()))[0][0].parent if errors else Path("."))
+        jobs[image] = image, digest.hexdigest(), (lambda size=size, objects=objects: paint(size, objects, labels))
     return jobs
 
 
-def make_masks(home, jobs):
+def make_masks(home, jobs, findings):
     """Write the masks of the images below home/plainvision_masks/. -> dict image path -> (mask path, pixels per value (256,)).
 
-    jobs: dict image path -> (fingerprint of what the mask is made of, function that gives it).
-    Errors: the folder is somebody else's, a mask cannot be made or written; all of the first are told at once.
+    jobs: dict image path -> (the file the mask is made of, fingerprint of what it is made of, function that gives it).
+    Findings: a mask cannot be made. Errors: the folder is somebody else's, a mask cannot be written.
     """
     folder = Path(home) / MADE
     record = open_folder(folder)
     places = mask_names(jobs, home)
 
     def one(image):
-        fingerprint, make = jobs[image]
+        source, fingerprint, make = jobs[image]
         path, known = folder / places[image], record.get(places[image])
-        try:
-            if known != [fingerprint, path.stat().st_size if path.is_file() else None]:
-                write_mask(path, make())
-            return [fingerprint, path.stat().st_size], np.bincount(open_mask(path).ravel(), minlength=256)
-        except UserError as error:
-            return str(error)
-        except OSError as error:
-            return f"{shown(path)} cannot be written: {error.strerror}."
+        if known != [fingerprint, path.stat().st_size if path.is_file() else None]:
+            try:
+                mask = make()
+            except UserError as error:
+                return from_error(error, source)
+            write_mask(path, mask)
+        return [fingerprint, path.stat().st_size], np.bincount(open_mask(path).ravel(), minlength=256)
 
     made = dict(zip(jobs, sweep(one, [(image,) for image in jobs], "Making masks")))
-    record |= {places[image]: result[0] for image, result in made.items() if not isinstance(result, str)}
+    findings += [result for result in made.values() if isinstance(result, Finding)]
+    made = {image: result for image, result in made.items() if not isinstance(result, Finding)}
+    record |= {places[image]: result[0] for image, result in made.items()}
     write_text(folder / RECORD, json.dumps(record, ensure_ascii=True, indent=0, sort_keys=True) + "\n")
-    raise_all([result for result in made.values() if isinstance(result, str)], home)
     return {image: (folder / places[image], counts) for image, (_, counts) in made.items()}
 
 
@@ -159,6 +158,8 @@ def write_mask(path, mask):
     try:
         index_png(temporary, mask)
         os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{shown(path)} cannot be written: {error.strerror}.") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -53,7 +53,7 @@ def read_key(path):
         elif what == "*":
             raise UserError(f"{where}: * stands for all the others and can only be ignored. Write  * ignored")
         else:
-            name = class_name(name, where)
+            name = class_name(name, f"{where}: ")
             names += [] if name in names else [name]
             key[as_number(what)] = names.index(name)
     if not names:
@@ -100,6 +100,6 @@ def translate(path, key, of_colours, key_path):
         most = [(f"{v >> 16},{v >> 8 & 255},{v & 255}" if of_colours else f"{v}") + f" ({n} pixels)"
                 for v, n in sorted(zip(found.tolist(), counts.tolist()), key=lambda pair: -pair[1])[:3]]
         raise UserError(f"{shown(path)} holds {len(found)} {'colours' if of_colours else 'numbers'} that {shown(key_path)} has no line for: "
-                        f"{', '.join(most)}. Add them there, or the line  * ignored")
+                        f"{', '.join(most)}. Add them there, or the line  * ignored", kind="palette_lacks")
     result[strange] = IGNORED
     return result

@@ -4,12 +4,14 @@ the images or in a folder of their own (LabelImg).
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.foreign import by_stem, class_names, files_below, folder_split, raise_all, readable_size, tell_lost
-from utils.images import image_size
+from utils.findings import Finding, from_error
+from utils.foreign import by_stem, class_names, files_below, folder_split, readable_size
+from utils.look import size_finding, sweep
 from utils.mask_key import CITYSCAPES, KEY_FILES, read_key, translate
+from utils.objects import SPOILING
 from utils.settings import shown
-from utils.voc import read_ids, read_lines
-from utils.voc_xml import parse_xml
+from utils.voc import printable, read_lines, survey_ids
+from utils.voc_xml import read_annotation
 from utils.yolo_format import CLASSES
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")
@@ -18,37 +20,46 @@ MASK_ENDS = ("_labels", "_label", "_masks", "_mask", "annot", "_annot")         
 NAME_ENDS = ("_leftimg8bit", "_gtfine_labelids", "_image", "_img", "_mask", "_label", "_labels", "_seg", "_gt", "_l")     # of files
 
 
-def read_xml_pairs(folder):
+def read_xml_pairs(folder, findings):
     """-> class names, dict list name -> [(image path, objects)], see foreign.py. xml files belong to the image called alike."""
-    images = files_below(folder)
+    images, files = files_below(folder), files_below(folder, (".xml",))
     beside, stems = {image.with_suffix(""): image for image in images}, by_stem(images)
-    lists, errors, lost, owners = {}, [], [], {}
-    for file in files_below(folder, (".xml",)):
-        try:
-            image = beside.get(file.with_suffix("")) or stems.get(file.stem)
-            if image is None:
-                several = " (several images are called so)" if file.stem in stems else ""
-                raise UserError(f"{shown(file)} has no image {file.stem}{several}: put the image beside it.")
-            if image in owners:
-                raise UserError(f"{shown(file)} and {shown(owners[image])} both belong to {shown(image)}. Delete one of them.")
+    owners, told = {}, {file.stem for file in files}
+    for file in files:
+        image = beside.get(file.with_suffix("")) or stems.get(file.stem)
+        if image is None:
+            several = " (several images are called so)" if file.stem in stems else ""
+            findings.append(Finding("label_without_image", file, None, f"there is no image {printable(file.stem)}{several}: put it beside the file"))
+        elif image in owners:
+            findings.append(Finding("label_twice", file, None, f"{shown(owners[image])} belongs to {printable(image.name)} too"))
+        else:
             owners[image] = file
-            size = readable_size(image, lost)
-            if size:
-                lists.setdefault(folder_split(image, folder), []).append((image, parse_xml(file, *size)))
-        except UserError as error:
-            errors.append(str(error))
-    raise_all(errors, folder)
-    tell_lost(lost, folder)
-    if len(owners) < len(images):
-        print(f"{shown(folder)}: {len(images) - len(owners)} images have no xml file and are left out")
+    lists = {}
+    for image, (objects, found) in zip(owners, sweep(read_pair, owners.items(), "Reading labels")):
+        findings += found
+        some = lists.setdefault(folder_split(image, folder), [])
+        some += [(image, objects)] if objects is not None else []
+    findings += [Finding("image_without_label", image) for image in images if image not in owners and image.stem not in told]
     known = next((file for file in files_below(folder, CLASSES) if file.name in CLASSES), None)
     found = sorted({thing["name"] for some in lists.values() for _, objects in some for thing in objects})
     named = class_names(read_lines(known), shown(known)) if known else []
     return [*named, *(name for name in found if name not in named)], lists
 
 
-def split_pairs(folder):
-    """The images and masks of a folder by what they are called: images, masks, each dict key -> path."""
+def read_pair(image, file):
+    """-> the objects of an xml file, None when it or its image cannot be used; findings."""
+    findings = []
+    size = readable_size(image, findings)
+    try:
+        objects, found = read_annotation(file, *(size or ()))
+    except UserError as error:
+        objects, found = None, [from_error(error, file, "xml_broken")]
+    usable = size and not any(finding.kind in SPOILING for finding in found)
+    return objects if usable else None, findings + found
+
+
+def split_pairs(folder, findings):
+    """The images and masks of a folder by what they are called: images, masks, each dict key -> path; findings: two are called alike."""
     images, masks = {}, {}
     for path in files_below(folder):
         parts, is_mask = [], False
@@ -63,14 +74,15 @@ def split_pairs(folder):
         end = next((end for end in NAME_ENDS if stem.lower().endswith(end)), "")
         some, key = masks if is_mask else images, (*parts, stem[:len(stem) - len(end)])
         if key in some:
-            raise UserError(f"{shown(path)} and {shown(some[key])} could both be the {'mask' if is_mask else 'image'} {key[-1]}. Rename one of them.")
-        some[key] = path
+            findings.append(Finding("stem_twice", path, None, f"it could be the {'mask' if is_mask else 'image'} {printable(key[-1])}, and so could "
+                                    f"{shown(some[key])}"))
+        some.setdefault(key, path)
     return images, masks
 
 
 def has_masks(folder):
     """Whether there are images and masks in folders of these names."""
-    images, masks = split_pairs(folder)
+    images, masks = split_pairs(folder, [])
     return bool(images.keys() & masks.keys())
 
 
@@ -83,23 +95,22 @@ def key_file(folder, given=None):
     return next((folder / name for name in KEY_FILES if (folder / name).is_file()), None)
 
 
-def read_mask_pairs(folder, given=None):
+def read_mask_pairs(folder, findings, given=None):
     """-> class names or None, dict list name -> [(image path, mask path)], jobs for made_masks.make_masks or None.
 
     given: the file of colours or numbers; None: one in the folder, else Cityscapes' own numbers, else the masks hold labels already.
     """
-    images, masks = split_pairs(folder)
-    pairs = [(images[key], masks[key]) for key in sorted(images.keys() & masks.keys())]
+    images, masks = split_pairs(folder, findings)
     cityscapes = (folder / "gtFine").is_dir()
-    if cityscapes:
-        pairs = [pair for pair in pairs if folder_split(pair[0], folder) != "test"]     # the masks of its test images are empty
-    if not pairs:
+    if cityscapes:                                          # the masks of its test images are empty
+        images, masks = ({key: path for key, path in some.items() if folder_split(path, folder) != "test"} for some in (images, masks))
+    both = sorted(images.keys() & masks.keys())
+    if not both:
         raise UserError(f"{shown(folder)}: no image has a mask. Found {len(images)} images and {len(masks)} masks (in folders like "
                         f"{', '.join(MASK_FOLDERS[:4])}); image and mask must be called alike.")
-    for number, what in ((len(images.keys() - masks.keys()), "images without a mask"), (len(masks.keys() - images.keys()), "masks without an image")):
-        if number:
-            print(f"{shown(folder)}: {number} {what} are left out")
-    lists = own_lists(folder, pairs)
+    findings += [Finding("image_without_label", images[key]) for key in sorted(images.keys() - masks.keys())]
+    findings += [Finding("label_without_image", masks[key]) for key in sorted(masks.keys() - images.keys())]
+    lists = own_lists(folder, [(images[key], masks[key]) for key in both], images, findings)
     path = key_file(folder, given)
     if path is None and not cityscapes:
         return None, lists, None
@@ -108,34 +119,41 @@ def read_mask_pairs(folder, given=None):
         print(f"{shown(folder)}: the 19 classes of Cityscapes; for others write a file mapping.txt with lines like  7 road")
     print(f"What the masks mean, by {shown(path) if path else 'the numbers of Cityscapes'}: {len(key)} "
           f"{'colours' if of_colours else 'numbers'}, {len(names)} classes")
-    return names, lists, translation_jobs(pairs, key, of_colours, path)
+    pairs = dict.fromkeys(pair for some in lists.values() for pair in some)
+    return names, lists, translation_jobs(pairs, key, of_colours, path, findings)
 
 
-def translation_jobs(pairs, key, of_colours, path):
-    """Jobs for made_masks.make_masks: dict image path -> (fingerprint, function that gives the mask)."""
+def translation_jobs(pairs, key, of_colours, path, findings):
+    """Jobs for made_masks.make_masks: dict image path -> (mask path, fingerprint, function that gives the mask)."""
     jobs, meaning = {}, repr(sorted(key.items(), key=str))
     for image, mask in pairs:
-        state = mask.stat()
+        size, state = readable_size(image, findings), mask.stat()
+        if not size:
+            continue
 
-        def make(image=image, mask=mask):
-            labels, size = translate(mask, key, of_colours, path), image_size(image)
-            if labels.shape[::-1] != tuple(size):
-                raise UserError(f"{shown(mask)} is {labels.shape[1]} x {labels.shape[0]} pixels, but its image is {size[0]} x {size[1]}. "
-                                "Export the mask anew, or resize it with nearest neighbour.")
+        def make(size=size, mask=mask):
+            labels = translate(mask, key, of_colours, path)
+            for finding in size_finding(mask, labels.shape[::-1], size):
+                raise UserError(finding.detail, kind=finding.kind)
             return labels
 
-        jobs[image] = repr((mask.name, state.st_size, state.st_mtime_ns, meaning)), make
+        jobs[image] = mask, repr((mask.name, state.st_size, state.st_mtime_ns, meaning)), make
     return jobs
 
 
-def own_lists(folder, pairs):
-    """dict list name -> pairs, by the lists of a VOC folder, else by the names of the folders."""
-    sets = folder / "ImageSets" / "Segmentation"
-    stems = {image.stem: (image, mask) for image, mask in pairs}
-    lists = {name: [stems[stem] for stem in read_ids(sets / f"{name}.txt") if stem in stems] for name in ("train", "val", "test")
-             if (sets / f"{name}.txt").is_file()}
+def own_lists(folder, pairs, images, findings):
+    """dict list name -> pairs, by the lists of a VOC folder, else by the names of the folders. Findings: names in a list that have no pair."""
+    sets, lists = folder / "ImageSets" / "Segmentation", {}
+    stems, alone = {image.stem: (image, mask) for image, mask in pairs}, {image.stem for image in images.values()}
+    for path in [sets / f"{name}.txt" for name in ("train", "val", "test")]:
+        if path.is_file():
+            ids, found = survey_ids(path)
+            lists[path.stem] = [stems[stem] for stem in ids if stem in stems]
+            findings += found + [Finding("list_no_label" if stem in alone else "list_no_image", path, line, printable(stem))
+                                 for stem, line in ids.items() if stem not in stems]
     if "train" in lists:
-        return lists
+        listed = {image for some in lists.values() for image, _ in some}
+        return lists | {"all": [pair for pair in pairs if pair[0] not in listed]}
     lists = {}
     for pair in pairs:
         lists.setdefault(folder_split(pair[0], folder), []).append(pair)

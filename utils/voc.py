@@ -59,7 +59,7 @@ def decode_wide(data):
 def read_bytes(path, limit=None):
     try:
         if limit and os.path.getsize(path) > limit:
-            raise UserError(f"{shown(path)} is larger than {limit // 1_000_000} MB: not an annotation.", kind="xml_too_large")
+            raise UserError(f"{shown(path)} is larger than {limit // 1_000_000} MB: not an annotation.", kind="label_too_large")
         return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{shown(path)} cannot be read: {error.strerror}.", kind="file_missing") from None

@@ -1,16 +1,14 @@
 """A VOC annotation: an XML file -> objects, whatever its encoding, and all that is odd about it."""
 import re
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 from utils.errors import UserError
-from utils.findings import Finding, as_error
+from utils.findings import as_error
+from utils.objects import SPOILING, keep_box, read_objects, told_size
 from utils.settings import shown
 from utils.voc import NUMBER, decode, printable, read_bytes
 
 MAX_XML_BYTES = 5_000_000                                   # a page of annotations has a few kB; entity bombs need MB
-SPOILING = ("tag_missing", "rotated_box", "bad_number", "bad_difficult")   # an object with such a fault cannot be read, so its file is of no use
-LEFT = 0.2                                                  # a box with a smaller share inside its image is left out
 DIFFICULT = {"0": False, "false": False, "": False, "unspecified": False, "1": True, "true": True}
 
 
@@ -27,46 +25,29 @@ def read_annotation(path, width=None, height=None):
     """The objects of a VOC annotation, list of dict(name, box, difficult), and findings: all that is odd about it.
 
     box: (x1, y1, x2, y2) pixel edges, floats. VOC counts pixels from 1 and xmax is the last pixel inside, hence
-    (xmin - 1, ymin - 1, xmax, ymax). Clipped to the image when its width and height are given.
-    Left out: boxes of less than 1 pixel, or with less than LEFT of them inside the image. Errors: see parse_tree.
+    (xmin - 1, ymin - 1, xmax, ymax). Clipped to the image when its width and height are given. Errors: see parse_tree.
     """
     root, text = parse_tree(path)
-    findings = size_findings(root, path, width, height) if width else []
-    objects, seen, line, end = [], set(), 1, 0
-    places = re.compile(r"<object[\s/>]").finditer(text)
+    size = (width, height) if width else None
+    told = [root.findtext(f"size/{tag}", "").strip() for tag in ("width", "height")]
+    findings = told_size([float(side) for side in told], size, path, "<size>") if size and all(map(NUMBER.fullmatch, told)) else []
+    objects, found = read_objects(path, object_nodes(root, text), lambda node, found: read_object(node, size, found))
+    return objects, findings + found
+
+
+def object_nodes(root, text):
+    """(line, words that say where, node) of every <object>."""
+    line, end, places = 1, 0, re.compile(r"<object[\s/>]").finditer(text)
     for number, node in enumerate(root.findall("object"), 1):
-        place, found = next(places, None), []
+        place = next(places, None)
         if place:
             line, end = line + text.count("\n", end, place.start()), place.start()
-        try:
-            one = read_object(node, width, height, found)
-            if one and (one["name"], one["box"]) in seen:
-                found.append(("box_twice", "the same box of the same class"))
-            if one:
-                objects.append(one)
-                seen.add((one["name"], one["box"]))
-        except UserError as error:
-            found.append((error.kind, str(error)))
         label = " ".join(node.findtext("name", "").split())
-        where = f"object {number}" + (f" ({printable(label)})" if label else "")
-        findings += [Finding(kind, Path(path), line if place else None, f"{where}: {detail}") for kind, detail in found]
-    return objects, findings
+        yield line if place else None, f"object {number}" + (f" ({printable(label)})" if label else "") + ": ", node
 
 
-def size_findings(root, path, width, height):
-    """Whether the <size> in the xml is that of the image; 0 means that the program did not know it."""
-    told = [root.findtext(f"size/{tag}", "").strip() for tag in ("width", "height")]
-    if not all(NUMBER.fullmatch(text) for text in told):
-        return []
-    told = [float(text) for text in told]
-    if 0 in told or told == [width, height]:
-        return []
-    kind = "size_turned" if told == [height, width] else "size_wrong"
-    return [Finding(kind, Path(path), None, f"<size> is {told[0]:g} x {told[1]:g}, the image {width} x {height}")]
-
-
-def read_object(node, width, height, found):
-    """An <object> -> dict(name, box, difficult), or None when no box is left. found: list that gets (kind, detail)."""
+def read_object(node, size, found):
+    """An <object> -> dict(name, box, difficult), or None when no box is left. size: (w, h) or None. found: list that gets (kind, detail)."""
     name = " ".join(node.findtext("name", "").split())
     if not name:
         raise UserError("<name> is missing or empty", kind="tag_missing")
@@ -76,28 +57,14 @@ def read_object(node, width, height, found):
     if difficult not in DIFFICULT:
         raise UserError(f"<difficult> is {difficult[:40]!r}, expected 0 or 1", kind="bad_difficult")
     x1, y1, x2, y2 = told = parse_corners(node)
+    detail = "from {:g}, {:g} to {:g}, {:g}".format(*told)
     if x1 > x2 or y1 > y2:
-        fits = width and x2 > 0 and y2 > 0 and x1 + x2 <= width + 1 and y1 + y2 <= height + 1
-        found.append(("corner_is_size" if fits else "box_swapped", "from {:g}, {:g} to {:g}, {:g}".format(*told)))
+        fits = size and x2 > 0 and y2 > 0 and x1 + x2 <= size[0] + 1 and y1 + y2 <= size[1] + 1
+        found.append(("corner_is_size" if fits else "box_swapped", detail))
         x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
-    box = whole = (x1 - 1, y1 - 1, x2, y2)
-    if width:
-        box = tuple(min(max(edge, 0.0), float(limit)) for edge, limit in zip(whole, (width, height, width, height)))
-    detail = "from {:g}, {:g} to {:g}, {:g}".format(*told) + (f" in an image of {width} x {height}" if width else "")
-    if x1 == x2 or y1 == y2 or min(whole[2] - whole[0], whole[3] - whole[1]) < 1:
-        found.append(("box_empty", detail))
-        return None
-    if min(box[2] - box[0], box[3] - box[1]) < 1 or area(box) < LEFT * area(whole):
-        found.append(("box_outside", detail))
-        return None
-    if max(abs(inside - edge) for inside, edge in zip(box, whole)) > 1:     # one pixel more is only another way to count
-        found.append(("box_clipped", detail))
-    return {"name": name, "box": box, "difficult": DIFFICULT[difficult]}
-
-
-def area(box):
-    """Of a box (x1, y1, x2, y2) in px, 0 where it is turned inside out."""
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+    whole = (x1 - 1, y1 - 1, x2, y2) if x1 < x2 and y1 < y2 else (x1, y1, x1, y1)      # a line is no box, though VOC calls it a pixel wide
+    box = keep_box(whole, size, found, detail)
+    return box and {"name": name, "box": box, "difficult": DIFFICULT[difficult]}
 
 
 def parse_tree(path):
@@ -116,7 +83,7 @@ def parse_tree(path):
         guesses = [declared, "utf-8", "gb18030"]
     text = decode(data, guesses)
     if text is None:
-        raise UserError(f"{shown(path)} is not text in {', '.join(dict.fromkeys(guesses))}: save it as utf-8.", kind="xml_encoding")
+        raise UserError(f"{shown(path)} is not text in {', '.join(dict.fromkeys(guesses))}: save it as utf-8.", kind="label_encoding")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise UserError(f"{shown(path)} holds a DOCTYPE or ENTITY: no annotation needs it and it can do harm. Delete it.", kind="xml_harmful")
     try:

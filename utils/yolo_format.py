@@ -5,54 +5,78 @@ An image without a txt file has no objects.
 """
 import os
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError, did_you_mean
-from utils.foreign import SPLIT_NAMES, class_names, clip_box, files_below, folder_split, locate, raise_all, readable_size, tell_lost
+from utils.findings import Finding, from_error
+from utils.foreign import SPLIT_NAMES, class_names, files_below, folder_split, locate, readable_size
 from utils.images import SUFFIXES
+from utils.look import sweep
+from utils.objects import SPOILING, keep_box, read_objects
 from utils.plain_yaml import read_yaml
 from utils.settings import shown
-from utils.voc import NUMBER, read_lines, read_raw_lines
+from utils.voc import NUMBER, printable, read_lines, read_raw_lines
 
 KEYS = ("path", "train", "val", "valid", "test", "names", "nc")
 BEYOND = 0.01                                               # a share may lie this much outside 0 to 1: rounding of the program that wrote it
+PIXELS = (3, 0.2)                                           # so many files, and such a share of all, with numbers beyond: then they are pixels
 MAX_LABEL_BYTES = 20_000_000
 CLASSES = ("classes.txt", "obj.names", "predefined_classes.txt")
 
 
-def read_yolo(path, notes=None):
+def read_yolo(path, findings):
     """-> class names, dict list name -> [(image path, objects)]; see foreign.py. path: a data.yaml, or a folder with a classes.txt."""
-    notes = Counter() if notes is None else notes
-    names, images, where = read_data_yaml(path) if path.is_file() else read_folder(path)
-    errors, lost, lists, read, without = [], [], {}, {}, 0
-    for split, paths in images.items():
-        lists[split] = []
-        for image in paths:
-            if image not in read:
-                label, size = label_of(image), readable_size(image, lost)
-                without += not label.is_file()
-                try:
-                    read[image] = None if size is None else read_label(label, size, names, where, notes) if label.is_file() else []
-                except UserError as error:
-                    errors.append(str(error))
-                    read[image] = None
-            if read[image] is not None:
-                lists[split].append((image, read[image]))
-    raise_all(errors, path if path.is_dir() else path.parent)
-    tell_lost(lost, path)
-    if without == len(read):
-        first = next(iter(read))
-        raise UserError(f"{shown(path)}: none of the {without} images has a txt file of labels; that of {shown(first)} should be "
-                        f"{shown(label_of(first))}. Labels belong into a folder labels beside the folder images, or beside the images.")
-    if without:
-        print(f"{shown(path)}: {without} of {len(read)} images have no txt file, they count as images without objects")
-    return names, lists
+    names, lists, where = read_data_yaml(path, findings) if path.is_file() else read_folder(path)
+    images = list(dict.fromkeys(image for paths in lists.values() for image in paths))
+    looked = sweep(lambda image: read_image(image, names, where), [(image,) for image in images], "Reading labels")
+    truths = {image: objects for image, (objects, _) in zip(images, looked)}
+    found = [finding for _, some in looked for finding in some]
+    without = [finding.file for finding in found if finding.kind == "image_without_txt"]
+    if without and len(without) == len(images):
+        raise UserError(f"{shown(path)}: none of the {len(without)} images has a txt file of labels; that of {shown(without[0])} should be "
+                        f"{shown(label_of(without[0]))}. Labels belong into a folder labels beside the folder images, or beside the images.")
+    findings += settle_shares(found, len(images) - len(without)) + lonely_labels(images)
+    return names, {split: [(image, truths[image]) for image in paths if truths[image] is not None] for split, paths in lists.items()}
 
 
-def read_data_yaml(path):
+def read_image(image, names, where):
+    """-> the objects of an image, None when it or its label cannot be used; findings."""
+    label, findings = label_of(image), []
+    size = readable_size(image, findings)
+    if not label.is_file():
+        return [] if size else None, [*findings, Finding("image_without_txt", image)]
+    if not size:
+        return None, findings
+    try:
+        objects, found = read_label(label, size, names, where)
+    except UserError as error:
+        return None, [from_error(error, label, "label_encoding")]
+    return None if any(finding.kind in SPOILING for finding in found) else objects, found
+
+
+def settle_shares(findings, count):
+    """Numbers beyond 0 to 1 in many of all the files are no slips, they are pixels. count: of the files. -> the findings, of one of the two kinds."""
+    files = {finding.file for finding in findings if finding.kind == "share_beyond"}
+    if len(files) < PIXELS[0] or len(files) < PIXELS[1] * count:
+        return findings
+    return [finding._replace(kind="pixels_for_shares") if finding.kind == "share_beyond" else finding for finding in findings]
+
+
+def lonely_labels(images):
+    """Findings: txt files in the folders labels that belong to no image of the folders images."""
+    findings = []
+    for folder in sorted({image.parent for image in images}):
+        labels = labels_of(folder)
+        if labels and labels.is_dir():
+            stems = {path.stem for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES)}
+            findings += [Finding("label_without_image", path) for path in sorted(labels.glob("*.txt"))
+                         if path.stem not in stems and path.name not in CLASSES]
+    return findings
+
+
+def read_data_yaml(path, findings):
     """-> class names, dict list name -> image paths, where the names stand."""
     content = read_yaml(path, KEYS)
     if "names" not in content:
@@ -74,7 +98,7 @@ def read_data_yaml(path):
     for key in ("train", "val", "valid", "test"):
         value, line = content.get(key, (None, 0))
         if value:
-            lists.setdefault(SPLIT_NAMES[key], images_of(value, root, path, f"{shown(path)}, line {line}"))
+            lists.setdefault(SPLIT_NAMES[key], images_of(value, root, path, f"{shown(path)}, line {line}", findings))
     if not lists:
         raise UserError(f"{shown(path)} has no train: and val:, the folders of the images.")
     return names, lists, where
@@ -93,9 +117,9 @@ def yaml_root(path, content=None):
     return path.parent                                      # often it is a folder of another machine, and the images are here
 
 
-def images_of(value, root, path, where):
+def images_of(value, root, path, where, findings):
     """The images of train:, val: or test: -- a folder, a text file of names, or a list of these; sorted folders, lists in their order."""
-    images = []
+    images, before = [], len(findings)
     for entry in value if isinstance(value, list) else [value]:
         if not isinstance(entry, str) or "\x00" in entry:
             raise UserError(f"{where}: expected a folder or a list file, found {entry!r}.")
@@ -105,30 +129,34 @@ def images_of(value, root, path, where):
         if place is None:
             near = did_you_mean(entry, [other.relative_to(root).as_posix() for level in ("*", "*/*") for other in root.glob(level)][:5000])
             raise UserError(f"{where}: there is no {entry} in {shown(root)}.{near} Correct it, or path: above it.")
-        images += files_below(place.resolve()) if place.is_dir() else listed(place.resolve(), root, path)
-    if not images:
+        images += files_below(place.resolve()) if place.is_dir() else listed(place.resolve(), root, path, findings)
+    if not images and len(findings) == before:
         raise UserError(f"{where}: there are no images in {value}.")
     return list(dict.fromkeys(images))
 
 
-def listed(file, root, path):
-    """The images that a text file names. Errors: those of foreign.locate, or one is not there."""
+def listed(file, root, path, findings):
+    """The images that a text file names; findings: a name is no plain one, or there is no such image."""
     if file.suffix.lower() != ".txt":
         raise UserError(f"{shown(file)}: expected a folder of images or a .txt file of their names.")
     roots = [root.resolve(), path.parent.resolve(), file.parent]
-    images, lost = [], []
+    images = []
     for number, name in enumerate(read_lines(file), 1):
         if not name:
             continue
-        where = f"{shown(file)}, line {number}"
-        tries = [locate(name, base, roots, where) for base in ([file.parent, *roots[:2]] if not name.startswith("/") else roots[:1])]
+        try:
+            bases = roots[:1] if name.startswith("/") else [file.parent, *roots[:2]]
+            tries = [locate(name, base, roots, f"{shown(file)}, line {number}") for base in bases]
+        except UserError as error:
+            findings.append(from_error(error, file)._replace(kind="list_name"))
+            continue
         image = next((image for image in tries if image.is_file()), None)
         if image is None:
-            lost.append(f"{where}: there is no image {name}.")
+            findings.append(Finding("list_no_image", file, number, f"there is no image {printable(name)}"))
         elif not image.name.lower().endswith(SUFFIXES):
-            raise UserError(f"{where}: {name!r} is no image; expected one of {', '.join(SUFFIXES)}.")
-        images.append(image)
-    raise_all(lost, file.parent)
+            findings.append(Finding("list_name", file, number, f"{name!r} is no image; expected one of {', '.join(SUFFIXES)}"))
+        else:
+            images.append(image)
     return images
 
 
@@ -144,45 +172,44 @@ def read_folder(folder):
 
 
 def label_of(image):
-    """The label file of an image: the last folder `images` in its path becomes `labels`, the suffix txt; else beside the image."""
-    parts = image.parts
-    places = [number for number, part in enumerate(parts[:-1]) if part.lower() == "images"]
-    if places:
-        other = Path(*parts[:places[-1]], "labels", *parts[places[-1] + 1:]).with_suffix(".txt")
-        if other.is_file() or not image.with_suffix(".txt").is_file():
-            return other
-    return image.with_suffix(".txt")
+    """The label file of an image: in the folder labels, if it is in a folder images; else beside it."""
+    beside, folder = image.with_suffix(".txt"), labels_of(image.parent)
+    other = folder / beside.name if folder else beside
+    return other if other.is_file() or not beside.is_file() else beside
 
 
-def read_label(path, size, names, where, notes):
-    """The objects of a txt file. size: (w, h) px of its image. where: the place of the class names, for the message."""
-    objects, scale = [], np.array(size, np.float64)
-    for number, line in enumerate(read_raw_lines(path, MAX_LABEL_BYTES), 1):
-        words = line.split()
-        if not words:
-            continue
-        here = f"{shown(path)}, line {number}"
-        wrong = next((word for word in words if not NUMBER.fullmatch(word)), None)
-        if wrong is not None:
-            raise UserError(f"{here}: {wrong[:40]!r} is not a number.")
-        if len(words) == 6:
-            raise UserError(f"{here}: six numbers, a prediction with its score? Labels have five: class x y w h. Save them without scores.")
-        if len(words) < 5 or len(words) % 2 == 0:
-            raise UserError(f"{here}: {len(words)} numbers, expected  class x y w h  or  class x1 y1 x2 y2 x3 y3 ...")
-        label, shares = float(words[0]), np.array(words[1:], np.float64)
-        if not label.is_integer() or not 0 <= label < len(names):
-            raise UserError(f"{here}: class {words[0]}, but there are {len(names)} class names in {where} (numbers 0 to {len(names) - 1}).")
-        if shares.min() < -BEYOND or shares.max() > 1 + BEYOND:
-            far = shares[np.argmax(np.abs(shares - 0.5))]
-            raise UserError(f"{here}: {far:g} is not a share of the image, expected 0 to 1. If these are pixels, divide x and w by the width, "
-                            "y and h by the height.")
-        if len(words) == 5:
-            x, y, w, h = (shares.reshape(2, 2) * scale).ravel().tolist()
-            edges, outline = (x - w / 2, y - h / 2, x + w / 2, y + h / 2), {}
-        else:
-            points = shares.reshape(-1, 2) * scale
-            edges, outline = (*points.min(0).tolist(), *points.max(0).tolist()), {"outline": [points]}
-        box = clip_box(edges, size, notes)
-        if box:
-            objects.append({"name": names[int(label)], "box": box, "difficult": False, **outline})
-    return objects
+def labels_of(folder):
+    """The folder of the labels: the last part `images` of the path becomes `labels`. None: there is no such part."""
+    places = [number for number, part in enumerate(folder.parts) if part.lower() == "images"]
+    return Path(*folder.parts[:places[-1]], "labels", *folder.parts[places[-1] + 1:]) if places else None
+
+
+def read_label(path, size, names, where):
+    """The objects of a txt file, and findings. size: (w, h) px of its image. where: the place of the class names, for the message."""
+    lines = ((number, "", line.split()) for number, line in enumerate(read_raw_lines(path, MAX_LABEL_BYTES), 1) if line.strip())
+    return read_objects(path, lines, lambda words, found: read_words(words, size, names, where, found))
+
+
+def read_words(words, size, names, where, found):
+    """The words of a line -> its object, or None when no box is left. found: gets (kind, detail)."""
+    wrong = next((word for word in words if not NUMBER.fullmatch(word)), None)
+    if wrong is not None:
+        raise UserError(f"{wrong[:40]!r} is not a number", kind="bad_number")
+    if len(words) == 6:
+        raise UserError("six numbers, a prediction with its score? Labels have five: class x y w h. Save them without scores")
+    if len(words) < 5 or len(words) % 2 == 0:
+        raise UserError(f"{len(words)} numbers, expected  class x y w h  or  class x1 y1 x2 y2 x3 y3 ...")
+    label, shares = float(words[0]), np.array(words[1:], np.float64)
+    if not label.is_integer() or not 0 <= label < len(names):
+        raise UserError(f"class {words[0]}, but there are {len(names)} class names in {where} (numbers 0 to {len(names) - 1})", kind="class_number")
+    if shares.min() < -BEYOND or shares.max() > 1 + BEYOND:
+        far = shares[np.argmax(np.abs(shares - 0.5))]
+        raise UserError(f"{far:g} is not a share of the image, expected 0 to 1", kind="share_beyond")
+    if len(words) == 5:
+        x, y, w, h = (shares.reshape(2, 2) * size).ravel().tolist()
+        edges, outline = (x - w / 2, y - h / 2, x + w / 2, y + h / 2), {}
+    else:
+        points = shares.reshape(-1, 2) * size
+        edges, outline = (*points.min(0).tolist(), *points.max(0).tolist()), {"outline": [points]}
+    box = keep_box(edges, size, found)
+    return box and {"name": names[int(label)], "box": box, "difficult": False, **outline}
