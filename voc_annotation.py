@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from utils import formats
-from utils.check_folder import look_at_folder, look_at_lists, settle_corners, whole_findings
+from utils.check_folder import look_at_folder, part_of, settle_corners, whole_findings
 from utils.errors import UserError
 from utils.findings import KINDS, STOPS, from_error, report, stop, verdict
 from utils.foreign import deal
@@ -109,8 +109,7 @@ def look_at(folder, task, wanted, new_split, palette=None, **how):
         return None, [*findings, from_error(error, folder if kind == "voc" else place)._replace(kind=what)]
     if kind != "voc":
         splits = deal(lists, place if place.is_dir() else place.parent, wanted, findings, new_split=new_split, **how)
-        part, found = look_at_lists(splits, task, folder, names or ())
-        findings += found
+        part = part_of(splits, folder, names or ())
     return part, settle_corners(findings, list(part.samples.values())) if task == "detection" else findings
 
 
@@ -131,7 +130,7 @@ def settle_classes(dataset, path, parts, task, ignore_labels=()):
     return path, sorted({one["name"] for sample in samples for one in sample.truth}), True, []
 
 
-def tell(findings, what, then="Nothing was written."):
+def tell(findings, what, then="No list was written."):
     """Print what was found. Error: something in it must be put right first; then: what follows from that."""
     rest = report([finding for finding in findings if KINDS[finding.kind][0] != STOPS])
     print(verdict(findings, what) + (f"\n{rest}" if rest else ""))

@@ -53,7 +53,8 @@ def read(path, task="detection", palette=None, findings=None, **options):
     splits = deal(lists, place if place.is_dir() else place.parent, WANTED, found, **options)
     if findings is None:
         stop(found, "the data")
-    return names, splits
+    truth = (lambda one: (one.label, one.truth)) if task == "segmentation" else (lambda one: one.truth)
+    return names, {split: [(one.image, truth(one)) for one in some] for split, some in splits.items()}
 
 
 def told(path, task="detection", **options):

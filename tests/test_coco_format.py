@@ -4,11 +4,12 @@ import os
 
 import numpy as np
 import pytest
-from sources import HOSTILE, boxes, coco_content, error_of, image, make_coco, make_yolo, read, text, tree
+from sources import HOSTILE, boxes, coco_content, error_of, image, make_coco, make_yolo, read, text, told, tree
 
 from utils import coco_format, made_masks
 from utils.errors import UserError
 from utils.images import open_mask
+from utils.objects import SPOILING
 
 
 def test_coco_boxes(root, capsys):
@@ -67,54 +68,83 @@ def change(place, value):
 
 
 COCO_FAULTS = [
-    (change("annotations", KeyError), ["instances_train2017.json", '"annotations"', "missing"]),
-    (change("images", {}), ['"images"', "a list"]), (change("categories", []), ["no class names"]),
-    (change("annotations.0.category_id", 99), ["annotation id 1", "category_id 99"]),
-    (change("annotations.1.image_id", 1), ["annotation id 2", "image_id 1"]),
-    (change("annotations.0.bbox", [1, 2, 3]), ["annotation id 1", "bbox"]),
-    (change("annotations.0.bbox", [1, 2, "3", 4]), ["annotation id 1", "'3'"]),
-    (change("annotations.0.bbox", [1, 2, float("nan"), 4]), ["annotation id 1", "'nan'"]),
-    (change("annotations.0.bbox", [1, 2, 1e9, 4]), ["annotation id 1"]),
-    (change("annotations.0.bbox", [1, 2, 10**400, 4]), ["annotation id 1"]),
-    (change("annotations.0.segmentation", [[1, 2, 3, 4, 5, 10**400]]), ["annotation id 1"]),
-    (change("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("nan")]]), ["annotation id 1", "'nan'"]),
-    (change("annotations.0.segmentation", [[1, 2, 3, 4, 5, True]]), ["annotation id 1"]),
-    (change("annotations.0.segmentation", [[1, 2, 3, 4, 5, "6"]]), ["annotation id 1", "'6'"]),
-    (change("annotations.0.bbox", [1, 2, -3, 4]), ["annotation id 1", "-3 x 4"]),
-    (change("annotations.0.bbox", [1, 2, True, 4]), ["annotation id 1"]),
-    (change("annotations.0", 3), ["annotation 1 of the list"]), (change("annotations.0.iscrowd", 2), ["annotation id 1", "iscrowd"]),
-    (change("annotations.0.category_id", None), ["annotation id 1", "category_id"]), (change("annotations.0.image_id", [1]), ["annotation id 1"]),
-    (change("annotations.0.segmentation", [[1, 2, 3, 4, 5]]), ["annotation id 1", "segmentation"]),
-    (change("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("inf")]]), ["annotation id 1", "'inf'"]),
-    (change("annotations.0.segmentation", "abc"), ["annotation id 1"]), (change("annotations.1.segmentation.counts", [1, 2]), ["annotation id 2",
-                                                                                                                               "damaged"]),
-    (change("annotations.1.segmentation.counts", [-900, 2100]), ["annotation id 2"]),
-    (change("annotations.1.segmentation.counts", ""), ["annotation id 2"]),
-    (change("annotations.1.segmentation.counts", "oooooooooooo"), ["annotation id 2"]),
-    (change("annotations.1.segmentation.counts", "\x00"), ["id 2"]),
-    (change("annotations.1.segmentation.size", [10**9, 10**9]), ["annotation id 2", "1000000000"]),
-    (change("annotations.1.segmentation.size", [40, 30]), ["annotation id 2", "[30, 40]"]),
-    (change("images.0.id", 6), ["image id 6", "twice"]), (change("images.0.id", KeyError), ["image 1 of the list"]),
-    (change("images.0.file_name", KeyError), ["image id 5", "file_name"]), (change("images.0.file_name", "x.png"), ["image id 5", "no image x.png"]),
-    (change("images.0.file_name", 3), ["image id 5"]), (change("images.0", "x"), ["image 1 of the list"]),
-    (change("categories.0.id", 3), ["category 2", "twice"]), (change("categories.0.name", "cat"), ["'cat'", "twice"]),
-    (change("categories.0.name", " "), ["category 1"]), (change("categories.0.name", "\ud800"), ["category 1"]),
-    (change("categories.0.name", ["a"]), ["category 1"]), (change("categories.0", None), ["category 1"]),
-    *((change("images.0.file_name", name), ["image id 5"]) for name in HOSTILE),
+    ("annotations.0.category_id", 99, "class_number", ["annotation id 1 in train 0.png", "category_id 99"]),
+    ("annotations.1.image_id", 1, "label_without_image", ["annotation id 2: image_id 1"]),
+    ("annotations.0.bbox", [1, 2, 3], "label_broken", ["annotation id 1 in train 0.png: ", "bbox"]),
+    ("annotations.0.bbox", [1, 2, "3", 4], "bad_number", ["annotation id 1 in train 0.png: ", "'3'"]),
+    ("annotations.0.bbox", [1, 2, float("nan"), 4], "bad_number", ["annotation id 1 in train 0.png: ", "'nan'"]),
+    ("annotations.0.bbox", [1, 2, 1e9, 4], "bad_number", ["annotation id 1 in train 0.png: ", "1000000000"]),
+    ("annotations.0.bbox", [1, 2, 10**400, 4], "bad_number", ["annotation id 1 in train 0.png: "]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, 10**400]], "bad_number", ["annotation id 1"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("nan")]], "bad_number", ["annotation id 1", "'nan'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, True]], "bad_number", ["annotation id 1", "'True'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, "6"]], "bad_number", ["annotation id 1", "'6'"]),
+    ("annotations.0.bbox", [1, 2, -3, 4], "label_broken", ["annotation id 1 in train 0.png: ", "-3 x 4"]),
+    ("annotations.0.bbox", [1, 2, True, 4], "bad_number", ["annotation id 1 in train 0.png: "]),
+    ("annotations.0", 3, "label_without_image", ["annotation 1 of the list"]),
+    ("annotations.0.iscrowd", 2, "bad_difficult", ["annotation id 1 in train 0.png: ", "iscrowd"]),
+    ("annotations.0.category_id", None, "label_broken", ["annotation id 1 in train 0.png: ", "category_id"]),
+    ("annotations.0.image_id", [1], "label_without_image", ["annotation id 1: ", "image_id"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5]], "label_broken", ["annotation id 1 in train 0.png: ", "segmentation"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("inf")]], "bad_number", ["annotation id 1", "'inf'"]),
+    ("annotations.0.segmentation", "abc", "label_broken", ["annotation id 1 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", [1, 2], "label_broken", ["annotation id 2 in train 0.png: ", "damaged"]),
+    ("annotations.1.segmentation.counts", [-900, 2100], "label_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "", "label_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "oooooooooooo", "label_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "\x00", "label_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.size", [10**9, 10**9], "label_broken", ["annotation id 2", "1000000000"]),
+    ("annotations.1.segmentation.size", [40, 30], "label_broken", ["annotation id 2 in train 0.png: ", "[30, 40]"]),
+    ("images.0.id", 6, "label_twice", ["image id 6", "twice"]), ("images.0.id", KeyError, "label_broken", ["image 1 of the list"]),
+    ("images.0.file_name", KeyError, "label_broken", ["image id 5", "file_name"]),
+    ("images.0.file_name", "x.png", "label_without_image", ["image id 5", "no image x.png"]),
+    ("images.0.file_name", 3, "label_broken", ["image id 5: "]), ("images.0", "x", "label_broken", ["image 1 of the list"]),
+    ("images.1.file_name", "train 0.png", "label_twice", ["image id 6: train 0.png has the id 5 too"]),
+    ("images.0.width", 41, "size_wrong", ["the size of image id 5 is 41 x 30, the image 40 x 30"]),
+    ("annotations.0.bbox", [1, 2, 0, 9], "box_empty", ["annotation id 1 in train 0.png: from 1, 2 to 1, 11"]),
+    ("annotations.0.bbox", [50, 2, 9, 9], "box_outside", ["annotation id 1 in train 0.png: from 50, 2 to 59, 11 in an image of 40 x 30"]),
+    *(("images.0.file_name", name, "bad_name", ["image id 5: "]) for name in HOSTILE),
+]
+WHOLE_FAULTS = [
+    ("annotations", KeyError, ['"annotations"', "missing"]), ("images", {}, ['"images"', "a list"]), ("categories", [], ["no class names"]),
+    ("categories.0.id", 3, ["category 2", "twice"]), ("categories.0.name", "cat", ["'cat'", "twice"]),
+    ("categories.0.name", " ", ["category 1"]), ("categories.0.name", "\ud800", ["category 1"]),
+    ("categories.0.name", ["a"], ["category 1"]), ("categories.0", None, ["category 1"]),
 ]
 
 
-@pytest.mark.parametrize("fault, words", COCO_FAULTS, ids=range(len(COCO_FAULTS)))
-def test_coco_faults(root, fault, words):
+def spoil(root, place, value):
     image(root / "x.png")
     folder = make_coco(root / "a" / "c")
-    content = coco_content(("train 0.png", "train 1.png"))
-    fault(content)
-    text(folder / "annotations" / "instances_train2017.json", json.dumps(content))
-    message = error_of(read, folder / "annotations" / "instances_train2017.json")
-    for word in words:
+    for split in ("val", "train"):
+        content = coco_content((f"{split} 0.png", f"{split} 1.png"))
+        content["annotations"][1]["bbox"] = [30, 20, 10, 10]
+        if split == "train":
+            change(place, value)(content)
+        file = text(folder / "annotations" / f"instances_{split}2017.json", json.dumps(content))
+    return file
+
+
+@pytest.mark.parametrize("place, value, kind, words", COCO_FAULTS, ids=range(len(COCO_FAULTS)))
+def test_coco_faults(root, place, value, kind, words):
+    """The image is left out, the other one is used; of an annotation without an image nothing is left out but itself, of a box only that box."""
+    file = spoil(root, place, value)
+    message, kinds = told(file)
+    gone = 2 if place == "images.0" or place == "images.0.id" else 0       # annotations whose image id is gone
+    assert kinds == [kind] + ["label_without_image"] * gone, message
+    for word in ["a/c/annotations/instances_train2017.json: ", *words]:
         assert word in message, message
-    assert "\x1b" not in message and "instances_train2017.json" in message
+    assert "\x1b" not in message and "\u202e" not in message
+    left = {"label_twice": "0", "size_wrong": "01"}.get(kind, "1") if place.startswith("images") else "1" if kind in SPOILING else "01"
+    assert [path.name for path, _ in read(file, findings=[])[1]["train"]] == [f"train {number}.png" for number in left]
+
+
+@pytest.mark.parametrize("place, value, words", WHOLE_FAULTS, ids=range(len(WHOLE_FAULTS)))
+def test_coco_faults_of_the_whole(root, place, value, words):
+    file = spoil(root, place, value)
+    message = error_of(read, file)
+    for word in ["instances_train2017.json: ", *words]:
+        assert word in message, message
 
 
 def test_run_lengths_are_those_of_pycocotools():
@@ -126,7 +156,7 @@ def test_run_lengths_are_those_of_pycocotools():
             if size == (200, 300):
                 pixels[:, 50:250] |= density > 0.4
             coded = mask.encode(np.asfortranarray(pixels))["counts"].decode()
-            outline = coco_format.read_outline({"size": list(size), "counts": coded}, size[::-1], "here")
+            outline = coco_format.read_outline({"size": list(size), "counts": coded}, size[::-1])
             assert np.array_equal(coco_format.run_length_mask(outline), pixels)
 
 
@@ -204,8 +234,8 @@ def test_a_failing_write_leaves_no_half_mask(root, monkeypatch):
 
 
 def test_boxes_have_no_masks(root):
-    message = error_of(read, make_yolo(root / "y", label="0 .5 .5 .1 .2\n0 .1 .1 .2 .1 .2 .2\n"), "segmentation")
-    assert "1 of 2 objects (cat ...) have a box but no outline" in message and 'task="detection"' in message
+    message, kinds = told(make_yolo(root / "y", label="0 .5 .5 .1 .2\n0 .1 .1 .2 .1 .2 .2\n"), "segmentation")
+    assert kinds == ["no_outline"] * 4 and "train 0 猫.png: 1 of 2 objects (cat ...)" in message and "task=detection" in message
 
 
 def test_names_of_made_masks(tmp_path):
@@ -222,4 +252,6 @@ def test_images_in_any_folder(root):
     names, splits = read(folder)
     assert splits["train"][0][0].parent == folder / "some" / "where"
     image(folder / "else" / "train 0.png")
-    assert "there is no image train 0.png" in error_of(read, folder)
+    message, kinds = told(folder)
+    assert "image id 5: there is no image train 0.png" in message and kinds == ["label_without_image"]
+

@@ -11,7 +11,6 @@ import user
 from PIL import Image
 
 from tools import export
-from utils import formats
 from utils.errors import UserError
 from utils.plain_yaml import read_yaml
 
@@ -58,9 +57,8 @@ def tree(folder):
 
 
 def read(path):
-    kind, place = formats.recognise(path)
-    names, lists, _ = formats.read_detection(kind, place)
-    return names, lists
+    names, splits = export.usable(path, 0)
+    return names, {split: [(image, objects) for image, _, objects in some] for split, some in splits.items()}
 
 
 def assert_equal(path, truth, difficult=True, slack=0.006):
@@ -180,7 +178,7 @@ def test_names_of_files_are_harmless_and_unique(tmp_path):
     paths = [tmp_path / folder / name for folder, name in (("a", "1.jpg"), ("b", "1.jpg"), ("a", "1.PNG"), ("a", "CON.jpg"), ("a", "x:y?.jpg"),
                                                            ("a", "end .jpg"), ("a", "\u202egpj.jpg"), ("a", "nul.tar.jpg"), ("a", "A.jpg"),
                                                            ("a", "a.jpg"), ("a", "q.jpg"), ("b", "Q.jpg"))]
-    names = export.safe_names({"train": [(path, []) for path in paths]})
+    names = export.safe_names({"train": [(path, (), []) for path in paths]})
     assert len({name.lower() for name in names.values()}) == len(paths)
     assert names[paths[3]] == "_CON" and names[paths[4]] == "x_y_" and names[paths[5]] == "end" and names[paths[6]] == "_gpj"
     assert names[paths[7]] == "_nul.tar" and sorted(names[path] for path in paths[:3]) == ["1", "a_1", "b_1"]

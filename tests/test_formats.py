@@ -86,7 +86,8 @@ def test_val_list_as_test_list_warns(root, capsys):
     text(root / "pets" / "data.yaml", "train: images\nval: images/val\ntest: images/val\nnames: [cat, big dog]")
     voc_annotation.prepare("pets")
     out = capsys.readouterr().out
-    assert "2 images are in the train and in the val list" in out and "2 images are in the val and in the test list" in out
+    assert "[in_train_and_val: works]\n    pets/images/val/val 0 猫.png: in the lists train and val\n    pets/images/val/val 1 猫.png: in" in out
+    assert "[in_test: works]\n    pets/images/val/val 0 猫.png: in the lists train and val and test\n" in out
 
 
 def test_names_that_steer_a_terminal(root, capsys):

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from sources import error_of, image, make_colours, read, text
+from sources import error_of, image, make_colours, read, text, told
 
 import voc_annotation
 from utils import formats, mask_key
@@ -26,7 +26,7 @@ def test_colours(root, key, name):
 
 
 @pytest.mark.parametrize("key, words", [
-    ("128,64,128 road\n", ["0,0,200 (", "* ignored"]), ("", ["names no class"]), ("128,64 road\n", ["line 1"]),
+    ("", ["names no class"]), ("128,64 road\n", ["line 1"]),
     ("128,64,300 road\n", ["line 1", "300"]),
     ("128,64,128 road\n128,64,128 sky\n", ["line 2", "line 1 already"]), ("128,64,128 road\n7 sky\n", ["one kind"]),
     ("* road\n", ["line 1", "only be ignored"]),
@@ -36,6 +36,13 @@ def test_faults_in_a_palette(root, key, words):
     for word in words:
         assert word in message, message
     assert "\x1b" not in message
+
+
+def test_colours_without_a_line(root):
+    """Every mask that has some is told."""
+    message, kinds = told(make_colours(root / "m", "128,64,128 road\n"), "segmentation")
+    assert kinds == ["palette_lacks"] * 4 and "* ignored" in message          # the fifth is all road
+    assert "m/masks/1.png: holds 1 colours that m/palette.txt has no line for: 0,0,200 (200 pixels)" in message
 
 
 def test_ignored_colours(root):
@@ -76,7 +83,8 @@ def test_cityscapes(root, capsys):
     names, splits = read(root / "c", "segmentation")
     assert names == ["ground", "vehicle"] and set(np.unique(open_mask(splits["train"][0][1][0]))) == {0, 1}
     text(root / "c" / "mapping.txt", "7 ground\n26 vehicle\n")
-    assert "3 (80 pixels)" in error_of(read, root / "c", "segmentation")
+    message, kinds = told(root / "c", "segmentation")
+    assert kinds == ["palette_lacks"] * 4 and "3 (80 pixels)" in message and "gtFine/train/aachen/aachen_0_gtFine_labelIds.png: " in message
 
 
 def test_folders_of_masks(root):
@@ -90,7 +98,12 @@ def test_folders_of_masks(root):
     assert names is None and sum(map(len, splits.values())) == 3 and splits["train"][0][1][0].parent == root / "a" / "masks"
     assert [len(some) for some in read(root / "b", "segmentation")[1].values()] == [3, 3, 0]
     Image.new("L", (41, 30)).save(root / "a" / "masks" / "1.png")
-    assert "1.png is 41 x 30 pixels, but its image is 40 x 30" in error_of(read, root / "a", "segmentation")
+    Image.new("RGB", (40, 30), "red").save(root / "a" / "masks" / "4.png")
+    text(root / "a" / "masks" / "2.png", b"cut")
+    message, kinds = told(root / "a", "segmentation")
+    assert kinds == ["label_without_image", "mask_size", "not_an_image"] and "a/masks/4.png\n" in message
+    assert "a/masks/1.png: the mask is 41 x 30 pixels, its image 40 x 30" in message and "a/masks/2.png: is not an image" in message
+    assert 'fix_masks.py "masks=a/masks" "images=a/images"' in message and len(read(root / "a", "segmentation", findings=[])[1]["train"]) == 1
     assert "holds masks" in error_of(read, root / "a")
 
 

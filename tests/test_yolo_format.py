@@ -3,10 +3,11 @@ import json
 import os
 
 import pytest
-from sources import HOSTILE, boxes, error_of, image, make_yolo, read, text
+from sources import HOSTILE, boxes, error_of, image, make_yolo, read, text, told
 
 import voc_annotation
-from utils import foreign, plain_yaml, voc
+from utils import foreign, plain_yaml, voc, yolo_format
+from utils.errors import UserError
 
 
 def test_yolo_boxes_and_outlines(root):
@@ -86,35 +87,52 @@ def test_yolo_faults_in_data_yaml(root, yaml, words):
         assert word in message, message
 
 
-@pytest.mark.parametrize("line, words", [
-    ("2 .5 .5 .1 .1", ["class 2", "2 class names", "data.yaml, line 3", "0 to 1"]), ("-1 .5 .5 .1 .1", ["class -1"]),
-    ("0.5 .5 .5 .1 .1", ["class 0.5"]),
-    ("cat .5 .5 .1 .1", ["'cat' is not a number"]), ("0 .5 .5 .1", ["4 numbers"]), ("0 .5 .5 .1 .1 .9", ["score"]),
-    ("0 12 20 5 8", ["20 is not a share"]),
-    ("0 .5 nan .1 .1", ["'nan'"]), ("0 .5 inf .1 .1", ["'inf'"]), ("0 .5 １ .1 .1", ["not a number"]), ("0 0,5 0,5 0,1 0,1", ["'0,5'"]),
-    ("0 .1 .1 .2 .2 .3 .3 .4", ["8 numbers"]), ("0 -0.5 .5 .1 .1", ["-0.5 is not a share"]), ("0 .5 1_0 .1 .1", ["'1_0'"]), ("0", ["1 numbers"]),
-    ("\x1b[2J 1 1 1 1", ["'\\x1b[2J'"])])
-def test_yolo_faults_in_labels(root, line, words):
+@pytest.mark.parametrize("line, kind, words", [
+    ("2 .5 .5 .1 .1", "class_number", ["class 2", "2 class names", "data.yaml, line 3", "0 to 1"]),
+    ("-1 .5 .5 .1 .1", "class_number", ["class -1"]), ("0.5 .5 .5 .1 .1", "class_number", ["class 0.5"]),
+    ("cat .5 .5 .1 .1", "bad_number", ["'cat' is not a number"]), ("0 .5 .5 .1", "label_broken", ["4 numbers"]),
+    ("0 .5 .5 .1 .1 .9", "label_broken", ["score"]), ("0 12 20 5 8", "share_beyond", ["20 is not a share"]),
+    ("0 .5 nan .1 .1", "bad_number", ["'nan'"]), ("0 .5 inf .1 .1", "bad_number", ["'inf'"]), ("0 .5 １ .1 .1", "bad_number", ["not a number"]),
+    ("0 0,5 0,5 0,1 0,1", "bad_number", ["'0,5'"]), ("0 .1 .1 .2 .2 .3 .3 .4", "label_broken", ["8 numbers"]),
+    ("0 -0.5 .5 .1 .1", "share_beyond", ["-0.5 is not a share"]), ("0 .5 1_0 .1 .1", "bad_number", ["'1_0'"]), ("0", "label_broken", ["1 numbers"]),
+    ("\x1b[2J 1 1 1 1", "bad_number", ["'\\x1b[2J'"]), ("0 1.2 .5 .1 .1", "share_beyond", ["1.2 is not"])])
+def test_yolo_faults_in_labels(root, line, kind, words):
+    """Each line is told; the image is left out, the others are used."""
     folder = make_yolo(root / "y")
-    text(folder / "labels" / "train" / "train 1 猫.txt", f"0 .5 .5 .1 .1\n{line}\n")
-    message = error_of(read, folder)
-    for word in ["labels/train/train 1 猫.txt, line 2", *words]:
+    text(folder / "labels" / "train" / "train 1 猫.txt", f"0 .5 .5 .1 .1\n{line}\n\n{line}\n")
+    message, kinds = told(folder)
+    for word in ["labels/train/train 1 猫.txt, line 2: ", "labels/train/train 1 猫.txt, line 4: ", *words]:
         assert word in message, message
+    assert kinds == [kind] * 2 and "\x1b" not in message
+    assert [path.name for path, _ in read(folder, findings=[])[1]["train"]] == ["train 0 猫.png"] + ["train 1 猫.png"] * (kind == "class_number")
 
 
-def test_yolo_small_and_missing(root, capsys):
-    folder = make_yolo(root / "y", label="0 0.5 0.5 0.01 0.5\n1 1.0 0.5 0.5 0.5\n1 0.5 0.5 1.009 1\n")
-    os.remove(folder / "labels" / "train" / "train 0 猫.txt")
-    text(folder / "images" / "val" / "broken.png", b"no image")
-    _, splits = read(folder)
-    assert boxes(splits["train"][0][1]) == []
-    assert boxes(splits["train"][1][1]) == [("big dog", (30, 7.5, 40, 22.5), False), ("big dog", (0, 0, 40, 30), False)]
-    out = capsys.readouterr().out
-    assert "3 boxes of less than 1 pixel" in out and "2 of 5 images have no txt file" in out and "broken.png is not an image" in out
-    assert len(splits["val"]) == 2
-    for path in (folder / "labels").rglob("*.txt"):
-        path.unlink()
-    assert "none of the 5 images has a txt file" in error_of(read, folder) and "labels/train" in error_of(read, folder)
+def test_yolo_pixels_in_the_place_of_shares(root):
+    """In many files they are no slip."""
+    folder = make_yolo(root / "y", count=6)
+    for number in range(4):
+        text(folder / "labels" / "train" / f"train {number} 猫.txt", "0 12 20 5 8\n")
+        assert told(folder)[1] == [("share_beyond" if number < 2 else "pixels_for_shares")] * (number + 1)
+
+
+def test_yolo_files_that_are_no_text(root):
+    folder = make_yolo(root / "y")
+    text(folder / "labels" / "train" / "train 0 猫.txt", b"\x81\xff\xff\xff")
+    with open(folder / "labels" / "train" / "train 1 猫.txt", "wb") as file:
+        file.truncate(yolo_format.MAX_LABEL_BYTES + 1)
+    message, kinds = told(folder)
+    assert kinds == ["label_encoding", "label_too_large"] and "train 0 猫.txt: is not a text file" in message and "larger than 20 MB" in message
+
+
+def test_yolo_odd_boxes(root):
+    """All that a VOC folder's boxes are told about."""
+    folder = make_yolo(root / "y")
+    text(folder / "labels" / "train" / "train 0 猫.txt", "0 .5 .5 .1 .2\n0 .5 .5 .01 .2\n0 .5 .5 .1 .2\n0 1 .5 .3 .3\n0 1.005 .5 .011 .3\n"
+                                                        "1 .5 .5 .1 .2\n0 .5 .5 0 0\n0 .5 .5 -.005 .1\n0 1 .1 1 .1 1 .9\n")
+    message, kinds = told(folder)
+    assert kinds == ["box_empty", "box_twice", "box_clipped", "box_empty", "box_empty", "box_empty", "box_empty"]
+    assert "line 4: from 34, 10.5 to 46, 19.5 in an image of 40 x 30" in message
+    assert len(read(folder)[1]["train"][0][1]) == 4
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -124,8 +142,8 @@ def test_yolo_hostile_lists(root, name):
     text(folder / "train.txt", b"images/train/train 0 \xe7\x8c\xab.png\n" + name.encode("utf-8", "surrogatepass") + b"\n")
     if not name.strip() or name in ("\ud800.png", "a\n.png"):
         return
-    message = error_of(read, folder)
-    assert "train.txt, line 2" in message and message.isprintable() | ("\n" in message) and "\x1b" not in message
+    message, kinds = told(folder)
+    assert kinds == ["list_name"] and "train.txt, line 2: " in message and "\x1b" not in message and "\u202e" not in message
 
 
 def test_yolo_absolute_names_in_a_list_must_lie_in_the_data_set(root):
@@ -135,8 +153,20 @@ def test_yolo_absolute_names_in_a_list_must_lie_in_the_data_set(root):
     image(root / "z" / "a.png")
     text(folder / "train.txt", f"{root}/z/a.png\n")
     assert "leads out of the data set" in error_of(read, folder)
-    text(folder / "train.txt", "images/train/none.png\n")
-    assert "train.txt, line 1: there is no image images/train/none.png" in error_of(read, folder)
+    text(folder / "train.txt", "images/train/none.png\nimages/train/train 0 猫.png\nno.png\nlabels/train/train 0 猫.txt\n")
+    message, kinds = told(folder)
+    assert kinds == ["list_no_image", "list_no_image", "list_name"] and "train.txt, line 1: there is no image images/train/none.png" in message
+    assert "train.txt, line 3: there is no image no.png" in message and "train.txt, line 4: 'labels/train/train 0 猫.txt' is no image" in message
+    with pytest.raises(UserError, match="to be put right|must be put right"):
+        read(folder)
+
+
+def test_yolo_labels_without_an_image(root):
+    folder = make_yolo(root / "y")
+    text(folder / "labels" / "train" / "train_0.txt", "0 .5 .5 .1 .1\n")
+    text(folder / "labels" / "train" / "classes.txt", "cat\n")
+    message, kinds = told(folder)
+    assert kinds == ["label_without_image"] and "labels/train/train_0.txt" in message
 
 
 def test_labelimg_txt_and_folders_without_yaml(root, capsys):

@@ -19,7 +19,6 @@ from utils import formats  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.findings import Finding  # noqa: E402
 from utils.foreign import DEVICES, STEERING, deal  # noqa: E402
-from utils.images import image_size  # noqa: E402
 from utils.settings import find, override, shown  # noqa: E402
 from utils.voc import folder_name, format_box, printable, write_text  # noqa: E402
 from voc_annotation import look_at, tell  # noqa: E402
@@ -65,22 +64,25 @@ def export(dataset, to, out=None, link=False, seed=0):
 
 
 def usable(source, seed):
-    """The class names and the usable samples of a data set, dict split -> [(image path, objects)]. What is wrong is printed. Error: it stops."""
+    """The class names and the usable samples of a data set, dict split -> list of (image path, size, objects).
+
+    What is wrong is printed. Error: something must be put right first.
+    """
     wanted = dict(zip(SPLITS, SPLITS))
     part, findings = look_at(source, "detection", wanted, False, seed=seed)
     if part and not part.fixed:                             # a VOC folder
         if "train" in part.sets:                            # the val list is dealt then
             findings = [finding for finding in findings if finding.kind != "list_missing"]
-        lists = {name: ids for name, ids in part.sets.items() if name in SPLITS} if "train" in part.sets else {"all": list(part.samples)}
-        lists = {name: [(part.samples[stem].image, part.samples[stem].truth) for stem in ids if stem in part.samples] for name, ids in lists.items()}
-        splits = deal(lists, source, wanted, findings, seed=seed)
+        lists = {name: ids for name, ids in part.sets.items() if name in SPLITS} if "train" in part.sets else {"all": part.samples}
+        splits = deal({name: [part.samples[stem] for stem in ids if stem in part.samples] for name, ids in lists.items()}, source, wanted, findings,
+                      seed=seed)
     elif part:
-        splits = {split: [(part.samples[image].image, part.samples[image].truth) for image in ids] for split, ids in part.sets.items()}
+        splits = {split: [part.samples[image] for image in ids] for split, ids in part.sets.items()}
     if part and not part.samples:
         findings.append(Finding("nothing_left", source))
-    tell(findings, f"{len(part.samples) if part else 0} labelled images of {shown(source)}")
+    tell(findings, f"{len(part.samples) if part else 0} labelled images of {shown(source)}", "Nothing was written.")
     return part.names or sorted({thing["name"] for sample in part.samples.values() for thing in sample.truth}), \
-        {split: some for split, some in splits.items() if some}
+        {split: [(one.image, one.size, one.truth) for one in some] for split, some in splits.items() if some}
 
 
 def new_target(out, source, to):
@@ -122,16 +124,16 @@ def write_voc(folder, names, splits, stems, link):
     """JPEGImages, Annotations, ImageSets/Main. Corners count pixels from 1, as VOC does. -> Counter of boxes and difficult ones."""
     counts, done = Counter(), set()
     for split, samples in splits.items():
-        write_text(folder / "ImageSets" / "Main" / f"{split}.txt", "".join(stems[image] + "\n" for image, _ in samples))
-        for image, objects in samples:
+        write_text(folder / "ImageSets" / "Main" / f"{split}.txt", "".join(stems[image] + "\n" for image, *_ in samples))
+        for image, size, objects in samples:
             if image in done:                               # it is in two lists
                 continue
             done.add(image)
             name = stems[image] + image.suffix
             place_image(image, folder / "JPEGImages" / name, link)
-            write_text(folder / "Annotations" / f"{stems[image]}.xml", voc_xml(name, image_size(image), objects))
+            write_text(folder / "Annotations" / f"{stems[image]}.xml", voc_xml(name, size, objects))
             counts.update(boxes=len(objects), difficult=sum(thing["difficult"] for thing in objects))
-    both = dict.fromkeys(stems[image] for split in ("train", "val") for image, _ in splits.get(split, []))
+    both = dict.fromkeys(stems[image] for split in ("train", "val") for image, *_ in splits.get(split, []))
     write_text(folder / "ImageSets" / "Main" / "trainval.txt", "".join(stem + "\n" for stem in both))
     write_text(folder / "classes.txt", "".join(name + "\n" for name in names))
     return counts
@@ -160,9 +162,9 @@ def write_yolo(folder, names, splits, stems, link):
     """data.yaml, images/train, labels/train ... -> Counter of boxes and difficult ones."""
     counts, numbers = Counter(), {name: number for number, name in enumerate(names)}
     for split, samples in splits.items():
-        for image, objects in samples:
+        for image, (width, height), objects in samples:
             place_image(image, folder / "images" / split / (stems[image] + image.suffix), link)
-            (width, height), lines = image_size(image), []
+            lines = []
             for thing in objects:
                 x1, y1, x2, y2 = thing["box"]
                 shares = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
@@ -181,8 +183,8 @@ def write_coco(folder, names, splits, stems, link):
     categories = [{"id": number, "name": name, "supercategory": "object"} for name, number in numbers.items()]
     for split, samples in splits.items():
         images, annotations = [], []
-        for image, objects in samples:
-            name, (width, height) = stems[image] + image.suffix, image_size(image)
+        for image, (width, height), objects in samples:
+            name = stems[image] + image.suffix
             place_image(image, folder / "images" / split / name, link)
             images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
             for thing in objects:

@@ -4,7 +4,6 @@
 
 What a finding means stands in findings.py. Samples whose image or label cannot be used are not in part.samples.
 """
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError, did_you_mean
-from utils.findings import Finding, from_error
+from utils.findings import Finding
 from utils.images import IGNORED, LOSSY, SUFFIXES, fitted_size
-from utils.look import Sample, look_at_image, look_at_pair, sweep
+from utils.look import look_at_pair, sweep
 from utils.settings import shown
 from utils.voc import LABELS, printable, read_bytes
 from utils.voc_folder import check_layout, missing_sets, read_sets
@@ -77,31 +76,16 @@ def look_at_folder(folder, task, wanted, new_split=False):
     return part, findings
 
 
-def look_at_lists(splits, task, folder, names=()):
-    """What another reader found, dict train, val, test -> [(image path, truth)], -> Part, findings: the images are all decoded here.
-
-    truth: list of objects, or (mask path, pixels per value).  folder: for messages.  names: class names in the order of the source.
-    """
-    def look(image):
-        if re.search("[\x00-\x1f\x7f\ud800-\udfff]", image):
-            return None, [Finding("bad_name", Path(image))]
-        try:
-            return look_at_image(image), []
-        except UserError as error:
-            return None, [from_error(error, image)]
-
-    truths = {str(image): truth for some in splits.values() for image, truth in some}
-    looked = dict(zip(truths, sweep(look, [(image,) for image in truths], f"Checking {shown(folder)}")))
+def part_of(splits, folder, names=()):
+    """What another reader found, dict train, val, test -> list of Sample, -> Part. folder: for messages. names: class names in the order
+    of the source."""
     part = Part(Path(folder), names=names, fixed=True)
-    for image, (seen, _) in looked.items():
-        if seen:
-            label, truth = truths[image] if task == "segmentation" else (None, truths[image])
-            part.samples[image] = Sample(Path(image), label and Path(label), seen[:2], seen[2], truth)
     for split, some in splits.items():
-        part.sets[split] = [str(image) for image, _ in some if str(image) in part.samples]
+        part.samples |= {str(sample.image): sample for sample in some}
+        part.sets[split] = [str(sample.image) for sample in some]
         for image in part.sets[split]:
             part.splits.setdefault(image, set()).add(split)
-    return part, [finding for _, found in looked.values() for finding in found]
+    return part
 
 
 def other_files(folder, task, images):

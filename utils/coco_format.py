@@ -9,9 +9,9 @@ import numpy as np
 
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
-from utils.foreign import SPLIT_NAMES, class_name, class_names, files_below, locate, number, part, read_json, readable_size
-from utils.look import sweep
-from utils.objects import SPOILING, keep_box, read_objects, told_size
+from utils.foreign import SPLIT_NAMES, class_name, class_names, files_below, locate, number, part, read_json
+from utils.look import look_at_sample, sweep, with_truth
+from utils.objects import keep_box, read_objects, told_size
 from utils.settings import shown
 from utils.voc import printable
 
@@ -20,7 +20,7 @@ WORDS = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing
 
 
 def read_coco(path, findings):
-    """-> class names, dict list name -> [(image path, objects)]; see foreign.py. path: a JSON file, or a folder with train and val files."""
+    """-> class names, dict list name -> samples; see foreign.py. path: a JSON file, or a folder with train and val files."""
     names, lists = [], {}
     files = coco_files(path)
     root = home(path)
@@ -89,34 +89,26 @@ def home(path):
 
 
 def read_file(path, root, findings):
-    """One JSON file -> class names, [(image path, objects)]."""
+    """One JSON file -> class names, samples."""
     content, here = read_json(path), f"{shown(path)}: "
     images, annotations, categories = (part(content, name, list, here) for name in ("images", "annotations", "categories"))
     labels = read_categories(categories, annotations, here)
     known, records = read_images(images, path, root, findings)
-    looked = sweep(look_at_size, [(image,) for image in records], "Reading images")
-    sizes = {image: size for image, (size, _) in zip(records, looked)}
-    findings += [finding for _, found in looked for finding in found]
+    looked = sweep(look_at_sample, [(image,) for image in records], f"Checking {shown(path)}")
     groups = group_annotations(annotations, known, path, findings)
     samples = []
-    for image, (key, record) in records.items():
-        size = sizes[image]
-        if not size:
-            continue
+    for (image, (key, record)), (sample, found) in zip(records.items(), looked):
+        findings += found
         told = (record.get("width"), record.get("height"))
-        if all(isinstance(side, int) and 0 < side < 1e9 for side in told):
+        sides = all(isinstance(side, int) and 0 < side < 1e9 for side in told)
+        size = sample.size if sample else told if sides else None
+        if sample and sides:
             findings += told_size(told, size, path, f"the size of {name_of(record, key)}")
         numbered = ((None, f"{name_of(annotation, place, 'annotation')} in {image.name}: ", annotation) for place, annotation in groups[key])
         objects, found = read_objects(path, numbered, lambda annotation, found, size=size: read_annotation(annotation, labels, size, found))
         findings += found
-        if not any(finding.kind in SPOILING for finding in found):
-            samples.append((image, objects))
-    return list(labels.values()), samples
-
-
-def look_at_size(image):
-    findings = []
-    return readable_size(image, findings), findings
+        samples.append(with_truth(sample, None, objects, found))
+    return list(labels.values()), list(filter(None, samples))
 
 
 def read_images(images, path, root, findings):
@@ -217,7 +209,7 @@ def image_finder(path, root):
 
 
 def read_annotation(record, labels, size, found):
-    """One annotation -> its object, or None when no box is left. size: (w, h). found: gets (kind, detail)."""
+    """One annotation -> its object, or None when no box is left. size: (w, h), None: not known. found: gets (kind, detail)."""
     category = identity(record, "category_id")
     if category not in labels:
         raise UserError(f"category_id {category!r} is none of the {len(labels)} categories", kind="class_number")
@@ -242,7 +234,7 @@ def read_annotation(record, labels, size, found):
 
 def read_outline(value, size):
     """"segmentation" -> list of (n, 2) polygons, a mask (h, w) of 0 and 1, or None when there is none."""
-    if value in (None, [], [[]]):
+    if value in (None, [], [[]]) or size is None and isinstance(value, dict):
         return None
     if isinstance(value, dict):
         told = value.get("size")

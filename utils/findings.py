@@ -126,9 +126,9 @@ KINDS = {
     "bad_number": (WITHOUT, "Coordinates that are no numbers, so the whole image is left out",
         "Write a number of pixels like 12 or 12.5 (in YOLO labels a share of the image like 0.25)."),
     "share_beyond": (WITHOUT, "YOLO labels with numbers beyond 0 to 1, so the whole image is left out",
-        "Write shares of the image: are these pixels, divide x and w by its width, y and h by its height."),
+        "Write shares of the image. If these are pixels: divide x and w by its width, y and h by its height."),
     "pixels_for_shares": (STOPS, "Many YOLO labels with numbers beyond 0 to 1, though they should hold shares of the image",
-        "Are these pixels: divide x and w by the width of the image, y and h by its height, or export the labels again as YOLO."),
+        "If these are pixels: divide x and w by the width of the image, y and h by its height, or export the labels again as YOLO."),
     "bad_difficult": (WITHOUT, "<difficult> (iscrowd in COCO) that is neither 0 nor 1, so the whole image is left out",
         "Write 0, or 1 for what people can hardly see."),
     "no_outline": (WITHOUT, "Objects with a box but no outline, so their images have no mask and are left out",
@@ -265,7 +265,7 @@ def verdict(findings, what):
     return f"{what}: {len(findings)} finding{'s' * (len(findings) > 1)} ({numbers}): {worst(findings)}"
 
 
-def stop(findings, what, then="Nothing was written."):
+def stop(findings, what, then="No list was written."):
     """Error when something must be put right first; the report with everything was printed before. then: what follows from that."""
     bad = [finding for finding in findings if KINDS[finding.kind][0] == STOPS]
     if bad:

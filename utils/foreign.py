@@ -1,10 +1,10 @@
 """What the annotation files of other programs have in common.
 
 Every reader (yolo_format.py, coco_format.py, labelme_format.py, pair_format.py) returns the same: class names in the order of the
-source, and dict list name ("train", "val", "test", or "all" when the source has no lists) -> list of (image path, objects). Into the list
-`findings` they put all that is wrong (findings.py); images whose labels cannot be used are in no list. Errors: the whole cannot be read.
-An object is dict(name, box, difficult) with box (x1, y1, x2, y2) px edges, and for segmentation `outline`: a list of (n, 2) px polygons,
-or a run-length mask of COCO.
+source, and dict list name ("train", "val", "test", or "all" when the source has no lists) -> list of look.Sample. All that is wrong
+goes into the list `findings`; an image is in no list if it or its label cannot be used. Errors: the whole cannot be read.
+The truth of a sample is a list of objects. An object is dict(name, box, difficult) with box (x1, y1, x2, y2) px edges, and for segmentation
+`outline`: a list of (n, 2) px polygons, or a run-length mask of COCO.
 
 The files are a stranger's: a name must not lead out of the data set, a number must be one, a JSON must not fill the memory.
 """
@@ -14,8 +14,8 @@ import re
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.findings import Finding, from_error
-from utils.images import SUFFIXES, image_size
+from utils.findings import Finding
+from utils.images import SUFFIXES
 from utils.settings import shown
 from utils.stratify import classes_in
 from utils.voc import decode, printable, read_bytes
@@ -142,7 +142,7 @@ def by_stem(paths):
 
 
 def deal(lists, root, wanted, findings, trainval_percent=0.9, train_percent=0.9, seed=0, new_split=False, stratify=False):
-    """dict list name -> samples (image path, truth)  ->  dict train, val, test -> samples. The source's own lists are respected.
+    """dict list name -> samples  ->  dict train, val, test -> samples. The source's own lists are respected.
 
     wanted: dict train, val, test -> name of the list to take.  root: names in the draw are relative to it, so that the place does not matter.
     stratify: every class as evenly as possible in all the parts.  Images in no list ("all") are dealt out only when there is no train list.
@@ -153,16 +153,16 @@ def deal(lists, root, wanted, findings, trainval_percent=0.9, train_percent=0.9,
         findings.append(Finding("list_missing", Path(root), None, f"it has the lists {', '.join(sorted(lists.keys() - {'all'}))} but none called "
                                 f"{wanted['train']} to train on"))
         return {split: [] for split in names}
-    findings += [Finding("not_listed", image) for image, _ in lists.get("all", ()) if given]
+    findings += [Finding("not_listed", sample.image) for sample in lists.get("all", ()) if given]
     if given and names["val"] in lists:
         splits = {split: lists.get(name, []) for split, name in names.items()}
         findings += overlaps(splits, names)
         return splits
     tested = [] if new_split else lists.get(names["test"], [])
     kept = [some for name, some in lists.items() if new_split or name != names["test"]]
-    pool = {relative(sample[0], root): sample for some in ([lists[names["train"]]] if given else kept) for sample in some}
+    pool = {relative(sample.image, root): sample for some in ([lists[names["train"]]] if given else kept) for sample in some}
     trainval = 1 if tested else trainval_percent
-    classes = {name: classes_in(truth_of(sample)) for name, sample in pool.items()} if stratify else None
+    classes = {name: classes_in(sample.truth) for name, sample in pool.items()} if stratify else None
     made = make_split(pool, trainval, train_percent, seed, classes)
     dealt = {split: [pool[name] for name in made[split]] for split in ("train", "val", "test")}
     print(f"{shown(root)}: split anew (seed {seed}): " + ", ".join(f"{split} {len(dealt[split])}" for split in dealt) + " images"
@@ -170,28 +170,14 @@ def deal(lists, root, wanted, findings, trainval_percent=0.9, train_percent=0.9,
     return dealt | ({"test": tested} if tested else {})
 
 
-def truth_of(sample):
-    """Of (image, objects) or (image, (mask path, pixels per value)): what classes_in understands."""
-    return sample[1][1] if isinstance(sample[1], tuple) else sample[1]
-
-
 def overlaps(splits, names):
     """Findings: images that stand in two of the lists. names: dict split -> what its list is called; a list does not overlap with itself."""
-    images, findings = {split: {image for image, _ in some} for split, some in splits.items()}, []
+    images, findings = {split: {sample.image for sample in some} for split, some in splits.items()}, []
     for split, others, kind in (("val", ("train",), "in_train_and_val"), ("test", ("train", "val"), "in_test")):
         for image in sorted(images[split]):
             found = [names[other] for other in others if image in images[other] and names[other] != names[split]]
             findings += [Finding(kind, image, None, f"in the lists {' and '.join([*found, names[split]])}")] if found else []
     return findings
-
-
-def readable_size(path, findings):
-    """(w, h) px of an image; None, and a finding, when it cannot be read."""
-    try:
-        return image_size(path)
-    except UserError as error:
-        findings.append(from_error(error, path))
-        return None
 
 
 def relative(path, root):

@@ -3,16 +3,11 @@
 VOC folders are read by voc_annotation.py itself; here are all the others. The formats have a file each: yolo_format.py, coco_format.py,
 labelme_format.py, pair_format.py (xml or masks beside or beneath the images), mask_key.py (colours and numbers of masks).
 """
-import numpy as np
-
 from utils import coco_format
 from utils.coco_format import read_coco
 from utils.errors import UserError
-from utils.findings import from_error
-from utils.foreign import files_below, readable_size
-from utils.images import open_mask
+from utils.foreign import files_below
 from utils.labelme_format import NO_CLASS, is_labelme, read_labelme
-from utils.look import size_finding, sweep
 from utils.made_masks import make_masks, outline_jobs
 from utils.objects import area
 from utils.pair_format import has_masks, key_file, read_mask_pairs, read_xml_pairs
@@ -91,55 +86,39 @@ def home(path):
 
 
 def read(kind, path, task, findings, palette=None):
-    """A data set that is no VOC folder -> class names (None: the masks do not tell), dict list name -> samples, all that are usable.
+    """A data set that is no VOC folder -> class names (None: the masks do not tell), dict list name -> list of look.Sample, all that are usable.
 
-    kind, path: as `recognise` says.  A sample is (image path, objects), for segmentation (image path, (mask path, pixels per value (256,))).
-    findings: a list that gets all that is wrong with single images and labels.  Errors: the whole cannot be read.
+    kind, path: as `recognise` says.  findings: a list that gets all that is wrong with single images and labels.
+    Errors: the whole cannot be read.
     """
-    return read_segmentation(kind, path, findings, palette) if task == "segmentation" else read_detection(kind, path, findings)
-
-
-def read_detection(kind, path, findings):
+    if task == "segmentation":
+        return read_segmentation(kind, path, findings, palette)
     if kind == "masks":
         raise UserError(f"{shown(path)} holds masks: it is a data set for segmentation. Set task=segmentation.")
     names, lists = (read_xml_pairs if kind == "xml" else OUTLINES[kind])(path, findings)
-    return names, {split: [(image, [{key: thing[key] for key in ("name", "box", "difficult")} for thing in objects if thing["name"] not in NO_CLASS])
-                           for image, objects in some] for split, some in lists.items()}
+    return names, {split: [sample._replace(truth=plain(sample.truth)) for sample in some] for split, some in lists.items()}
+
+
+def plain(objects):
+    """Without outlines, and without what is no object."""
+    return [{key: thing[key] for key in ("name", "box", "difficult")} for thing in objects if thing["name"] not in NO_CLASS]
 
 
 def read_segmentation(kind, path, findings, palette=None):
-    root = path if path.is_dir() else path.parent
     if kind == "masks":
         names, lists, jobs = read_mask_pairs(path, findings, palette)
     elif kind in OUTLINES:
         names, lists = OUTLINES[kind](path, findings)
         if kind != "labelme":                               # there later shapes cover earlier ones, as they were drawn
-            lists = {split: [(image, sorted(objects, key=lambda thing: -area(thing["box"]))) for image, objects in some]
+            lists = {split: [sample._replace(truth=sorted(sample.truth, key=lambda thing: -area(thing["box"]))) for sample in some]
                      for split, some in lists.items()}
         names = [name for name in names if name.lower() not in BACKGROUND]
         jobs = outline_jobs(lists, names, findings, ignored=("__ignore__",), empty=BACKGROUND)
         names = ["background", *names]
     else:
         raise UserError(f"{shown(path)} holds boxes only (VOC xml files): it is a data set for detection, not for segmentation.")
-    truth = count_masks(lists, findings) if jobs is None else make_masks(root, jobs, findings)
-    return names, {split: [(image, truth[image]) for image, _ in some if image in truth] for split, some in lists.items()}
-
-
-def count_masks(lists, findings):
-    """Masks that hold labels already: dict image path -> (mask path, pixels per value (256,)) of the usable ones."""
-    def one(image, mask):
-        found = []
-        size = readable_size(image, found)
-        try:
-            values = open_mask(mask)
-        except UserError as error:
-            return None, [*found, from_error(error, mask)]
-        found += size_finding(mask, values.shape[::-1], size) if size else []
-        return None if found else np.bincount(values.ravel(), minlength=256), found
-
-    pairs = {image: mask for some in lists.values() for image, mask in some}
-    truth = {}
-    for (image, mask), (counts, found) in zip(pairs.items(), sweep(one, pairs.items(), "Reading masks")):
-        findings += found
-        truth |= {} if found else {image: (mask, counts)}
-    return truth
+    if jobs is None:
+        return names, lists
+    made = make_masks(path if path.is_dir() else path.parent, jobs, findings)
+    return names, {split: [sample._replace(label=made[sample.image][0], truth=made[sample.image][1]) for sample in some if sample.image in made]
+                   for split, some in lists.items()}

@@ -10,10 +10,10 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.findings import Finding, from_error
-from utils.foreign import by_stem, class_name, files_below, folder_split, locate, number, part, read_json, readable_size
+from utils.foreign import by_stem, class_name, files_below, folder_split, locate, number, part, read_json
 from utils.images import SUFFIXES
-from utils.look import sweep
-from utils.objects import SPOILING, keep_box, read_objects, told_size
+from utils.look import look_at_sample, sweep, with_truth
+from utils.objects import keep_box, read_objects, told_size
 from utils.settings import shown
 from utils.voc import printable
 
@@ -25,45 +25,43 @@ CORNERS = 72                                                # of the polygon tha
 
 
 def read_labelme(folder, findings):
-    """-> class names (sorted: labelme has no order), dict list name -> [(image path, objects)]; see foreign.py."""
+    """-> class names (sorted: labelme has no order), dict list name -> samples; see foreign.py."""
     images, files = files_below(folder), files_below(folder, (".json",))
     home = folder if images else folder.parent              # VOC2007/Annotations, whose images are in VOC2007/JPEGImages
     stems = by_stem(images or files_below(home))
     lists, owners = {}, {}
-    looked = sweep(lambda file: read_file(file, home, stems), [(file,) for file in files], "Reading labels")
-    for file, (image, objects, found) in zip(files, looked):
+    looked = sweep(lambda file: read_file(file, home, stems), [(file,) for file in files], f"Checking {shown(folder)}")
+    for file, (image, sample, found) in zip(files, looked):
         findings += found
+        some = lists.setdefault(folder_split(file, folder), []) if image or found else []
         if image and image in owners:
             findings.append(Finding("label_twice", file, None, f"{owners[image].name} belongs to {printable(image.name)} too"))
         elif image:
             owners[image] = file
-            some = lists.setdefault(folder_split(file, folder), [])
-            some += [(image, objects)] if objects is not None else []
+            some += [sample] if sample else []
     told = {file.stem for file in files}
     findings += [Finding("image_without_label", image) for image in images if image not in owners and image.stem not in told]
-    return sorted({thing["name"] for some in lists.values() for _, objects in some for thing in objects} - set(NO_CLASS)), lists
+    return sorted({thing["name"] for some in lists.values() for sample in some for thing in sample.truth} - set(NO_CLASS)), lists
 
 
 def read_file(file, home, stems):
-    """-> the image of a JSON file, None when it has none; its objects, None when they cannot be used; findings."""
-    image, findings = None, []
+    """-> the image of a JSON file, None when it has none; its Sample, None when one of the two cannot be used; findings."""
+    image, sample, findings = None, None, []
     try:
         content = read_json(file, MAX_BYTES)
         if not isinstance(content, dict) or "shapes" not in content:
             return None, None, []                           # another program's
         image = image_of(file, content, home, stems)
+        sample, findings = look_at_sample(image)
         shapes = part(content, "shapes", list)
     except UserError as error:
-        return image, None, [from_error(error, file, "label_broken")]
-    size = readable_size(image, findings)
-    if not size:
-        return image, None, findings
-    told = (content.get("imageWidth"), content.get("imageHeight"))
-    if all(isinstance(side, int) and 0 < side < 1e9 for side in told):
+        return image, None, [*findings, from_error(error, file, "label_broken")]
+    told, size = (content.get("imageWidth"), content.get("imageHeight")), sample.size if sample else None
+    if sample and all(isinstance(side, int) and 0 < side < 1e9 for side in told):
         findings += told_size(told, size, file, "imageWidth x imageHeight")
     objects, found = read_objects(file, ((None, f"shape {number}: ", shape) for number, shape in enumerate(shapes, 1)),
                                   lambda shape, found: read_shape(shape, size, found))
-    return image, None if any(finding.kind in SPOILING for finding in found) else objects, findings + found
+    return image, with_truth(sample, file, objects, found), findings + found
 
 
 def is_labelme(file):
@@ -94,7 +92,7 @@ def image_of(file, content, folder, stems):
 
 
 def read_shape(shape, size, found):
-    """A shape -> its object, or None when it has no area. size: (w, h) of the image. found: gets (kind, detail)."""
+    """A shape -> its object, or None when it has no area. size: (w, h) of the image, None: not known. found: gets (kind, detail)."""
     label = class_name(part(shape, "label", str))
     kind = part(shape, "shape_type", str) if shape.get("shape_type") else "polygon"
     points = part(shape, "points", list)

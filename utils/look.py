@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,25 +66,35 @@ def look_at_mask(path):
 
 
 def look_at_pair(task, image, label):
-    """An image and its label -> Sample, or None when it has to be left out, and findings."""
-    findings, width, height, digest, truth = [], None, None, "", None
-    try:
-        width, height, digest = look_at_image(image)
-    except UserError as error:
-        findings.append(from_error(error, image))
+    """An image and its label, an xml file or a mask -> Sample, or None when it has to be left out, and findings."""
+    sample, findings = look_at_sample(image)
     try:
         if task == "detection":
-            truth, found = read_annotation(label, width, height)
-            if any(finding.kind in SPOILING for finding in found):
-                truth = None
+            truth, found = read_annotation(label, *(sample.size if sample else ()))
         else:
             *size, values = look_at_mask(label)
-            found = size_finding(label, tuple(size), (width, height)) if width else []
-            truth = None if found else all_counts(values)
-        findings += found
+            found = size_finding(label, tuple(size), sample.size) if sample else []
+            truth = all_counts(values)
     except UserError as error:
-        findings.append(from_error(error, label, "xml_broken" if task == "detection" else "image_damaged"))
-    return Sample(image, label, (width, height), digest, truth) if width and truth is not None else None, findings
+        return None, [*findings, from_error(error, label, "xml_broken" if task == "detection" else "image_damaged")]
+    return with_truth(sample, label, truth, found), findings + found
+
+
+def look_at_sample(image):
+    """An image -> Sample that has no truth yet, or None when it cannot be used, and findings."""
+    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", Path(image).name):
+        return None, [Finding("bad_name", Path(image))]
+    try:
+        *size, digest = look_at_image(image)
+        return Sample(Path(image), None, tuple(size), digest, None), []
+    except UserError as error:
+        return None, [from_error(error, image)]
+
+
+def with_truth(sample, label, truth, findings):
+    """The sample with what its label says; None when a finding makes the label useless. sample: may be None."""
+    spoilt = any(finding.kind in SPOILING for finding in findings)
+    return sample._replace(label=label, truth=truth) if sample and not spoilt else None
 
 
 def size_finding(mask, size, image_size):

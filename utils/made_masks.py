@@ -14,7 +14,7 @@ from utils.coco_format import run_length_mask
 from utils.errors import UserError
 from utils.findings import Finding, from_error
 from utils.foreign import MADE, relative
-from utils.images import IGNORED, image_size, open_mask
+from utils.images import IGNORED, open_mask
 from utils.look import sweep
 from utils.masks import index_png
 from utils.settings import shown
@@ -70,22 +70,23 @@ def fill(mask, points, value):
 
 
 def outline_jobs(lists, names, findings, ignored=(), empty=()):
-    """What `make_masks` needs for images with outlines: dict image path -> (image path, fingerprint, function that gives the mask).
+    """What `make_masks` needs for the outlines of samples: dict image path -> (image path, fingerprint, function that gives the mask).
 
-    Label 0 is background.  ignored: names whose pixels count nowhere.  empty: names that are background, in small letters.
+    lists: dict list name -> samples.  Label 0 is background.  ignored: names whose pixels count nowhere.
+    empty: names that are background, in small letters.
     Findings: images with objects without an outline; they get no mask. Error: too many classes.
     """
     if len(names) > MOST:
         raise UserError(f"There are {len(names)} classes, a mask of 8 bits holds {MOST} beside the background.")
     labels = {name: number for number, name in enumerate(names, 1)} | dict.fromkeys(ignored, IGNORED)
-    labels |= {thing["name"]: 0 for some in lists.values() for _, objects in some for thing in objects if thing["name"].lower() in empty}
+    labels |= {thing["name"]: 0 for some in lists.values() for sample in some for thing in sample.truth if thing["name"].lower() in empty}
     jobs = {}
-    for image, objects in (sample for some in lists.values() for sample in some):
+    for image, _, size, _, objects in (sample for some in lists.values() for sample in some):
         bare = [thing["name"] for thing in objects if "outline" not in thing]
         if bare:
             findings.append(Finding("no_outline", image, None, f"{len(bare)} of {len(objects)} objects ({printable(bare[0])} ...)"))
             continue
-        size, digest = image_size(image), hashlib.sha256()
+        digest = hashlib.sha256()
         digest.update(repr((VERSION, size, [(labels[thing["name"]]) for thing in objects])).encode())
         for thing in objects:
             outline = thing["outline"]
@@ -101,6 +102,8 @@ def make_masks(home, jobs, findings):
     jobs: dict image path -> (the file the mask is made of, fingerprint of what it is made of, function that gives it).
     Findings: a mask cannot be made. Errors: the folder is somebody else's, a mask cannot be written.
     """
+    if not jobs:
+        return {}
     folder = Path(home) / MADE
     record = open_folder(folder)
     places = mask_names(jobs, home)

@@ -4,8 +4,8 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.findings import Finding
 
-SPOILING = ("tag_missing", "rotated_box", "bad_number", "bad_difficult", "label_broken", "share_beyond")      # an object with such a fault
-                                                            # cannot be read, so all labels of its image are of no use
+SPOILING = ("tag_missing", "rotated_box", "bad_number", "bad_difficult", "label_broken", "share_beyond", "mask_size", "mask_turned")
+                                                            # with such a fault all that is labelled in the image is of no use
 LEFT = 0.2                                                  # a box with a smaller share inside its image is left out
 
 

@@ -4,14 +4,12 @@ the images or in a folder of their own (LabelImg).
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.findings import Finding, from_error
-from utils.foreign import by_stem, class_names, files_below, folder_split, readable_size
-from utils.look import size_finding, sweep
+from utils.findings import Finding
+from utils.foreign import by_stem, class_names, files_below, folder_split
+from utils.look import look_at_pair, look_at_sample, size_finding, sweep
 from utils.mask_key import CITYSCAPES, KEY_FILES, read_key, translate
-from utils.objects import SPOILING
 from utils.settings import shown
 from utils.voc import printable, read_lines, survey_ids
-from utils.voc_xml import read_annotation
 from utils.yolo_format import CLASSES
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")
@@ -21,7 +19,7 @@ NAME_ENDS = ("_leftimg8bit", "_gtfine_labelids", "_image", "_img", "_mask", "_la
 
 
 def read_xml_pairs(folder, findings):
-    """-> class names, dict list name -> [(image path, objects)], see foreign.py. xml files belong to the image called alike."""
+    """-> class names, dict list name -> samples, see foreign.py. xml files belong to the image called alike."""
     images, files = files_below(folder), files_below(folder, (".xml",))
     beside, stems = {image.with_suffix(""): image for image in images}, by_stem(images)
     owners, told = {}, {file.stem for file in files}
@@ -35,27 +33,16 @@ def read_xml_pairs(folder, findings):
         else:
             owners[image] = file
     lists = {}
-    for image, (objects, found) in zip(owners, sweep(read_pair, owners.items(), "Reading labels")):
+    looked = sweep(look_at_pair, [("detection", *pair) for pair in owners.items()], f"Checking {shown(folder)}")
+    for image, (sample, found) in zip(owners, looked):
         findings += found
         some = lists.setdefault(folder_split(image, folder), [])
-        some += [(image, objects)] if objects is not None else []
+        some += [sample] if sample else []
     findings += [Finding("image_without_label", image) for image in images if image not in owners and image.stem not in told]
     known = next((file for file in files_below(folder, CLASSES) if file.name in CLASSES), None)
-    found = sorted({thing["name"] for some in lists.values() for _, objects in some for thing in objects})
+    found = sorted({thing["name"] for some in lists.values() for sample in some for thing in sample.truth})
     named = class_names(read_lines(known), shown(known)) if known else []
     return [*named, *(name for name in found if name not in named)], lists
-
-
-def read_pair(image, file):
-    """-> the objects of an xml file, None when it or its image cannot be used; findings."""
-    findings = []
-    size = readable_size(image, findings)
-    try:
-        objects, found = read_annotation(file, *(size or ()))
-    except UserError as error:
-        objects, found = None, [from_error(error, file, "xml_broken")]
-    usable = size and not any(finding.kind in SPOILING for finding in found)
-    return objects if usable else None, findings + found
 
 
 def split_pairs(folder, findings):
@@ -96,7 +83,7 @@ def key_file(folder, given=None):
 
 
 def read_mask_pairs(folder, findings, given=None):
-    """-> class names or None, dict list name -> [(image path, mask path)], jobs for made_masks.make_masks or None.
+    """-> class names or None, dict list name -> samples, jobs for made_masks.make_masks; None: the samples hold the truth already.
 
     given: the file of colours or numbers; None: one in the folder, else Cityscapes' own numbers, else the masks hold labels already.
     """
@@ -110,26 +97,36 @@ def read_mask_pairs(folder, findings, given=None):
                         f"{', '.join(MASK_FOLDERS[:4])}); image and mask must be called alike.")
     findings += [Finding("image_without_label", images[key]) for key in sorted(images.keys() - masks.keys())]
     findings += [Finding("label_without_image", masks[key]) for key in sorted(masks.keys() - images.keys())]
-    lists = own_lists(folder, [(images[key], masks[key]) for key in both], images, findings)
     path = key_file(folder, given)
-    if path is None and not cityscapes:
-        return None, lists, None
     names, key, of_colours = read_key(path) if path else (list(CITYSCAPES.values()), {v: n for n, v in enumerate(CITYSCAPES)} | {"*": 255}, False)
+    made = path is not None or cityscapes
+    looked = sweep(look_at_uncounted if made else look_at_numbers, [(images[name], masks[name]) for name in both], f"Checking {shown(folder)}")
+    findings += [finding for _, found in looked for finding in found]
+    lists = own_lists(folder, {images[name]: sample for name, (sample, _) in zip(both, looked)}, images, findings)
+    if not made:
+        return None, lists, None
     if path is None:
         print(f"{shown(folder)}: the 19 classes of Cityscapes; for others write a file mapping.txt with lines like  7 road")
     print(f"What the masks mean, by {shown(path) if path else 'the numbers of Cityscapes'}: {len(key)} "
           f"{'colours' if of_colours else 'numbers'}, {len(names)} classes")
-    pairs = dict.fromkeys(pair for some in lists.values() for pair in some)
-    return names, lists, translation_jobs(pairs, key, of_colours, path, findings)
+    return names, lists, translation_jobs([sample for some in lists.values() for sample in some], key, of_colours, path)
 
 
-def translation_jobs(pairs, key, of_colours, path, findings):
+def look_at_numbers(image, mask):
+    return look_at_pair("segmentation", image, mask)
+
+
+def look_at_uncounted(image, mask):
+    """-> Sample of an image whose mask has to be translated first, None when the image cannot be used; findings."""
+    sample, findings = look_at_sample(image)
+    return sample and sample._replace(label=mask), findings
+
+
+def translation_jobs(samples, key, of_colours, path):
     """Jobs for made_masks.make_masks: dict image path -> (mask path, fingerprint, function that gives the mask)."""
     jobs, meaning = {}, repr(sorted(key.items(), key=str))
-    for image, mask in pairs:
-        size, state = readable_size(image, findings), mask.stat()
-        if not size:
-            continue
+    for image, mask, size, *_ in samples:
+        state = mask.stat()
 
         def make(size=size, mask=mask):
             labels = translate(mask, key, of_colours, path)
@@ -141,10 +138,13 @@ def translation_jobs(pairs, key, of_colours, path, findings):
     return jobs
 
 
-def own_lists(folder, pairs, images, findings):
-    """dict list name -> pairs, by the lists of a VOC folder, else by the names of the folders. Findings: names in a list that have no pair."""
+def own_lists(folder, samples, images, findings):
+    """dict list name -> samples, by the lists of a VOC folder, else by the names of the folders. Findings: names in a list that have no pair.
+
+    samples: dict image path -> Sample, or None.  images: dict of all of them, key -> path.
+    """
     sets, lists = folder / "ImageSets" / "Segmentation", {}
-    stems, alone = {image.stem: (image, mask) for image, mask in pairs}, {image.stem for image in images.values()}
+    stems, alone = {image.stem: image for image in samples}, {image.stem for image in images.values()}
     for path in [sets / f"{name}.txt" for name in ("train", "val", "test")]:
         if path.is_file():
             ids, found = survey_ids(path)
@@ -152,9 +152,9 @@ def own_lists(folder, pairs, images, findings):
             findings += found + [Finding("list_no_label" if stem in alone else "list_no_image", path, line, printable(stem))
                                  for stem, line in ids.items() if stem not in stems]
     if "train" in lists:
-        listed = {image for some in lists.values() for image, _ in some}
-        return lists | {"all": [pair for pair in pairs if pair[0] not in listed]}
-    lists = {}
-    for pair in pairs:
-        lists.setdefault(folder_split(pair[0], folder), []).append(pair)
-    return lists
+        lists["all"] = sorted(samples.keys() - {image for some in lists.values() for image in some})
+    else:
+        lists = {}
+        for image in samples:
+            lists.setdefault(folder_split(image, folder), []).append(image)
+    return {name: [samples[image] for image in some if samples[image]] for name, some in lists.items()}

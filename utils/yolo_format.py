@@ -11,10 +11,10 @@ import numpy as np
 
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding, from_error
-from utils.foreign import SPLIT_NAMES, class_names, files_below, folder_split, locate, readable_size
+from utils.foreign import SPLIT_NAMES, class_names, files_below, folder_split, locate
 from utils.images import SUFFIXES
-from utils.look import sweep
-from utils.objects import SPOILING, keep_box, read_objects
+from utils.look import look_at_sample, sweep, with_truth
+from utils.objects import keep_box, read_objects
 from utils.plain_yaml import read_yaml
 from utils.settings import shown
 from utils.voc import NUMBER, printable, read_lines, read_raw_lines
@@ -27,33 +27,30 @@ CLASSES = ("classes.txt", "obj.names", "predefined_classes.txt")
 
 
 def read_yolo(path, findings):
-    """-> class names, dict list name -> [(image path, objects)]; see foreign.py. path: a data.yaml, or a folder with a classes.txt."""
+    """-> class names, dict list name -> samples; see foreign.py. path: a data.yaml, or a folder with a classes.txt."""
     names, lists, where = read_data_yaml(path, findings) if path.is_file() else read_folder(path)
     images = list(dict.fromkeys(image for paths in lists.values() for image in paths))
-    looked = sweep(lambda image: read_image(image, names, where), [(image,) for image in images], "Reading labels")
-    truths = {image: objects for image, (objects, _) in zip(images, looked)}
+    looked = sweep(lambda image: read_image(image, names, where), [(image,) for image in images], f"Checking {shown(path)}")
+    samples = {image: sample for image, (sample, _) in zip(images, looked)}
     found = [finding for _, some in looked for finding in some]
     without = [finding.file for finding in found if finding.kind == "image_without_txt"]
     if without and len(without) == len(images):
         raise UserError(f"{shown(path)}: none of the {len(without)} images has a txt file of labels; that of {shown(without[0])} should be "
                         f"{shown(label_of(without[0]))}. Labels belong into a folder labels beside the folder images, or beside the images.")
     findings += settle_shares(found, len(images) - len(without)) + lonely_labels(images)
-    return names, {split: [(image, truths[image]) for image in paths if truths[image] is not None] for split, paths in lists.items()}
+    return names, {split: [samples[image] for image in paths if samples[image]] for split, paths in lists.items()}
 
 
 def read_image(image, names, where):
-    """-> the objects of an image, None when it or its label cannot be used; findings."""
-    label, findings = label_of(image), []
-    size = readable_size(image, findings)
+    """-> Sample of an image, None when it or its label cannot be used; findings."""
+    label, (sample, findings) = label_of(image), look_at_sample(image)
     if not label.is_file():
-        return [] if size else None, [*findings, Finding("image_without_txt", image)]
-    if not size:
-        return None, findings
+        return with_truth(sample, None, [], []), [*findings, Finding("image_without_txt", image)]
     try:
-        objects, found = read_label(label, size, names, where)
+        objects, found = read_label(label, sample.size if sample else None, names, where)
     except UserError as error:
-        return None, [from_error(error, label, "label_encoding")]
-    return None if any(finding.kind in SPOILING for finding in found) else objects, found
+        return None, [*findings, from_error(error, label, "label_encoding")]
+    return with_truth(sample, label, objects, found), findings + found
 
 
 def settle_shares(findings, count):
@@ -185,7 +182,7 @@ def labels_of(folder):
 
 
 def read_label(path, size, names, where):
-    """The objects of a txt file, and findings. size: (w, h) px of its image. where: the place of the class names, for the message."""
+    """The objects of a txt file, and findings. size: (w, h) px of its image, None: not known. where: the place of the class names."""
     lines = ((number, "", line.split()) for number, line in enumerate(read_raw_lines(path, MAX_LABEL_BYTES), 1) if line.strip())
     return read_objects(path, lines, lambda words, found: read_words(words, size, names, where, found))
 
@@ -198,18 +195,18 @@ def read_words(words, size, names, where, found):
     if len(words) == 6:
         raise UserError("six numbers, a prediction with its score? Labels have five: class x y w h. Save them without scores")
     if len(words) < 5 or len(words) % 2 == 0:
-        raise UserError(f"{len(words)} numbers, expected  class x y w h  or  class x1 y1 x2 y2 x3 y3 ...")
-    label, shares = float(words[0]), np.array(words[1:], np.float64)
+        raise UserError(f"{len(words)} numbers, expected  class x y w h  or, for an outline,  class x1 y1 x2 y2 x3 y3 ... xn yn")
+    label, shares, scale = float(words[0]), np.array(words[1:], np.float64), size or (1, 1)
     if not label.is_integer() or not 0 <= label < len(names):
         raise UserError(f"class {words[0]}, but there are {len(names)} class names in {where} (numbers 0 to {len(names) - 1})", kind="class_number")
     if shares.min() < -BEYOND or shares.max() > 1 + BEYOND:
         far = shares[np.argmax(np.abs(shares - 0.5))]
         raise UserError(f"{far:g} is not a share of the image, expected 0 to 1", kind="share_beyond")
     if len(words) == 5:
-        x, y, w, h = (shares.reshape(2, 2) * size).ravel().tolist()
+        x, y, w, h = (shares.reshape(2, 2) * scale).ravel().tolist()
         edges, outline = (x - w / 2, y - h / 2, x + w / 2, y + h / 2), {}
     else:
-        points = shares.reshape(-1, 2) * size
+        points = shares.reshape(-1, 2) * scale
         edges, outline = (*points.min(0).tolist(), *points.max(0).tolist()), {"outline": [points]}
-    box = keep_box(edges, size, found)
+    box = keep_box(edges, size, found) if size else edges
     return box and {"name": names[int(label)], "box": box, "difficult": False, **outline}
