@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from utils import formats  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.findings import Finding  # noqa: E402
+from utils.findings import STOPS, Finding, worst  # noqa: E402
 from utils.foreign import DEVICES, STEERING, deal  # noqa: E402
 from utils.settings import find, override, shown  # noqa: E402
 from utils.voc import folder_name, format_box, printable, write_text  # noqa: E402
@@ -78,7 +78,7 @@ def usable(source, seed):
                       seed=seed)
     elif part:
         splits = {split: [part.samples[image] for image in ids] for split, ids in part.sets.items()}
-    if part and not part.samples:
+    if part and not part.samples and worst(findings) != STOPS:
         findings.append(Finding("nothing_left", source))
     tell(findings, f"{len(part.samples) if part else 0} labelled images of {shown(source)}", "Nothing was written.")
     return part.names or sorted({thing["name"] for sample in part.samples.values() for thing in sample.truth}), \

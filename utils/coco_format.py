@@ -196,6 +196,7 @@ def image_finder(path, root):
                 bases.insert(0, bases.pop(at))              # the next one is likely to lie there too
                 return image
         if not anywhere:
+            anywhere[""] = None                             # looked for once, even if there is nothing
             for path in files_below(root):
                 anywhere[path.name] = path if path.name not in anywhere else None
         if anywhere.get(image.name):
