@@ -20,7 +20,7 @@ import numpy as np
 from utils import formats
 from utils.check_folder import look_at_folder, part_of, settle_corners, whole_findings
 from utils.errors import UserError
-from utils.findings import KINDS, STOPS, from_error, report, stop, verdict
+from utils.findings import KINDS, STOPS, Finding, from_error, report, stop, verdict
 from utils.foreign import deal
 from utils.images import IGNORED
 from utils.report import text_table
@@ -105,8 +105,9 @@ def look_at(folder, task, wanted, new_split, palette=None, **how):
         else:
             names, lists = formats.read(kind, place, task, findings, palette)
     except UserError as error:
-        what = "layout" if error.kind == "layout" else "not_readable"
-        return None, [*findings, from_error(error, folder if kind == "voc" else place)._replace(kind=what)]
+        if error.kind == "layout":
+            return None, [Finding("layout", folder, None, str(error))]
+        return None, [*findings, from_error(error, place)._replace(kind="not_readable")]
     if kind != "voc":
         splits = deal(lists, place if place.is_dir() else place.parent, wanted, findings, new_split=new_split, **how)
         part = part_of(splits, folder, names or ())

@@ -20,7 +20,7 @@ CASES = [(kind, name) for kind in dirty.SINGLE for name in dirty.SINGLE[kind]]
 MIXTURES = [(kind, number) for kind in dirty.MIXABLE for number in range(3)]
 QUICK = {"yolo": ["number nan", "6 numbers", "class 2", "two faults", "no txt", "no image", "pixels", "no names", "list", "in both"],
          "coco": ["bbox [1, 2, 3]", "category", "crowd", "no such image", "image twice", "turned", "mostly outside", "cut"],
-         "labelme": ["cut", "point", "copy", "no json", "no image"], "xml": ["number", "elsewhere", "cut"],
+         "labelme": ["cut", "steering name", "point", "copy", "no json", "no image"], "xml": ["number", "elsewhere", "swapped", "cut"],
          "masks": ["rgb", "stem twice", "no mask"], "colours": ["no line", "lies", "palette"], "outlines": ["box"]}
 SLOW = [pytest.param(*case, marks=() if case[1] in QUICK[case[0]] else pytest.mark.slow) for case in CASES]
 
