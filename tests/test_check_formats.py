@@ -42,6 +42,7 @@ def check(root, capsys, kind, data, expected, case, lost):
         stopped, error, classes, lists = True, str(raised), "", {}
     text = capsys.readouterr().out + error
     judge(text, stopped, expected, data, case)
+    assert ": /" not in text                                # all names are whole
     for one in {one for _, one in expected}:
         assert re.split(r'[{"]', KINDS[one][2])[0] in text, (case, one)           # the remedy
     after = fingerprints(root)

@@ -200,7 +200,7 @@ def as_error(finding):
 
 def from_error(error, file, kind="image_damaged"):
     """What a UserError says about a file, as a finding; its sentence is the detail, without the name of the file and the line in front."""
-    text = str(error).removeprefix(f"{shown(Path(file))}").lstrip(":, ").rstrip(".")
+    text = re.sub(rf"^{re.escape(shown(Path(file)))}(?!/)[:, ]*", "", str(error)).rstrip(".")        # not of a file below it
     line = re.match(r"line (\d+): ", text)
     return Finding(error.kind if error.kind in KINDS else kind, Path(file), int(line[1]) if line else None, text[line.end() if line else 0:])
 
