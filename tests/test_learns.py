@@ -12,7 +12,7 @@ from utils.evaluate import evaluate, to_device
 from utils.miou import count_confusion, segmentation_results
 from utils.voc import find_images, write_list
 from utils.voc_masks import write_mask_list
-from utils.voc_xml import parse_xml
+from utils.voc_xml import read_annotation
 
 # where a detector needs something else than an input of 224, a learning rate of 0.001, 150 steps and its usual options
 SPECIAL = {"ssd300": {"side": 268, "lr": 5e-4, "steps": 30, "batch_norm": True},       # 1.0; VGG: eight minutes
@@ -34,7 +34,7 @@ def eight(tmp_path_factory):
     names = (folder / "ImageSets" / "Main" / "train.txt").read_text().split()
     images, records = find_images(folder / "JPEGImages"), []
     for name in names:
-        things = parse_xml(folder / "Annotations" / f"{name}.xml")
+        things, _ = read_annotation(folder / "Annotations" / f"{name}.xml")
         records.append((images[name], [[*thing["box"], CLASSES.index(thing["name"]), thing["difficult"]] for thing in things]))
     write_list(folder / "list.txt", records)
     write_mask_list(folder / "masks.txt", [(images[name], folder / "SegmentationClass" / f"{name}.png") for name in names])

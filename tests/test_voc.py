@@ -13,9 +13,20 @@ from PIL import Image
 import voc_annotation
 from utils import images, settings, voc, voc_folder, voc_xml
 from utils.errors import UserError
+from utils.findings import as_error
+from utils.objects import SPOILING
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NAMES = ["a b", "a.b", "a,b", "图 片，一", "x 1,2,3,4,5", "1,2,3,4,5", "[c] (1)", "dots..", "é€", "a\u3000b", "a\u2028b", "#%&'\"", "-rf"]
+
+
+def parse_xml(path, *size):
+    """The objects of an annotation; the first fault that makes them useless is an error."""
+    objects, findings = voc_xml.read_annotation(path, *size)
+    spoiling = [finding for finding in findings if finding.kind in SPOILING]
+    if spoiling:
+        raise as_error(spoiling[0])
+    return objects
 
 
 def xml_text(objects, size=(40, 30), head=""):
@@ -294,10 +305,10 @@ def test_image_size_follows_exif(tmp_path):
 def test_one_based_to_edges_difficult_and_clipping(tmp_path):
     path = write_xml(tmp_path, xml_text([("a", (1, 1, 40, 30), 0), ("b", (12.5, 3, 20, 8.25), 1),
                                          ("c", (-4, 8, 60, 59), None), ("d", (5, 5, 5, 5), "")]))
-    plain = voc_xml.parse_xml(path)
+    plain = parse_xml(path)
     assert [o["box"] for o in plain] == [(0, 0, 40, 30), (11.5, 2, 20, 8.25), (-5, 7, 60, 59)]           # d has no size
     assert [o["difficult"] for o in plain] == [False, True, False] and [o["name"] for o in plain] == list("abc")
-    assert voc_xml.parse_xml(path, 40, 30)[2]["box"] == (0, 7, 40, 30)
+    assert parse_xml(path, 40, 30)[2]["box"] == (0, 7, 40, 30)
 
 
 def test_repairs_are_told(tmp_path):
@@ -327,18 +338,18 @@ def test_xml_encodings(tmp_path, encoding, declared):
     name = "貓" if encoding == "big5" else "黑猫 2"
     head = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>\n' if declared else ""
     path = write_xml(tmp_path, xml_text([(name, (1, 1, 9, 9), 0)], head=head).encode(encoding))
-    assert voc_xml.parse_xml(path)[0]["name"] == name
+    assert parse_xml(path)[0]["name"] == name
 
 
 @pytest.mark.parametrize("declared, saved", [("utf-16", "utf-8"), ("utf-8", "gbk"), ("ascii", "utf-8"), ("none", "utf-8"), ("none", "gbk")])
 def test_xml_with_a_false_declaration(tmp_path, declared, saved):
     text = xml_text([("黑猫", (1, 1, 9, 9), 0)], head=f"<?xml version='1.0' encoding='{declared}'?>")
-    assert voc_xml.parse_xml(write_xml(tmp_path, text.encode(saved)))[0]["name"] == "黑猫"
+    assert parse_xml(write_xml(tmp_path, text.encode(saved)))[0]["name"] == "黑猫"
 
 
 @pytest.mark.parametrize("text", ["0", "1", "0.0", "1.0", "true", "False", "Unspecified", "", " 1 "])
 def test_difficult_spellings(tmp_path, text):
-    (found,) = voc_xml.parse_xml(write_xml(tmp_path, xml_text([("a", (1, 1, 9, 9), text)])))
+    (found,) = parse_xml(write_xml(tmp_path, xml_text([("a", (1, 1, 9, 9), text)])))
     assert found["difficult"] is (text.strip() in ("1", "1.0", "true"))
 
 
@@ -360,19 +371,19 @@ def test_difficult_spellings(tmp_path, text):
 def test_bad_xml_names_file_object_and_tag(tmp_path, old, new, words):
     text = xml_text([("a", (1, 1, 9, 9), 0)])
     assert old in text
-    message = error_of(voc_xml.parse_xml, write_xml(tmp_path, text.replace(old, new)))
+    message = error_of(parse_xml, write_xml(tmp_path, text.replace(old, new)))
     assert "数据 1.xml" in message and words in message
 
 
 def test_bad_xml_bytes(tmp_path):
     good = xml_text([("a", (1, 1, 9, 9), 0)]).encode()
     for end in range(0, len(good) - 1, 7):                   # cut off anywhere
-        assert "数据 1.xml" in error_of(voc_xml.parse_xml, write_xml(tmp_path, good[:end]))
-    assert "is empty" in error_of(voc_xml.parse_xml, write_xml(tmp_path, b" \n"))
-    assert "5 MB" in error_of(voc_xml.parse_xml, write_xml(tmp_path, b" " * 5_000_001))
-    assert "DOCTYPE" in error_of(voc_xml.parse_xml, write_xml(tmp_path, "<!DOCTYPE x><annotation/>".encode("utf-16")))
-    assert "line 3" in error_of(voc_xml.parse_xml, write_xml(tmp_path, b"<?xml version='1.0'?>\n\n<annotation><a></annotation>"))
-    assert voc_xml.parse_xml(write_xml(tmp_path, b"\n <?xml version='1.0'?><annotation><part/></annotation>")) == []
+        assert "数据 1.xml" in error_of(parse_xml, write_xml(tmp_path, good[:end]))
+    assert "is empty" in error_of(parse_xml, write_xml(tmp_path, b" \n"))
+    assert "5 MB" in error_of(parse_xml, write_xml(tmp_path, b" " * 5_000_001))
+    assert "DOCTYPE" in error_of(parse_xml, write_xml(tmp_path, "<!DOCTYPE x><annotation/>".encode("utf-16")))
+    assert "line 3" in error_of(parse_xml, write_xml(tmp_path, b"<?xml version='1.0'?>\n\n<annotation><a></annotation>"))
+    assert parse_xml(write_xml(tmp_path, b"\n <?xml version='1.0'?><annotation><part/></annotation>")) == []
 
 
 def test_broken_files_are_left_out_and_named_at_once(root, capsys):

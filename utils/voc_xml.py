@@ -3,22 +3,12 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 from utils.errors import UserError
-from utils.findings import as_error
-from utils.objects import SPOILING, keep_box, read_objects, told_size
+from utils.objects import keep_box, read_objects, told_size
 from utils.settings import shown
 from utils.voc import NUMBER, decode, printable, read_bytes
 
 MAX_XML_BYTES = 5_000_000                                   # a page of annotations has a few kB; entity bombs need MB
 DIFFICULT = {"0": False, "false": False, "": False, "unspecified": False, "1": True, "true": True}
-
-
-def parse_xml(path, width=None, height=None):
-    """The objects of a VOC annotation, see `read_annotation`. Errors: what makes the file useless; file, line, object and tag are named."""
-    objects, findings = read_annotation(path, width, height)
-    spoiling = [finding for finding in findings if finding.kind in SPOILING]
-    if spoiling:
-        raise as_error(spoiling[0])
-    return objects
 
 
 def read_annotation(path, width=None, height=None):
