@@ -101,6 +101,18 @@ def test_zoom_out_computes_no_large_canvas(monkeypatch):
     assert len(largest) >= 20 and max(largest) <= 200 * 300
 
 
+def test_a_picture_with_a_mask_is_shrunk_as_one_with_boxes():
+    """Averaged where four pixels or more become one; the mask keeps its values."""
+    image = np.random.RandomState(0).randint(0, 256, (128, 160, 3)).astype(np.uint8)
+    mask = np.repeat(np.repeat(np.arange(20, dtype=np.uint8).reshape(4, 5), 32, 0), 32, 1)
+    canvas, labels, other = augment.new_canvas((40, 50)), np.zeros((40, 50), np.uint8), augment.new_canvas((40, 50))
+    place = (3.0, 2.0, 40.0, 32.0)
+    augment.put_mask(canvas, labels, image, mask, place, (0, 0, 50, 40))
+    augment.put(other, image, np.zeros((0, 6)), place)
+    assert np.array_equal(canvas, other) and canvas[2:34, 3:43].std() < 25 < image.std() / 2        # a quarter of the noise is left
+    assert np.array_equal(labels[2:34, 3:43], mask[2::4, 2::4])
+
+
 def test_what_is_shrunk_a_lot_is_averaged():
     """A fine pattern becomes its mean, as in evaluation: no pixel is skipped."""
     image = np.zeros((300, 400, 3), np.uint8)

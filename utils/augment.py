@@ -100,7 +100,7 @@ def put_mask(canvas, labels, image, mask, place, window):
     """The same for a picture with a mask; `labels`, the canvas's mask, is drawn in place as well."""
     found = parts(place, image.shape[:2], window)
     if found:
-        paste(canvas, image, *found, cv2.INTER_LINEAR)
+        paste_shrunken(canvas, image, *found)
         paste(labels, mask, *found, cv2.INTER_NEAREST_EXACT)
 
 
