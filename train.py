@@ -77,6 +77,7 @@ iou_crop = None                 # detection: chance of a patch chosen by its IoU
 mosaic = None                   # chance of four pictures in one                                        马赛克增强概率
 mixup = None                    # detection: chance of two pictures laid over each other                检测：混合增强概率
 plain_share = 0.3               # share of the epochs, at the end, without mosaic and mixup             末尾不用马赛克的比例
+small_share = None              # share of the epochs, at first, at half the input size: far quicker    前期用一半尺寸训练的比例
 
 loss = None                     # segmentation: {"cross_entropy": 1.0}; also "focal", "ohem", "dice"    分割：损失及其权重
 class_weights = None            # segmentation: a number per class, or "balanced": rare ones count more 分割：类别权重
@@ -104,8 +105,8 @@ def main():
     folder = find_run(resume)
     state = load_run(globals(), folder) if folder else None
     network = nets.find_net(net)
-    if dataset == SHAPES and train_list is None and nets.nearest_shape(network, SHAPES_INPUT, net_options) == SHAPES_INPUT:
-        fill_from_recipe(globals(), {"input_shape": SHAPES_INPUT}, "chosen for Shapes")
+    if dataset == SHAPES and train_list is None:
+        fill_from_recipe(globals(), on_shapes(network), "chosen for Shapes")
     fill_from_recipe(globals(), network.recipe, f"recipe of {net}")
     with distributed.first_alone():
         complete_settings(network.task)
@@ -137,13 +138,24 @@ def main():
     distributed.end()
 
 
+def on_shapes(network):
+    """What suits the built-in data set better than the recipe: a smaller input; from random weights also what the network names itself."""
+    small = {"input_shape": SHAPES_INPUT} if nets.nearest_shape(network, SHAPES_INPUT, net_options) == SHAPES_INPUT else {}
+    return small | ({} if model_path or pretrained else getattr(network, "shapes", {}))
+
+
 def fit_epochs(training, train_data, val_data):
     """All epochs that are still to do."""
     progress, say, goal = training.progress, training.say, GOALS[train_data.task]
     board, began, first = log.open_board(training.run), time.perf_counter(), progress.epoch
-    stage, workers, loader, val_loader = None, num_workers, None, None
+    stage, workers, loader, val_loader, was_small = None, num_workers, None, None, None
     while progress.epoch < epochs and not (patience and progress.waited >= patience):
-        frozen = progress.epoch < freeze_epochs
+        frozen, small = progress.epoch < freeze_epochs, progress.epoch < train_data.small_until
+        if small is not was_small and train_data.small_until:
+            shape = train_data.shape(progress.epoch)
+            until = f"up to epoch {train_data.small_until} (small_share)" if small else "from now on"
+            say(f"The input is {shape[0]} x {shape[1]} {until}.")
+        was_small = small
         fitting.set_frozen(training.model, frozen)
         if frozen is not stage:
             if freeze_epochs:
@@ -191,8 +203,8 @@ def complete_settings(task):
           freeze_batch_size=optional(whole(1)), num_workers=optional(whole(0)), seed=whole(0), amp=optional(yes_or_no()), cache=yes_or_no(),
           ema=yes_or_no(), input_shape=several(2, whole(1)), scale=several(2, number(0.01)), colours=several(3, share), aspect=number(0),
           translate=number(0), lr=number(0), min_lr=share, momentum=share, weight_decay=number(0), warmup_epochs=number(0), clip_norm=number(0),
-          flip=share, distort=share, zoom_out=share, iou_crop=share, mosaic=share, mixup=share, plain_share=share, backbone_lr=number(0),
-          rotate=number(0, 180), blur=share, threshold=share, binary_sigmoid=yes_or_no())
+          flip=share, distort=share, zoom_out=share, iou_crop=share, mosaic=share, mixup=share, plain_share=share, small_share=number(0, 0.9),
+          backbone_lr=number(0), rotate=number(0, 180), blur=share, threshold=share, binary_sigmoid=yes_or_no())
     if batch_size % distributed.world() or (freeze_batch_size or 0) % distributed.world():
         raise UserError(f"batch_size={batch_size} and freeze_batch_size={freeze_batch_size} must divide by the {distributed.world()} processes, "
                         "each of which takes its share.")
@@ -224,6 +236,7 @@ def make_data(task, class_names):
     ranges = {"scale": scale, "aspect": aspect, "translate": translate, "flip_chance": flip, "rotation": rotate, "blur_chance": blur,
               "colours": colours, "distort_chance": distort, "mosaic_chance": mosaic, "plain_from": epochs - round(plain_share * epochs),
               "seed": seed, "train": True}
+    ranges |= small_input()
     if task == "segmentation":
         train_data, val_data = (SegmentationData(path, class_names, input_shape, ignore_labels=ignore_labels, cache=cache, **some)
                                 for path, some in ((train_list, ranges), (val_list, {})))
@@ -241,6 +254,16 @@ def make_data(task, class_names):
         globals()["class_weights"] = balanced_weights(list(class_counts(train_data).values()))
         globals()["_origin"]["class_weights"] = f"balanced, from {train_list}"
     return train_data, val_data
+
+
+def small_input():
+    """What small_share means for the training data: up to which epoch the input is how large."""
+    if not small_share:
+        return {}
+    half = nets.nearest_shape(nets.NETS[net], [side / 2 for side in input_shape], net_options)
+    if half == tuple(input_shape):
+        raise UserError(f"small_share={small_share}: {net} cannot take a smaller input than {input_shape[0]} x {input_shape[1]}. Set it to 0.")
+    return {"small_shape": half, "small_until": round(small_share * epochs)}
 
 
 def network_options(task):

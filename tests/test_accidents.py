@@ -98,7 +98,10 @@ def test_stages_are_tried():
     data = [(torch.zeros(3, 8, 8, dtype=torch.uint8), {"index": index}) for index in range(20)]
 
     class Data(list):
+        small_until = 3
+
         def __getitem__(self, key):
+            assert key[0] == 3                              # an epoch with the full input size
             return super().__getitem__(key[1])
     model, data = Greedy(1.0), Data(data)
     parts, notes = accidents.try_stages(model, data, [(False, 8), (True, 16)], 1, CPU, None, 0)
@@ -243,6 +246,8 @@ def test_a_trial_changes_nothing():
     data = [(torch.zeros(3, 64, 64, dtype=torch.uint8), {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "index": 0})]
 
     class Data(list):
+        small_until = 0
+
         def __getitem__(self, key):
             return super().__getitem__(key[1])
     torch.manual_seed(4)

@@ -182,6 +182,22 @@ def test_last_epochs_are_plain(list_path):
     assert max(counts[:2]) > 0 and counts[2:] == [0, 0]
 
 
+def test_first_epochs_are_small(list_path):
+    """Up to small_until the input is small_shape, boxes inside it; then everything is as without. Mosaic, mixup and plain samples alike."""
+    data, usual = make(list_path, small_shape=(32, 64), small_until=2), make(list_path)
+    for epoch in range(4):
+        for index in range(len(data)):
+            (image, target), (full, other) = data[epoch, index], usual[epoch, index]
+            if epoch < 2:
+                assert image.shape == (3, 32, 64)
+                boxes = target["boxes"].reshape(-1, 2, 2)
+                assert (boxes >= 0).all() and (boxes <= torch.tensor([64, 32])).all()
+            else:
+                assert torch.equal(image, full) and torch.equal(target["boxes"], other["boxes"])
+    assert {image.shape[2:] for image, _ in batches(list_path, 2, 1, small_shape=(32, 64), small_until=2)} == {(32, 64)}
+    assert DetectionData(list_path, CLASSES, (64, 96), small_shape=(32, 64), small_until=0)[0, 0][0].shape == (3, 64, 96)
+
+
 def test_difficult_is_not_taught_but_known(list_path):
     data = DetectionData(list_path, CLASSES, (64, 96))
     _, target = data[(0, 3)]

@@ -89,7 +89,7 @@ def test_killed_ten_times_in_a_row(server, family, chain):
 def test_longer(server):
     """epochs=... on resume: what is still to do follows the longer schedule. Killed in that part too it ends with the bits of a run that was not;
     and where nothing depends on how many epochs there are (schedule=constant, no last epochs without mosaic), with those of a run of that length."""
-    words = (*FAMILIES["yolo"], "schedule=constant", "plain_share=0.0", "freeze_epochs=1", "epochs=2", "save_minutes=2.5")
+    words = (*FAMILIES["yolo"], "schedule=constant", "plain_share=0.0", "small_share=0.0", "freeze_epochs=1", "epochs=2", "save_minutes=2.5")
     server.whole(*words)
     assert server.run("resume=True", "epochs=4", at=[["after utils.fit.add_gradients", 7]])["status"] == -9
     extended = server.finish()

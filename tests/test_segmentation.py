@@ -78,6 +78,15 @@ def test_the_last_epochs_have_no_mosaic(list_path):
     assert torch.equal(never[3, 2][1]["mask"], until[3, 2][1]["mask"]) and not torch.equal(never[2, 2][1]["mask"], until[2, 2][1]["mask"])
 
 
+@pytest.mark.parametrize("mosaic_chance", [0.0, 1.0])
+def test_the_first_epochs_are_small(list_path, mosaic_chance):
+    """Up to small_until image and mask have small_shape, and still lie upon one another; then everything is as without."""
+    data, usual = (make(list_path, mosaic_chance=mosaic_chance, **small) for small in ({"small_shape": (32, 48), "small_until": 2}, {}))
+    (image, target), (full, other) = data[1, 2], data[2, 2]
+    assert image.shape == (3, 32, 48) and target["mask"].shape == (32, 48)
+    assert torch.equal(full, usual[2, 2][0]) and torch.equal(other["mask"], usual[2, 2][1]["mask"])
+
+
 def test_workers_do_not_matter(list_path):
     def batches(workers):
         return [(images, [t["mask"] for t in targets]) for images, targets in make_loader(make(list_path), 2, workers, seed=1)]

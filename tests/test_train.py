@@ -40,7 +40,9 @@ def fresh(*words, until="complete_settings"):
 @pytest.mark.parametrize("words, shape, origin", [
     ([], (224, 224), "chosen for Shapes"), (["net=unet"], (224, 224), "chosen for Shapes"), (["net=ssd300"], (300, 300), "recipe of ssd300"),
     (["dataset=VOCdevkit/VOC2007"], (640, 640), "recipe of yolov8"), (["train_list=mine.txt"], (640, 640), "recipe of yolov8"),
-    (["input_shape=320"], (320, 320), "command line"), (["net=ssd300", "input_shape=300,512"], (300, 512), "command line")])
+    (["input_shape=320"], (320, 320), "command line"), (["net=ssd300", "input_shape=300,512"], (300, 512), "command line"),
+    (["net=deeplabv3plus"], (112, 112), "chosen for Shapes"), (["net=deeplabv3plus", "pretrained=True"], (224, 224), "chosen for Shapes"),
+    (["net=deeplabv3plus", "dataset=VOCdevkit/VOC2007"], (512, 512), "recipe of deeplabv3plus")])
 def test_input_shape(words, shape, origin):
     script = fresh(*words)
     assert script.input_shape == shape and script._origin["input_shape"] == origin
@@ -76,6 +78,29 @@ def test_recipe_and_command_line_reach_the_data():
                        "blur_chance": 0.7, "colours": (0.1, 0.2, 0.3), "distort_chance": 0.45, "mosaic_chance": 0.6, "plain_from": 7, "seed": 7,
                        "train": True, "mixup_chance": 0.125, "zoom_out_chance": 0.25, "iou_crop_chance": 0.35}
     assert plain == {"fit": "stretch", "cache": True}
+
+
+@pytest.mark.parametrize("words, small", [(["net=yolov3", "input_shape=160,96"], ((64, 64), 4)), (["net=ssd300"], ((268, 268), 4)),
+                                          (["epochs=1"], ((128, 128), 0))])
+def test_small_share_reaches_the_training_data(words, small):
+    """Half the input, rounded to what the network takes, for so many epochs; validation is as ever."""
+    script, made = fresh("epochs=10", "small_share=0.4", *words, until="make_data"), []
+
+    def record(*arguments, **options):
+        made.append(options)
+        if len(made) == 2:
+            stop()
+    script.DetectionData = record
+    with pytest.raises(Stop):
+        script.stopped_at("detection", ["a"])
+    training, validation = made
+    assert (training["small_shape"], training["small_until"]) == small and "small_until" not in validation
+
+
+def test_small_share_of_what_is_small_already():
+    script = fresh("net=yolov3", "input_shape=32", "small_share=0.5", until="make_data")
+    with pytest.raises(UserError, match="small_share=0.5: yolov3 cannot take a smaller input than 32 x 32"):
+        script.stopped_at("detection", ["a"])
 
 
 def test_what_means_nothing_to_a_segmenter_is_said(capsys):

@@ -53,8 +53,8 @@ def unchanged(model):
 
 
 def first_batch(data, count, device):
-    """The first `count` samples of a list (again from the beginning where it is shorter), on the device."""
-    return to_device(*collate([data[0, index % len(data)] for index in range(count)]), device)
+    """The first `count` samples of a list (again from the beginning where it is shorter) at the full input size, on the device."""
+    return to_device(*collate([data[data.small_until, index % len(data)] for index in range(count)]), device)
 
 
 def try_stages(model, data, stages, parts, device, precision, seed):

@@ -47,6 +47,7 @@ class ListData(Dataset):
     train: augment; else only fit the picture into the input.
     scale, aspect, translate, flip_chance, rotation, blur_chance, colours, distort_chance, mosaic_chance: see utils/augment.py.
     plain_from: from this epoch on no mosaic (and no mixup): the last epochs see what the real pictures look like.
+    small_shape, small_until: up to this epoch the input is only that large, (H, W) px: the steps cost less, and shapes are learnt sooner.
     cache: keep shrunken images in memory, as many as fit into CACHE_SHARE.
     """
 
@@ -55,12 +56,13 @@ class ListData(Dataset):
 
     def __init__(self, list_path, class_names, input_shape, train=False, seed=0, scale=(0.5, 1.5), aspect=0.3, translate=0.1,
                  flip_chance=0.5, rotation=0.0, blur_chance=0.0, colours=(0.015, 0.7, 0.4), distort_chance=0.0, mosaic_chance=0.0,
-                 plain_from=None, cache=True):
+                 plain_from=None, small_shape=None, small_until=0, cache=True):
         self.list_path, self.class_names, self.input_shape = list_path, class_names, tuple(input_shape)
         self.train, self.seed = train, seed
         self.scale, self.aspect, self.translate, self.flip_chance = scale, aspect, translate, flip_chance
         self.rotation, self.blur_chance, self.colours, self.distort_chance = rotation, blur_chance, colours, distort_chance
         self.mosaic_chance, self.plain_from = mosaic_chance, plain_from
+        self.small_shape, self.small_until = small_shape, small_until
         self.broken = {}                                                    # training samples whose files turned out to be damaged: why
         self.read_list()
         missing = [p for p in self.paths if not find(p).is_file()]
@@ -138,6 +140,10 @@ class ListData(Dataset):
                 self.broken[error.index] = str(error)
                 told.append(str(error))
 
+    def shape(self, epoch):
+        """(H, W) of the training samples of an epoch."""
+        return self.small_shape if epoch < self.small_until else self.input_shape
+
     def is_plain(self, epoch):
         return self.plain_from is not None and epoch >= self.plain_from
 
@@ -204,29 +210,29 @@ class DetectionData(ListData):
 
     def augmented(self, rng, epoch, index):
         """One training picture. -> image (H, W, 3), boxes (G, 6)."""
-        plain = self.is_plain(epoch)
-        image, boxes = self.arranged(rng, index, not plain)
+        plain, shape = self.is_plain(epoch), self.shape(epoch)
+        image, boxes = self.arranged(rng, index, shape, not plain)
         if not plain and rng.random() < self.mixup_chance:
-            image, boxes = augment.mixup(rng, image, boxes, *self.arranged(rng, rng.randrange(len(self)), True))
+            image, boxes = augment.mixup(rng, image, boxes, *self.arranged(rng, rng.randrange(len(self)), shape, True))
         if rng.random() < self.flip_chance:
             image, boxes = augment.flip(image, boxes)
         if self.rotation and rng.random() < ROTATED:
             image, boxes, _ = augment.rotate(rng.uniform(-self.rotation, self.rotation), image, boxes)
         return self.developed(rng, image), boxes
 
-    def arranged(self, rng, index, may_mosaic):
-        """One picture, or four as a mosaic, at random places of the input; or what SSD's zoom-out and crop show of it."""
+    def arranged(self, rng, index, shape, may_mosaic):
+        """One picture, or four as a mosaic, at random places of an input of `shape`; or what SSD's zoom-out and crop show of it."""
         if may_mosaic and rng.random() < self.mosaic_chance:
             pictures = [self.picture(i)[:2] for i in self.four(rng, index)]
-            return augment.mosaic(rng, self.input_shape, pictures, self.scale, self.aspect, self.fit)
+            return augment.mosaic(rng, shape, pictures, self.scale, self.aspect, self.fit)
         image, boxes, _ = self.picture(index)
         zooms, crops = (chance and rng.random() < chance for chance in (self.zoom_out_chance, self.iou_crop_chance))
         if not zooms and not crops:
-            return augment.scale_and_crop(rng, self.input_shape, image, boxes, self.scale, self.aspect, self.translate, self.fit)
+            return augment.scale_and_crop(rng, shape, image, boxes, self.scale, self.aspect, self.translate, self.fit)
         view = augment.zoom_out(rng, image.shape[:2]) if zooms else (0, 0, image.shape[1], image.shape[0])
         if crops:
             view, boxes = augment.iou_crop(rng, view, boxes)
-        return augment.put_view(self.input_shape, image, boxes, view, self.fit)
+        return augment.put_view(shape, image, boxes, view, self.fit)
 
     def picture(self, index):
         """-> image as in `cached`, boxes (G, 6) in its pixels, original size (h, w)."""
@@ -276,9 +282,9 @@ class SegmentationData(ListData):
         """One training picture. -> image (H, W, 3), mask (H, W)."""
         if not self.is_plain(epoch) and rng.random() < self.mosaic_chance:
             pictures = [self.cached(i)[:2] for i in self.four(rng, index)]
-            image, mask = augment.mosaic_mask(rng, self.input_shape, pictures, self.scale, self.aspect)
+            image, mask = augment.mosaic_mask(rng, self.shape(epoch), pictures, self.scale, self.aspect)
         else:
-            image, mask = augment.scale_and_crop_mask(rng, self.input_shape, *self.cached(index)[:2], self.scale, self.aspect, self.translate)
+            image, mask = augment.scale_and_crop_mask(rng, self.shape(epoch), *self.cached(index)[:2], self.scale, self.aspect, self.translate)
         if rng.random() < self.flip_chance:
             image, mask = augment.flip_mask(image, mask)
         if self.rotation and rng.random() < ROTATED:

@@ -42,7 +42,7 @@ def check_augmentation(data, samples=8):
             check_one(name, transform, data, index, image, truth)
             check_one(name, transform, data, index, *painted(data, image.shape[:2]), follow=min(image.shape[:2]) >= 48 and name not in LOOKS)
         check_flip(data, index, image, truth)
-        for epoch in sorted({0, *([data.plain_from] if data.plain_from is not None else [])}):
+        for epoch in sorted({0, data.small_until, *([data.plain_from] if data.plain_from is not None else [])}):
             if tried == 1 and epoch == 0 or time.perf_counter() - began < SECONDS:
                 check_sample(data, epoch, index)
     return tried
@@ -194,7 +194,7 @@ def check_flip(data, index, image, truth):
 
 def check_sample(data, epoch, index):
     """Error when the sample that training will see is not one: image (3, H, W) uint8, boxes or mask as in dataset.py; the same each time."""
-    file, shape = data.paths[index], data.input_shape
+    file, shape = data.paths[index], data.shape(epoch)
     try:
         (image, target), (again, other) = data[epoch, index], data[epoch, index]
     except UserError:

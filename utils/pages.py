@@ -18,7 +18,7 @@ def batch_page(data, epoch, most=16):
             pictures.append(blend(image, target["mask"].numpy(), data.class_names))
         else:
             pictures.append(draw_boxes(image, target["boxes"].numpy(), target["labels"].numpy(), data.class_names))
-    return with_legend(grid(pictures, 4, max(data.input_shape)), data)
+    return with_legend(grid(pictures, 4, max(data.shape(epoch))), data)
 
 
 def prediction_page(data, found, confidence=0.3, most=12):
