@@ -8,6 +8,8 @@ from utils.images import IGNORED, open_image
 from utils.masks import blend, legend, panels
 from utils.settings import find
 
+READABLE = 200                  # px of a picture on the page, at least
+
 
 def batch_page(data, epoch, most=16):
     """The first training samples of an epoch as the network gets them, with boxes or masks drawn. -> (H, W, 3) uint8."""
@@ -18,7 +20,7 @@ def batch_page(data, epoch, most=16):
             pictures.append(blend(image, target["mask"].numpy(), data.class_names))
         else:
             pictures.append(draw_boxes(image, target["boxes"].numpy(), target["labels"].numpy(), data.class_names))
-    return with_legend(grid(pictures, 4, max(data.shape(epoch))), data)
+    return with_legend(grid(pictures, 4, max(READABLE, *data.input_shape)), data)
 
 
 def prediction_page(data, found, confidence=0.3, most=12):
