@@ -117,7 +117,7 @@ def sweep(function, jobs, title):
     jobs = list(jobs)
     chunks = [jobs[start:start + CHUNK] for start in range(0, len(jobs), CHUNK)]
     results = []
-    pool = ThreadPoolExecutor(cores() + 1)                  # one more: while a thread waits for the disk the others work
+    pool = ThreadPoolExecutor(cores())                      # more would only wait for one another
     try:
         with tqdm(total=len(jobs), desc=title, unit=" files", disable=None, leave=False) as bar, warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF entries; what matters is told as a finding
