@@ -44,11 +44,8 @@ def look_at_image(path):
 
     A JPEG is decoded at an eighth of its size, which takes half the time: all its data are read and unpacked, only the pixels are not worked out.
     """
-    try:
-        digest = hashlib.sha1(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        digest = ""                                         # open_image says it better
     with opened(path) as image:
+        digest = hashlib.sha1(image.fp.getbuffer()).hexdigest()         # `opened` has read the whole file
         if image.format == "JPEG":
             width, height = image.size[::-1] if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else image.size
             image.draft(image.mode, (1, 1))
@@ -82,11 +79,12 @@ def look_at_pair(task, image, label):
 
 def look_at_sample(image):
     """An image -> Sample that has no truth yet, or None when it cannot be used, and findings."""
-    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", Path(image).name):
-        return None, [Finding("bad_name", Path(image))]
+    image = Path(image)
+    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", image.name):
+        return None, [Finding("bad_name", image)]
     try:
         *size, digest = look_at_image(image)
-        return Sample(Path(image), None, tuple(size), digest, None), []
+        return Sample(image, None, tuple(size), digest, None), []
     except UserError as error:
         return None, [from_error(error, image)]
 
