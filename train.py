@@ -141,21 +141,24 @@ def main():
 def on_shapes(network):
     """What suits the built-in data set better than the recipe: a smaller input; from random weights also what the network names itself."""
     small = {"input_shape": SHAPES_INPUT} if nets.nearest_shape(network, SHAPES_INPUT, net_options) == SHAPES_INPUT else {}
-    return small | ({} if model_path or pretrained else getattr(network, "shapes", {}))
+    return small | ({} if is_trained() else getattr(network, "shapes", {}))
+
+
+def is_trained():
+    """Whether the backbone, at least, begins with trained weights."""
+    return bool(model_path or pretrained or net_options.get("pretrained"))
 
 
 def fit_epochs(training, train_data, val_data):
     """All epochs that are still to do."""
     progress, say, goal = training.progress, training.say, GOALS[train_data.task]
     board, began, first = log.open_board(training.run), time.perf_counter(), progress.epoch
-    stage, workers, loader, val_loader, was_small = None, num_workers, None, None, None
+    stage, workers, loader, val_loader = None, num_workers, None, None
     while progress.epoch < epochs and not (patience and progress.waited >= patience):
-        frozen, small = progress.epoch < freeze_epochs, progress.epoch < train_data.small_until
-        if small is not was_small and train_data.small_until:
-            shape = train_data.shape(progress.epoch)
-            until = f"up to epoch {train_data.small_until} (small_share)" if small else "from now on"
-            say(f"The input is {shape[0]} x {shape[1]} {until}.")
-        was_small = small
+        frozen, small_until = progress.epoch < freeze_epochs, train_data.small_until
+        if small_until and progress.epoch in (first, small_until):
+            until = f"up to epoch {small_until} (small_share)" if progress.epoch < small_until else "from now on"
+            say("The input is {} x {} {}.".format(*train_data.shape(progress.epoch), until))
         fitting.set_frozen(training.model, frozen)
         if frozen is not stage:
             if freeze_epochs:
@@ -214,8 +217,7 @@ def complete_settings(task):
         if globals()[name] != value:
             print(f"NOTE: {name}={globals()[name]!r} means nothing to {net}, a network for {task}.")
     fitting.lr_factor(0, epochs, warmup_epochs, schedule, min_lr)           # a schedule that is not known ends here
-    trained = model_path or pretrained or net_options.get("pretrained")     # the backbone, at least
-    chosen = {"freeze_batch_size": 2 * batch_size, "freeze_epochs": epochs // 5 if trained else 0}
+    chosen = {"freeze_batch_size": 2 * batch_size, "freeze_epochs": epochs // 5 if is_trained() else 0}
     given = {name: globals()[name] for name in ("classes_path", "train_list", "val_list", "test_list")}
     if None in given.values():
         if dataset == SHAPES and not find(dataset).exists():
@@ -226,7 +228,7 @@ def complete_settings(task):
         if globals()[name] is None:
             globals()[name] = value
             globals()["_origin"][name] = "chosen"
-    if globals()["_origin"]["backbone_lr"].startswith("recipe") and not trained:
+    if globals()["_origin"]["backbone_lr"].startswith("recipe") and not is_trained():
         globals()["backbone_lr"] = 1.0                      # nothing in it is worth keeping yet
         globals()["_origin"]["backbone_lr"] = "chosen"
 

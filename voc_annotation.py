@@ -20,7 +20,7 @@ import numpy as np
 from utils import formats
 from utils.check_folder import look_at_folder, part_of, settle_corners, whole_findings
 from utils.errors import UserError
-from utils.findings import KINDS, STOPS, Finding, from_error, report, stop, verdict
+from utils.findings import Finding, from_error, tell
 from utils.foreign import deal
 from utils.images import IGNORED
 from utils.report import text_table
@@ -129,13 +129,6 @@ def settle_classes(dataset, path, parts, task, ignore_labels=()):
         values = [v for v in np.flatnonzero(sum(sample.truth for sample in samples)).tolist() if v != IGNORED and v not in ignore_labels]
         return path, derived_names(dataset, values[-1], ignore_labels) if values else [], True, []
     return path, sorted({one["name"] for sample in samples for one in sample.truth}), True, []
-
-
-def tell(findings, what, then="No list was written."):
-    """Print what was found. Error: something in it must be put right first; then: what follows from that."""
-    rest = report([finding for finding in findings if KINDS[finding.kind][0] != STOPS])
-    print(verdict(findings, what) + (f"\n{rest}" if rest else ""))
-    stop(findings, what, then)
 
 
 def write_classes(path, names, samples, task):

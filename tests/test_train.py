@@ -42,6 +42,7 @@ def fresh(*words, until="complete_settings"):
     (["dataset=VOCdevkit/VOC2007"], (640, 640), "recipe of yolov8"), (["train_list=mine.txt"], (640, 640), "recipe of yolov8"),
     (["input_shape=320"], (320, 320), "command line"), (["net=ssd300", "input_shape=300,512"], (300, 512), "command line"),
     (["net=deeplabv3plus"], (112, 112), "chosen for Shapes"), (["net=deeplabv3plus", "pretrained=True"], (224, 224), "chosen for Shapes"),
+    (["net=deeplabv3plus", "net_options={'pretrained': True}"], (224, 224), "chosen for Shapes"),
     (["net=deeplabv3plus", "dataset=VOCdevkit/VOC2007"], (512, 512), "recipe of deeplabv3plus")])
 def test_input_shape(words, shape, origin):
     script = fresh(*words)

@@ -17,11 +17,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from utils import formats  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.findings import STOPS, Finding, worst  # noqa: E402
+from utils.findings import STOPS, Finding, tell, worst  # noqa: E402
 from utils.foreign import DEVICES, STEERING, deal  # noqa: E402
 from utils.settings import find, override, shown  # noqa: E402
 from utils.voc import folder_name, format_box, printable, write_text  # noqa: E402
-from voc_annotation import look_at, tell  # noqa: E402
+from voc_annotation import look_at  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # a VOC folder, a data.yaml, a COCO .json, a folder of labelme files ...    数据集
 to = "yolo"                     # "voc", "yolo" or "coco"    目标格式

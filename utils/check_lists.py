@@ -7,7 +7,7 @@ from typing import NamedTuple
 from utils import settings
 from utils.check_folder import equal_pictures, mask_findings, tiny_boxes, too_few
 from utils.errors import UserError
-from utils.findings import KINDS, STOPS, Finding, from_error, report, stop, verdict
+from utils.findings import STOPS, Finding, from_error, tell, worst
 from utils.images import SUFFIXES
 from utils.look import Sample, all_counts, look_at_image, look_at_mask, read_memory, remembered, size_finding, write_memory
 from utils.objects import LEFT, area
@@ -38,10 +38,7 @@ def check_before_training(task, lists, classes_path, input_shape=None, stride=No
     began = time.perf_counter()
     findings, rows, _ = look_at_lists_of(task, lists, classes_path, input_shape, stride, fit, ignore_labels)
     count = len({row.image for row in rows})
-    rest = report([finding for finding in findings if KINDS[finding.kind][0] != STOPS], most=3)
-    what = f"Data checked: {count} images in {time.perf_counter() - began:.1f} s"
-    say(verdict(findings, what) + (f"\n{rest}" if rest else ""))
-    stop(findings, "The data", "No training was begun.")
+    tell(findings, f"Data checked: {count} images in {time.perf_counter() - began:.1f} s", "No training was begun.", "The data", most=3, say=say)
     return findings
 
 
@@ -63,7 +60,7 @@ def look_at_lists_of(task, lists, classes_path, input_shape=None, stride=None, f
     samples = {row: sample for row in rows if (sample := sample_of(row, images, masks))}
     learnt = [sample for row, sample in samples.items() if row.split == "train"]
     findings += overlap_findings(rows) + equal_pictures([(sample, {row.split}) for row, sample in samples.items()])
-    if rows and not learnt and not any(KINDS[finding.kind][0] == STOPS for finding in findings):
+    if rows and not learnt and worst(findings) != STOPS:
         findings.append(Finding("nothing_left", find(lists["train"])))
     findings += too_few(learnt, find(lists["train"])) if learnt else []
     if task == "segmentation":

@@ -11,7 +11,7 @@ from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
 from utils.foreign import SPLIT_NAMES, class_name, class_names, files_below, locate, number, part, read_json
 from utils.look import look_at_sample, sweep, with_truth
-from utils.objects import keep_box, read_objects, told_size
+from utils.objects import is_size, keep_box, read_objects, told_size
 from utils.settings import shown
 from utils.voc import printable
 
@@ -100,7 +100,7 @@ def read_file(path, root, findings):
     for (image, (key, record)), (sample, found) in zip(records.items(), looked):
         findings += found
         told = (record.get("width"), record.get("height"))
-        sides = all(isinstance(side, int) and 0 < side < 1e9 for side in told)
+        sides = is_size(told)
         size = sample.size if sample else told if sides else None
         if sample and sides:
             findings += told_size(told, size, path, f"the size of {name_of(record, key)}")
@@ -152,11 +152,11 @@ def name_of(record, position, what="image"):
     return f"{what} id {key!r}"[:80] if isinstance(key, (int, str)) else f"{what} {position} of the list"
 
 
-def identity(record, name):
-    """An id: a whole number or a word."""
-    value = part(record, name, (int, str))
+def identity(record, name, where=""):
+    """An id: a whole number or a word. where: as in `part`."""
+    value = part(record, name, (int, str), where)
     if isinstance(value, bool):
-        raise UserError(f'"{name}" is {value}, expected a number.')
+        raise UserError(f'{where}"{name}" is {value}, expected a number.')
     return value
 
 
@@ -165,8 +165,7 @@ def read_categories(categories, annotations, here):
     labels = {}
     for position, category in enumerate(categories, 1):
         where = f"{here}category {position} of the list: "
-        part(category, "id", (int, str), where)
-        key = identity(category, "id")
+        key = identity(category, "id", where)
         if key in labels:
             raise UserError(f"{where}the id {key!r} stands there twice.")
         labels[key] = class_name(part(category, "name", (str, int), where), where)

@@ -265,6 +265,13 @@ def verdict(findings, what):
     return f"{what}: {len(findings)} finding{'s' * (len(findings) > 1)} ({numbers}): {worst(findings)}"
 
 
+def tell(findings, what, then="No list was written.", subject=None, most=None, say=print):
+    """Say what was found, then `stop`. subject: what its error is about, None: `what`.  most: files of a kind that are named, None: SHOWN."""
+    rest = report([finding for finding in findings if KINDS[finding.kind][0] != STOPS], most)
+    say(verdict(findings, what) + (f"\n{rest}" if rest else ""))
+    stop(findings, subject or what, then)
+
+
 def stop(findings, what, then="No list was written."):
     """Error when something must be put right first; the report with everything was printed before. then: what follows from that."""
     bad = [finding for finding in findings if KINDS[finding.kind][0] == STOPS]

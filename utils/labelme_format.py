@@ -13,7 +13,7 @@ from utils.findings import Finding, from_error
 from utils.foreign import by_stem, class_name, files_below, folder_split, locate, number, part, read_json
 from utils.images import SUFFIXES
 from utils.look import look_at_sample, sweep, with_truth
-from utils.objects import keep_box, read_objects, told_size
+from utils.objects import is_size, keep_box, read_objects, told_size
 from utils.settings import shown
 from utils.voc import printable
 
@@ -57,7 +57,7 @@ def read_file(file, home, stems):
     except UserError as error:
         return image, None, [*findings, from_error(error, file, "label_broken")]
     told, size = (content.get("imageWidth"), content.get("imageHeight")), sample.size if sample else None
-    if sample and all(isinstance(side, int) and 0 < side < 1e9 for side in told):
+    if sample and is_size(told):
         findings += told_size(told, size, file, "imageWidth x imageHeight")
     objects, found = read_objects(file, ((None, f"shape {number}: ", shape) for number, shape in enumerate(shapes, 1)),
                                   lambda shape, found: read_shape(shape, size, found))

@@ -55,6 +55,11 @@ def area(box):
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
+def is_size(told):
+    """Whether what a JSON gives as (width, height) can be the size of an image."""
+    return all(isinstance(side, int) and 0 < side < 1e9 for side in told)
+
+
 def told_size(told, size, path, what):
     """Whether the size that a label gives is that of the image: a list of one finding or none. Sizes: (w, h); a 0 means "not known".
 
