@@ -4,6 +4,7 @@
 
 What a finding means stands in findings.py. Samples whose image or label cannot be used are not in part.samples.
 """
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,10 +94,13 @@ def other_files(folder, task, images):
     foreign, findings = set(), []
     part, suffixes = LABELS[task][:2]
     for name, known in (("JPEGImages", SUFFIXES), (part, suffixes)):
-        for path in sorted((folder / name).iterdir()):
-            suffix = path.suffix.lower()
-            if suffix in known or path.name.startswith(".") or path.name.lower() in SYSTEM_FILES or not path.is_file():
+        for file in sorted(os.listdir(folder / name)):
+            if file.lower().endswith(known) or file.startswith(".") or file.lower() in SYSTEM_FILES:
                 continue
+            path = folder / name / file
+            if not path.is_file():
+                continue
+            suffix = path.suffix.lower()
             kind = "other_suffix"
             if name == "Annotations" and suffix in (".json", ".txt"):
                 kind = {".json": "labelme_file", ".txt": "yolo_file"}[suffix] if is_label(path) else kind

@@ -42,13 +42,14 @@ class Sample(NamedTuple):
 def look_at_image(path):
     """-> width, height, digest of an image file, every byte of which is decoded. Errors: those of open_image.
 
-    A JPEG is decoded at an eighth of its size, which takes half the time: all its data are read and unpacked, only the pixels are not worked out.
+    A JPEG is decoded in grey at an eighth of its size, which takes two thirds of the time: all its data are read and unpacked, only the pixels
+    are not worked out.
     """
     with opened(path) as image:
         digest = hashlib.sha1(image.fp.getbuffer()).hexdigest()         # `opened` has read the whole file
         if image.format == "JPEG":
             width, height = image.size[::-1] if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else image.size
-            image.draft(image.mode, (1, 1))
+            image.draft("L", (1, 1))
             image.load()
             return width, height, digest
     height, width = open_image(path).shape[:2]

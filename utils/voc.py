@@ -164,13 +164,12 @@ def survey(folder, suffixes):
     The stem is all before the last dot, without spaces at its ends, because a line of a list cannot hold those.
     Findings: a stem twice (the first file is taken), a stem that cannot stand in a list.
     """
-    files, findings = {}, []
-    with os.scandir(folder) if Path(folder).is_dir() else contextlib.nullcontext(()) as entries:
+    folder, files, findings = Path(folder), {}, []
+    with os.scandir(folder) if folder.is_dir() else contextlib.nullcontext(()) as entries:
         names = sorted(entry.name for entry in entries
                        if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".") and entry.is_file())
     for name in names:
-        path = Path(folder) / name
-        stem = path.stem.strip()
+        path, stem = folder / name, os.path.splitext(name)[0].strip()
         if not is_plain(stem):
             findings.append(Finding("bad_name", path))
         elif stem in files:
