@@ -25,11 +25,10 @@ What differs from the papers, and why (torchvision's choices, so that its file f
 """
 from functools import partial
 
-import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from nets.backbones.mobilenet import PRETRAINED_V3, conv_norm_relu6
+from nets.backbones.mobilenet import PRETRAINED_V3, conv_norm_relu6, depthwise_norm_relu6
 from nets.layers import PooledBatchNorm, normalise
 from nets.ssd import SSD, Extras, Heads
 from utils.weights import download, load_weights
@@ -72,29 +71,14 @@ def start(module):
     return module
 
 
-class Halving(nn.Conv2d):
-    """3x3 in each channel by itself, with stride 2; only downwards where the map is a single cell wide, which gives the same.
-
-    There, the input being 256 px wide or less, oneDNN (torch 2.15, CPU, bfloat16) never writes the gradient of the weights: it is what lay
-    in the memory, often NaN.
-    """
-
-    def __init__(self, channels):
-        super().__init__(channels, channels, 3, padding=1, groups=channels, bias=False)
-
-    def forward(self, x):
-        """x: (B, C, h, w) -> (B, C, h/2, w/2), rounded up."""
-        return F.conv2d(x, self.weight, None, (2, 1 if x.shape[3] == 1 else 2), self.padding, 1, self.groups)
-
-
 def extra_layer(c_in, c_out):
     middle = c_out // 2
-    halving = nn.Sequential(Halving(middle), NORM(middle), nn.ReLU6(inplace=True))
-    return nn.Sequential(conv_norm_relu6(c_in, middle, 1, norm=NORM), halving, conv_norm_relu6(middle, c_out, 1, norm=NORM))
+    return nn.Sequential(conv_norm_relu6(c_in, middle, 1, norm=NORM), depthwise_norm_relu6(middle, 2, norm=NORM),
+                         conv_norm_relu6(middle, c_out, 1, norm=NORM))
 
 
 def head(c_in, c_out):
-    return nn.Sequential(conv_norm_relu6(c_in, c_in, 3, groups=c_in, norm=NORM), nn.Conv2d(c_in, c_out, 1))
+    return nn.Sequential(depthwise_norm_relu6(c_in, norm=NORM), nn.Conv2d(c_in, c_out, 1))
 
 
 class SSDLite320(SSD):

@@ -1,4 +1,6 @@
 """Learning rate, freezing, moving average, optimizer groups."""
+import copy
+
 import pytest
 import torch
 
@@ -67,6 +69,37 @@ def test_decay_spares_norms_and_biases():
     assert {group["part"] for group in solver.param_groups} == {"backbone", "rest"}
     with pytest.raises(UserError, match="sgd"):
         fit.make_optimizer(model, "sgdd", 0.01, 0.9, 0)
+
+
+@pytest.mark.parametrize("name, plain", [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])
+def test_fused_steps(name, plain):
+    """The steps are PyTorch's own, also with moments that were saved in another order than that of the weights."""
+    torch.manual_seed(0)
+    model = nets.build("deeplabv3plus", 3, (32, 32)).to(memory_format=torch.channels_last)
+    twin = copy.deepcopy(model)
+    solver = fit.make_optimizer(model, name, 0.01, 0.9, 0.05)
+    groups = [{"params": list(params), "weight_decay": decay} for params, decay in (
+        ([p for p in twin.parameters() if p.ndim == 4], 0.05), ([p for p in twin.parameters() if p.ndim < 4], 0.0))]
+    other = plain(groups, 0.01, fused=False, foreach=False, **({"momentum": 0.9, "nesterov": True} if name == "sgd" else {"betas": (0.9, 0.999)}))
+    images, targets = torch.rand(2, 3, 32, 32), [{"mask": torch.randint(0, 3, (32, 32))}] * 2
+
+    def step():
+        solver.zero_grad()
+        sum(model(images.contiguous(memory_format=torch.channels_last), targets)[1].values()).backward()
+        for one, same in zip(model.parameters(), twin.parameters()):
+            same.grad = one.grad.clone()
+        solver.step()
+        other.step()
+        return max((one - same).abs().max().item() for one, same in zip(model.parameters(), twin.parameters()))
+
+    assert step() < 1e-5 and step() < 1e-5
+    saved = solver.state_dict()
+    saved["state"] = {i: {key: value.contiguous() if torch.is_tensor(value) else value for key, value in state.items()}
+                      for i, state in saved["state"].items()}
+    solver = fit.make_optimizer(model, name, 0.02, 0.9, 0.05)
+    fit.load_moments(solver, saved)
+    assert all(group["lr"] == 0.01 and group["fused"] for group in solver.param_groups)
+    assert step() < 1e-5
 
 
 def test_moving_average():

@@ -13,9 +13,9 @@ from twin import difference
 
 import nets
 from nets.backbones.vgg import VGG
-from nets.layers import normalise
+from nets.layers import Depthwise, normalise
 from nets.ssd import MEAN, SSD300, SSD512, STD, L2Norm
-from nets.ssdlite import Halving, SSDLite320
+from nets.ssdlite import SSDLite320
 from utils.errors import UserError
 from utils.evaluate import suppress
 from utils.weights import our_name
@@ -368,21 +368,21 @@ def test_pretrained_mobilenet(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (3, 1), (1, 3), (4, 5)])
-def test_halving(height, width):
-    """A convolution of stride 2; on a map one cell wide the gradient is written also in bfloat16, where oneDNN forgets it."""
+def test_depthwise(height, width):
+    """Also in bfloat16 the gradient is written on a map one cell wide, where oneDNN's own forgets it."""
     torch.manual_seed(0)
-    halving, plain = Halving(64).to(memory_format=torch.channels_last), torch.nn.Conv2d(64, 64, 3, 2, 1, groups=64, bias=False)
-    plain.load_state_dict(halving.state_dict())
+    depthwise, plain = Depthwise(64, 3, 2).to(memory_format=torch.channels_last), torch.nn.Conv2d(64, 64, 3, 2, 1, groups=64, bias=False)
+    plain.load_state_dict(depthwise.state_dict())
     x = torch.randn(8, 64, height, width)
-    assert torch.allclose(halving(x), plain(x), atol=1e-6)
+    assert torch.allclose(depthwise(x), plain(x), atol=1e-6)
     plain(x).sum().backward()
     for _ in range(5):
-        halving.zero_grad()
+        depthwise.zero_grad()
         spoilt = [torch.full((size,), torch.nan) for size in (64 * 9, 64 * 9, 64 * 18, 200_000, 300_000)]
         del spoilt                              # what is in the memory that comes next
         with torch.autocast("cpu", torch.bfloat16):
-            halving(x.to(memory_format=torch.channels_last)).sum().backward()
-        assert (halving.weight.grad - plain.weight.grad).abs().max() <= 0.02 * plain.weight.grad.abs().max()
+            depthwise(x.to(memory_format=torch.channels_last)).sum().backward()
+        assert torch.allclose(depthwise.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_one_image_a_step():

@@ -131,11 +131,26 @@ def make_optimizer(model, name, lr, momentum, weight_decay):
         part = ("backbone" if key.startswith("backbone.") else "rest", plain)
         groups.setdefault(part, []).append(parameter)
     groups = [{"params": params, "part": part, "weight_decay": 0.0 if plain else weight_decay} for (part, plain), params in groups.items()]
+    fused = all(p.device.type == "cpu" for p in model.parameters()) or None     # once through the weights instead of ten times; GPUs choose
     if name == "sgd":
-        return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=momentum > 0)
+        return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
     if name in ("adam", "adamw"):
-        return (torch.optim.Adam if name == "adam" else torch.optim.AdamW)(groups, lr, betas=(momentum, 0.999))
+        return (torch.optim.Adam if name == "adam" else torch.optim.AdamW)(groups, lr, betas=(momentum, 0.999), fused=fused)
     raise UserError(f'optimizer="{name}" is not known. Use "sgd", "adam" or "adamw".')
+
+
+def load_moments(solver, saved):
+    """The state of an optimizer. Fused steps go through weights and moments as they lie in memory, so the moments are laid out like the weights,
+    also when they were saved otherwise (channels last or not): PyTorch does not look, and would add each to another weight.
+    """
+    options = [{key: group[key] for key in ("weight_decay", "momentum", "betas", "fused") if key in group} for group in solver.param_groups]
+    solver.load_state_dict(saved)
+    for group, values in zip(solver.param_groups, options):
+        group.update(values)                                # what the command line changed counts
+    for parameter, moments in solver.state.items():
+        for key, value in moments.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                moments[key] = torch.empty_like(parameter).copy_(value)
 
 
 def set_frozen(model, frozen):

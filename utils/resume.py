@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from utils import fit
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 from utils.settings import ROOT, find, read_recipe, settable, shown
@@ -122,10 +123,7 @@ def restore(state, folder, model, average, solver, scaler, say):
     if average:
         average.model.load_state_dict(state["model"])
         average.steps = saved["ema_steps"]
-    asked = [{key: group[key] for key in ("weight_decay", "momentum", "betas") if key in group} for group in solver.param_groups]
-    solver.load_state_dict(saved["optimizer"])
-    for group, values in zip(solver.param_groups, asked):
-        group.update(values)                            # what the command line changed counts
+    fit.load_moments(solver, saved["optimizer"])
     if saved["scaler"] and scaler.is_enabled():
         scaler.load_state_dict(saved["scaler"])
     device = next(model.parameters()).device

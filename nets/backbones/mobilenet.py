@@ -19,6 +19,7 @@ import torchvision
 from torch import nn
 
 from nets.backbones.resnet import dilated_strides, kaiming
+from nets.layers import Depthwise
 from utils.weights import download, load_weights
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -28,9 +29,12 @@ PRETRAINED_V2 = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 PRETRAINED_V3 = "https://download.pytorch.org/models/mobilenet_v3_large-8738ca79.pth"
 
 
-def conv_norm_relu6(c_in, c_out, kernel, stride=1, dilation=1, groups=1, norm=nn.BatchNorm2d):
-    return nn.Sequential(nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2 * dilation, dilation, groups, bias=False),
-                         norm(c_out), nn.ReLU6(inplace=True))
+def conv_norm_relu6(c_in, c_out, kernel, stride=1, norm=nn.BatchNorm2d):
+    return nn.Sequential(nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False), norm(c_out), nn.ReLU6(inplace=True))
+
+
+def depthwise_norm_relu6(channels, stride=1, dilation=1, norm=nn.BatchNorm2d):
+    return nn.Sequential(Depthwise(channels, 3, stride, dilation), norm(channels), nn.ReLU6(inplace=True))
 
 
 class InvertedResidual(nn.Module):
@@ -40,7 +44,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         wide = expansion * c_in
         expand = [conv_norm_relu6(c_in, wide, 1)] if expansion > 1 else []
-        self.conv = nn.Sequential(*expand, conv_norm_relu6(wide, wide, 3, stride, dilation, groups=wide),
+        self.conv = nn.Sequential(*expand, depthwise_norm_relu6(wide, stride, dilation),
                                   nn.Conv2d(wide, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
         self.adds = stride == 1 and c_in == c_out
 

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nets.backbones.resnet import dilated_strides
+from nets.layers import Depthwise
 from utils.errors import UserError
 
 ENTRY = ((128, 128, 128), (256, 256, 256), (728, 728, 728))                     # channels of the three separable convs of a block
@@ -44,7 +45,7 @@ class Separable(nn.Module):
     def __init__(self, c_in, c_out, stride, dilation, relu):
         """relu: True for a ReLU behind each BatchNorm (the last block only)."""
         super().__init__()
-        self.conv_dw = nn.Conv2d(c_in, c_in, 3, stride, dilation, dilation, groups=c_in, bias=False)
+        self.conv_dw = Depthwise(c_in, 3, stride, dilation)
         self.bn_dw = nn.BatchNorm2d(c_in, EPS)
         self.conv_pw = nn.Conv2d(c_in, c_out, 1, bias=False)
         self.bn_pw = nn.BatchNorm2d(c_out, EPS)
