@@ -46,6 +46,14 @@ class Depthwise(nn.Conv2d):
             return super().forward(x.float()).to(x.dtype)
 
 
+def with_depthwise(network):
+    """A ready-made network whose convolutions of each channel by itself become Depthwise: the same weights, the same results."""
+    for layer in network.modules():
+        if type(layer) is nn.Conv2d and layer.groups == layer.in_channels > 1:
+            layer.__class__ = Depthwise
+    return network
+
+
 def conv_norm_act(c_in, c_out, kernel, stride=1, act=None, norm=nn.BatchNorm2d, depthwise=False):
     """Convolution without bias, normalisation, activation; an odd kernel keeps h, w (or halves them at stride 2)."""
     return nn.Sequential(OrderedDict(

@@ -29,7 +29,7 @@ import torchvision
 from torch import nn
 
 from nets.backbones.mobilenet import PRETRAINED_V3, conv_norm_relu6, depthwise_norm_relu6
-from nets.layers import PooledBatchNorm, normalise
+from nets.layers import PooledBatchNorm, normalise, with_depthwise
 from nets.ssd import SSD, Extras, Heads
 from utils.weights import download, load_weights
 
@@ -46,7 +46,8 @@ class Backbone(nn.Module):
 
     def __init__(self, reduced_tail, pretrained):
         super().__init__()
-        network = start(torchvision.models.mobilenet_v3_large(weights=None, reduced_tail=reduced_tail, norm_layer=NORM))
+        network = torchvision.models.mobilenet_v3_large(weights=None, reduced_tail=reduced_tail, norm_layer=NORM)
+        network = with_depthwise(start(network))
         if pretrained:                                  # before it is taken apart: the file has the names of the whole network
             print(load_weights(network, download(PRETRAINED_V3), allow_partial=True))
         layers = network.features

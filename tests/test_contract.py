@@ -65,6 +65,13 @@ def test_losses(name, training, counts):
     assert without == FIXED.get(name, set())
 
 
+@pytest.mark.parametrize("name", nets.NETS)
+def test_depthwise_convolutions(name):
+    """Those of torchvision's networks, too, are ours: plain ones are slow in bfloat16 on a CPU, and sometimes have a wrong gradient."""
+    plain = [n for n, layer in small(name)[0].named_modules() if type(layer) is torch.nn.Conv2d and layer.groups == layer.in_channels > 1]
+    assert not plain
+
+
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_scores_of_a_segmenter(name):
     model, shape = small(name)

@@ -19,7 +19,7 @@ import torchvision
 from torch import nn
 
 from nets.backbones.resnet import dilated_strides, kaiming
-from nets.layers import Depthwise
+from nets.layers import Depthwise, with_depthwise
 from utils.weights import download, load_weights
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -105,7 +105,7 @@ def mobilenet_v2(downsample_factor=32, pretrained=False):
 
 def mobilenet_v3_large(pretrained=False):
     """pretrained: True fetches torchvision's ImageNet weights."""
-    network = torchvision.models.mobilenet_v3_large(weights=None, dilated=True)
+    network = with_depthwise(torchvision.models.mobilenet_v3_large(weights=None, dilated=True))
     if pretrained:                                      # before it is taken apart: the file has the names of the whole network
         print(load_weights(network, download(PRETRAINED_V3)))
     return MobileNetV3Large(*network.features)
