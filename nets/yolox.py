@@ -58,8 +58,8 @@ NORM = functools.partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
 
 def conv_silu(c_in, c_out, kernel, stride=1, depthwise=False):
     """Convolution, BatchNorm, SiLU; depthwise: first every channel by itself, then a 1x1 that mixes them."""
-    def layer(*shape, depthwise=False):
-        return conv_norm_act(*shape, act=nn.SiLU(inplace=True), norm=NORM, depthwise=depthwise)
+    def layer(*shape, **options):
+        return conv_norm_act(*shape, act=nn.SiLU(inplace=True), norm=NORM, **options)
     if depthwise:
         return nn.Sequential(layer(c_in, c_in, kernel, stride, depthwise=True), layer(c_in, c_out, 1))
     return layer(c_in, c_out, kernel, stride)
