@@ -96,6 +96,7 @@ seed = 0                        # same seed, same run                           
 eval_every = 5                  # epochs between evaluations                                            每几轮评估一次
 
 SHAPES, SHAPES_INPUT = "VOCdevkit/Shapes", (224, 224)       # the built-in data set is small and quick to learn at this size
+FOR_SHAPES = "chosen for Shapes"                            # where a setting came from
 GOALS = {"detection": "map50", "segmentation": "miou"}      # what best.pth is chosen by
 
 
@@ -106,7 +107,7 @@ def main():
     state = load_run(globals(), folder) if folder else None
     network = nets.find_net(net)
     if dataset == SHAPES and train_list is None:
-        fill_from_recipe(globals(), on_shapes(network), "chosen for Shapes")
+        fill_from_recipe(globals(), on_shapes(network), FOR_SHAPES)
     fill_from_recipe(globals(), network.recipe, f"recipe of {net}")
     with distributed.first_alone():
         complete_settings(network.task)
@@ -262,9 +263,13 @@ def small_input():
     """What small_share means for the training data: up to which epoch the input is how large."""
     if not small_share:
         return {}
-    half = nets.nearest_shape(nets.NETS[net], [side / 2 for side in input_shape], net_options)
+    cells = 2 * nets.stride_of(nets.NETS[net], net_options)     # of a single cell and a single picture BatchNorm could make nothing
+    half = nets.nearest_shape(nets.NETS[net], [min(side, max(side / 2, cells)) for side in input_shape], net_options)
     if half == tuple(input_shape):
-        raise UserError(f"small_share={small_share}: {net} cannot take a smaller input than {input_shape[0]} x {input_shape[1]}. Set it to 0.")
+        if globals()["_origin"].get("small_share") == FOR_SHAPES:       # the user only set a small input
+            globals()["small_share"] = 0.0
+            return {}
+        raise UserError(f"small_share={small_share}: {net} should not have a smaller input than {input_shape[0]} x {input_shape[1]}. Set it to 0.")
     return {"small_shape": half, "small_until": round(small_share * epochs)}
 
 

@@ -143,3 +143,16 @@ def test_a_step_on_the_gpu():
         losses = model(torch.rand(1, 3, 64, 64, device=device), targets)[1]
     assert all(torch.isfinite(v) and v.dtype == torch.float32 for v in losses.values())
     sum(losses.values()).backward()
+
+
+def test_a_single_picture_and_a_single_cell():
+    """A sentence, not BatchNorm's own words; two pictures, or two cells, train."""
+    model = nets.build("yolov4_tiny", 2, (32, 32)).train()
+    target = {"boxes": torch.tensor([[4.0, 4, 20, 20]]), "labels": torch.tensor([1])}
+    off = torch.amp.GradScaler("cpu", enabled=False)
+    with pytest.raises(UserError, match="there was a single picture"):
+        fit.add_gradients(model, torch.rand(1, 3, 32, 32), [target], off, "cpu", None)
+    with pytest.raises(UserError, match="there was a single picture"):
+        fit.add_gradients(model, torch.rand(2, 3, 32, 32), [target] * 2, off, "cpu", None, parts=2)
+    fit.add_gradients(model, torch.rand(2, 3, 32, 32), [target] * 2, off, "cpu", None)
+    fit.add_gradients(model, torch.rand(1, 3, 32, 64), [target], off, "cpu", None)

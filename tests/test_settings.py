@@ -49,6 +49,14 @@ def test_recipe_and_order(tmp_path):
     assert "0.25" in table and "my recipe.py" in table
 
 
+def test_a_later_word_need_not_be_like_an_earlier_one():
+    """What counts is the line in the script."""
+    assert override("momentum=1", "momentum=0.8,0.9")["momentum"] == (0.8, 0.9)         # None in the script: any kind
+    assert override("lr=None", "lr=1")["lr"] == 1.0
+    with pytest.raises(UserError, match="expected a number"):
+        override("lr=None", "lr=quick")
+
+
 @pytest.mark.parametrize("text, sentence", [
     ("import os\n", "line 1: a recipe holds only"), ("epochs = 3\nlr = print('x')\n", "line 2"), ("epochs = \n", "line 1: not Python"),
     ("epoch = 3\n", 'Did you mean "epochs"')])

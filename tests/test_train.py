@@ -99,9 +99,15 @@ def test_small_share_reaches_the_training_data(words, small):
 
 
 def test_small_share_of_what_is_small_already():
-    script = fresh("net=yolov3", "input_shape=32", "small_share=0.5", until="make_data")
-    with pytest.raises(UserError, match="small_share=0.5: yolov3 cannot take a smaller input than 32 x 32"):
+    script = fresh("net=yolov3", "input_shape=64,32", "small_share=0.5", until="make_data")
+    with pytest.raises(UserError, match="small_share=0.5: yolov3 should not have a smaller input than 64 x 32"):
         script.stopped_at("detection", ["a"])
+
+
+def test_small_share_of_shapes_gives_way():
+    """A user who only sets the input is not told off for a small_share that he never set."""
+    script = fresh("net=deeplabv3plus", "input_shape=32", "dataset=VOCdevkit/Shapes", until="make_data")
+    assert script.small_share > 0 and script.small_input() == {} and script.small_share == 0
 
 
 def test_what_means_nothing_to_a_segmenter_is_said(capsys):

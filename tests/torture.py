@@ -14,7 +14,7 @@ from user import copy_project
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("input_shape=64", "batch_size=4", "epochs=3", "freeze_epochs=1", "freeze_batch_size=8", "eval_every=2", "save_minutes=1.5",
          "optimizer=adamw", "lr=0.002", "amp=False", "mosaic=0.5", "seed=3")                    # a save every second step
-FAMILIES = {"yolo": ("net=yolov4_tiny", *SMALL, "small_share=0.4"),
+FAMILIES = {"yolo": ("net=yolov4_tiny", *SMALL, "input_shape=64,96", "small_share=0.4"),
             "ssd": ("net=ssdlite320_mobilenet_v3", *SMALL, "input_shape=96", "zoom_out=0.5", "iou_crop=0.5", "optimizer=sgd", "lr=0.05"),
             "deeplab": ("net=deeplabv3plus", *SMALL, "input_shape=32", "class_weights=balanced", "loss={'cross_entropy': 1.0, 'focal': 0.5}")}
 TRAIN = 18                                              # pictures: the last step of an epoch has two

@@ -3,7 +3,7 @@ import copy
 import math
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -77,13 +77,26 @@ def add_gradients(model, images, targets, scaler, device, precision, parts=1):
         piece = targets[start:start + size]
         last = start + size >= count
         with distributed.one_batch(model), nullcontext() if last else distributed.no_sync(model):
-            with autocast(device, precision):
+            with autocast(device, precision), explained_single():
                 _, losses = model(images[start:start + size], piece)
             share = len(piece) / count
             scaler.scale(sum(losses.values()) * share).backward()
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.detach() * share
     return sums
+
+
+@contextmanager
+def explained_single():
+    """Says in a sentence what BatchNorm means by "more than 1 value per channel"."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError("The input is so small that the network's last map is a single cell, and there was a single picture: BatchNorm has "
+                        "nothing to compare it with. Set a larger input_shape, or a larger batch_size (of which each process, and each "
+                        "piece of accumulate, needs two pictures).") from None
 
 
 def step_seed(seed, epoch, step):

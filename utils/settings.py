@@ -48,7 +48,7 @@ def override(variables, arguments=None):
             stream.reconfigure(errors="replace")
     script = Path(variables.get("__file__", "script.py")).name
     names = settable(variables)
-    origin = dict.fromkeys(names, script)
+    origin, defaults = dict.fromkeys(names, script), {name: variables[name] for name in names}     # a later word need not be like an earlier one
     for word in sys.argv[1:] if arguments is None else arguments:
         name, equals, text = word.partition("=")
         if word in ("-h", "--help", "help"):
@@ -56,12 +56,12 @@ def override(variables, arguments=None):
             raise SystemExit(0)
         if equals:
             check_name(name, names, f"python {script} {word}")
-            variables[name] = check_type(name, from_text(text, variables[name]), variables[name])
+            variables[name] = check_type(name, from_text(text, defaults[name]), defaults[name])
             origin[name] = "command line"
         elif word.endswith(".py"):
             for name, value, line in read_recipe(find(word)):
                 check_name(name, names, f"{word}, line {line}")
-                variables[name] = check_type(name, value, variables[name])
+                variables[name] = check_type(name, value, defaults[name])
                 origin[name] = word
         else:
             meant = f'Did you mean source="{word}"?' if "source" in names else f"Example: python {script} {names[0]}={variables[names[0]]}"
