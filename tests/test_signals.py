@@ -77,6 +77,18 @@ def test_at_any_time(server, number):
     assert not differences(server.results[family], server.finish(*words))
 
 
+def test_after_the_end_a_signal_is_the_system_s():
+    """One that comes when all is done, while Python ends, must not end in a traceback."""
+    before, during = [signal.getsignal(number) for number in signals.SIGNALS], []
+    try:
+        signals.run(lambda: during.extend(signal.getsignal(number) for number in signals.SIGNALS))
+        assert during == [signals.handle] * 2
+        assert [signal.getsignal(number) for number in signals.SIGNALS] == [signal.SIG_DFL] * 2
+    finally:
+        for number, handler in zip(signals.SIGNALS, before):
+            signal.signal(number, handler)
+
+
 def test_handler(monkeypatch):
     """The rules by themselves: at once where nothing changes, at the end where something does, and now for the second one."""
     left = []

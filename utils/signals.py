@@ -33,6 +33,8 @@ def run(main):
     catch()
     try:
         main()
+        for number in SIGNALS:                                  # what follows is Python's own end: nothing is left to be saved
+            signal.signal(number, signal.SIG_DFL)
     except Stopped as stop:
         print(f"\nStopped by {'Ctrl-C' if stop.number == signal.SIGINT else 'SIGTERM'}.", file=sys.stderr)
         raise SystemExit(128 + stop.number) from None
