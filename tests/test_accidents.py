@@ -201,7 +201,7 @@ def test_early_stopping(server):
     answer, whole = server.whole(*words, faults=[["random_best"]])
     assert "stopped early (patience=2)" in answer["out"] and whole["last.epoch"] == "3" and whole["last.training.waited"] == "2"
     server.clear()
-    assert server.run(*words, faults=[["random_best"]], at=[["before utils.log.report", 2]])["status"] == -9
+    assert server.run(*words, faults=[["random_best"]], at=[["after train.save", 5]])["status"] == -9
     assert not differences(whole, server.finish())
     server.run("resume=True", "patience=9", "epochs=4", status=0)
     assert server.result()["last.epoch"] == "4"
