@@ -39,9 +39,26 @@ RATES = (12, 24, 36)                                                            
 AUX_WEIGHT = 0.5
 
 
+class Dilated(nn.Conv2d):
+    """A 3x3 convolution whose taps lie `dilation` cells apart.
+
+    On a map no wider than this the eight outer taps only ever meet the padding, and a 1x1 convolution is all that is left (section 3.3).
+    Then it is computed as one: the same result, and small inputs cost less.
+    """
+
+    def __init__(self, c_in, c_out, dilation):
+        super().__init__(c_in, c_out, 3, padding=dilation, dilation=dilation, bias=False)
+
+    def forward(self, x):
+        """x: (B, C, h, w) -> (B, D, h, w)."""
+        if max(x.shape[2:]) > self.dilation[0]:
+            return super().forward(x)
+        return F.conv2d(x, self.weight[:, :, 1:2, 1:2])
+
+
 def conv_norm_relu(c_in, c_out, kernel, dilation=1):
     """A list, not a Sequential, so that the parts are numbered where they are put: these numbers are torchvision's names."""
-    conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False)
+    conv = Dilated(c_in, c_out, dilation) if dilation > 1 else nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)
     return [conv, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import torchvision
 from recipe import fill, image
 
-from nets.deeplabv3 import ASPP, BACKBONES, DeepLabV3
+from nets.deeplabv3 import ASPP, BACKBONES, DeepLabV3, Dilated
 from nets.layers import normalise
 from utils.errors import UserError
 from utils.weights import load_weights
@@ -72,6 +72,19 @@ def test_equal_to_torchvision(backbone, size):
     expected = theirs(normalise(images))
     for found, name in zip(both_heads(ours, images), ("out", "aux")):
         assert difference(found, expected[name]) <= 1e-5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 6), (6, 6), (6, 7), (7, 5), (13, 14)])
+def test_taps_that_never_meet_the_map(size):
+    """Output and gradients are those of the whole convolution, on either side of the size where eight of its nine taps are left out."""
+    torch.manual_seed(0)
+    conv, x = Dilated(5, 4, 6).double(), torch.randn(2, 5, *size, dtype=torch.float64, requires_grad=True)
+    results = []
+    for out in (conv(x), F.conv2d(x, conv.weight, padding=6, dilation=6)):
+        results.append((out, *torch.autograd.grad(out.square().sum(), (x, conv.weight))))
+    for ours, whole in zip(*results):
+        assert ours.shape == whole.shape and torch.allclose(ours, whole, rtol=1e-12, atol=1e-12)
+    assert (results[0][2][:, :, 0].abs().sum() > 0) == (size[0] > 6)
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", "mobilenet_v3_large"])
