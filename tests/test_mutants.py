@@ -7,7 +7,7 @@ import sys
 import pytest
 from torture import LINUX, ROOT
 
-pytestmark = [LINUX, pytest.mark.torture]
+pytestmark = LINUX
 KILLS = "tests/test_resume.py::test_five_kills_in_one_run"
 YOLO, DEEPLAB = (f"{KILLS}[{name}]" for name in ("yolo", "deeplab"))
 STATE = "tests/test_resume.py::test_a_restored_state_is_the_saved_one"
@@ -38,9 +38,9 @@ MUTANTS = {
         "train.py", "    factor = fitting.lr_factor(place, ",
         "    training.count = getattr(training, 'count', 0) + 1\n    factor = fitting.lr_factor(training.count / 5, ", YOLO),
     "saved before the epoch has ended": (
-        "train.py", "            progress.end_epoch(row, goal, better)\n            save(training, better)\n",
-        "            save(training, better)\n            progress.end_epoch(row, goal, better)\n", YOLO),
-    "the optimizer is forgotten": ("utils/resume.py", '    solver.load_state_dict(saved["optimizer"])\n', "", STATE),
+        "train.py", "            save(training, better)\n        left = ",
+        "            progress.epoch -= 1\n            save(training, better)\n            progress.epoch += 1\n        left = ", YOLO),
+    "the optimizer is forgotten": ("utils/resume.py", '    fit.load_moments(solver, saved["optimizer"])\n', "", STATE),
     "the average's steps are forgotten": ("utils/resume.py", '        average.steps = saved["ema_steps"]\n', "", STATE),
     "the scaler is forgotten": ("utils/resume.py", '        scaler.load_state_dict(saved["scaler"])\n', "        pass\n", STATE),
     "the sums of the epoch are forgotten": (
@@ -90,10 +90,17 @@ def pytest_in(project, *words):
 
 
 @pytest.mark.parametrize("name", MUTANTS)
+def test_is_of_this_code(name):
+    """A mutant of lines that were rewritten since would show nothing."""
+    file, old, new, _ = MUTANTS[name]
+    assert old != new and old in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no longer: {old}"
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("name", MUTANTS)
 def test_is_noticed(copy, name):
     file, old, new, tests = MUTANTS[name]
     source = (copy / file).read_text(encoding="utf-8")
-    assert source.count(old) >= 1, f"{file} has no longer: {old}"
     (copy / file).write_text(source.replace(old, new), encoding="utf-8")
     try:
         ran = pytest_in(copy, "-x", tests)
@@ -102,6 +109,7 @@ def test_is_noticed(copy, name):
     assert ran.returncode == 1 and "FAILED tests" in ran.stdout, ran.stdout[-2000:]
 
 
+@pytest.mark.torture
 def test_the_unbroken_one_passes(copy):
     """Else a mutant would be noticed by a test that always fails."""
     tests = sorted({tests for _, _, _, tests in MUTANTS.values()})
