@@ -125,7 +125,7 @@ def images_of(value, root, path, where, findings):
         place = next((place for place in tries if os.path.exists(place)), None)       # unlike Path.exists: False for any impossible name
         if place is None:
             near = did_you_mean(entry, [other.relative_to(root).as_posix() for level in ("*", "*/*") for other in root.glob(level)][:5000])
-            raise UserError(f"{where}: there is no {entry} in {shown(root)}.{near} Correct it, or path: above it.")
+            raise UserError(f"{where}: there is no {printable(entry)} in {shown(root)}.{near} Correct it, or path: above it.")
         images += files_below(place.resolve()) if place.is_dir() else listed(place.resolve(), root, path, findings)
     if not images and len(findings) == before:
         raise UserError(f"{where}: there are no images in {value}.")
