@@ -167,8 +167,7 @@ def test_a_picture_breaks(server, name):
 @pytest.mark.parametrize("batch, count", [(1, 3), (4, 5), (4, 3), (8, 1)])
 def test_odd_sizes(server, name, batch, count):
     """One picture a step, a last batch of one, a data set smaller than the batch, of one picture; and in the evaluation nothing is found."""
-    task = "_segmentation" if name == "deeplab" else ""
-    lines = (server.project / f"Shapes{task}_train.txt").read_text(encoding="utf-8").splitlines(True)
+    lines = server.listed("segmentation" if name == "deeplab" else "detection")
     (server.project / "few.txt").write_text("".join(lines[:count]), encoding="utf-8")
     server.clear()
     answer = server.run(*FAMILIES[name], f"batch_size={batch}", f"freeze_batch_size={2 * batch}", "train_list=few.txt", "epochs=2", "freeze_epochs=1",
@@ -182,7 +181,7 @@ def test_odd_sizes(server, name, batch, count):
 @LINUX
 @slow
 def test_only_background(server):
-    lines = (server.project / "Shapes_train.txt").read_text(encoding="utf-8").splitlines()
+    lines = [line.rstrip() for line in server.listed()]
     bare = [line.split(".jpg")[0] + ".jpg" for line in lines]
     (server.project / "bare.txt").write_text("\n".join(bare) + "\n", encoding="utf-8")
     server.clear()

@@ -105,8 +105,7 @@ def test_from_two_to_one_and_back(server):
 @pytest.mark.parametrize("count, batch", [(7, 4), (3, 4), (5, 2), (2, 2), (1, 2)])
 def test_few_pictures(server, count, batch):
     """What does not divide by two: nobody waits for a batch that does not come."""
-    lines = (server.project / "Shapes_train.txt").read_text(encoding="utf-8").splitlines(True)
-    (server.project / "few.txt").write_text("".join(lines[:count]), encoding="utf-8")
+    (server.project / "few.txt").write_text("".join(server.listed()[:count]), encoding="utf-8")
     server.clear()
     answer = server.run(*FAMILIES["yolo"], f"batch_size={batch}", f"freeze_batch_size={batch}", "train_list=few.txt", "epochs=1", "freeze_epochs=0",
                         ranks=2, limit=120)

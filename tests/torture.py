@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from user import copy_project
+from user import copy_project, run
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("input_shape=64", "batch_size=4", "epochs=3", "freeze_epochs=1", "freeze_batch_size=8", "eval_every=2", "save_minutes=1.5",
@@ -58,6 +58,13 @@ class Server:
         assert not answer["left"], "a process of the run lived on"
         assert status is None or answer["status"] == status, (answer["status"], answer["out"][-3000:])
         return answer
+
+    def listed(self, task="detection"):
+        """The lines of the training list, which a training makes that finds none."""
+        path = self.project / f"Shapes{'_segmentation' if task == 'segmentation' else ''}_train.txt"
+        if not path.exists():
+            run(self.project, "voc_annotation.py")
+        return path.read_text(encoding="utf-8").splitlines(True)
 
     def logs(self):
         return self.project / "logs"
