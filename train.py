@@ -232,6 +232,9 @@ def complete_settings(task):
     if globals()["_origin"]["backbone_lr"].startswith("recipe") and not is_trained():
         globals()["backbone_lr"] = 1.0                      # nothing in it is worth keeping yet
         globals()["_origin"]["backbone_lr"] = "chosen"
+    if globals()["_origin"]["small_share"] == FOR_SHAPES and smaller_input() == input_shape:
+        globals()["small_share"] = 0.0                      # the user only set a small input
+        globals()["_origin"]["small_share"] = "chosen"
 
 
 def make_data(task, class_names):
@@ -263,14 +266,16 @@ def small_input():
     """What small_share means for the training data: up to which epoch the input is how large."""
     if not small_share:
         return {}
-    cells = 2 * nets.stride_of(nets.NETS[net], net_options)     # of a single cell and a single picture BatchNorm could make nothing
-    half = nets.nearest_shape(nets.NETS[net], [min(side, max(side / 2, cells)) for side in input_shape], net_options)
+    half = smaller_input()
     if half == tuple(input_shape):
-        if globals()["_origin"].get("small_share") == FOR_SHAPES:       # the user only set a small input
-            globals()["small_share"] = 0.0
-            return {}
         raise UserError(f"small_share={small_share}: {net} should not have a smaller input than {input_shape[0]} x {input_shape[1]}. Set it to 0.")
     return {"small_shape": half, "small_until": round(small_share * epochs)}
+
+
+def smaller_input():
+    """The (H, W) of the first epochs, about half; the input itself where it should not be smaller."""
+    cells = 2 * nets.stride_of(nets.NETS[net], net_options)     # of a single cell and a single picture BatchNorm could make nothing
+    return nets.nearest_shape(nets.NETS[net], [min(side, max(side / 2, cells)) for side in input_shape], net_options)
 
 
 def network_options(task):

@@ -107,7 +107,8 @@ def test_small_share_of_what_is_small_already():
 def test_small_share_of_shapes_gives_way():
     """A user who only sets the input is not told off for a small_share that he never set."""
     script = fresh("net=deeplabv3plus", "input_shape=32", "dataset=VOCdevkit/Shapes", until="make_data")
-    assert script.small_share > 0 and script.small_input() == {} and script.small_share == 0
+    assert script.on_shapes(nets.find_net("deeplabv3plus"))["small_share"] > 0
+    assert script.small_input() == {} and script.small_share == 0 and script._origin["small_share"] == "chosen"
 
 
 def test_what_means_nothing_to_a_segmenter_is_said(capsys):

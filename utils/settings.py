@@ -48,7 +48,8 @@ def override(variables, arguments=None):
             stream.reconfigure(errors="replace")
     script = Path(variables.get("__file__", "script.py")).name
     names = settable(variables)
-    origin, defaults = dict.fromkeys(names, script), {name: variables[name] for name in names}     # a later word need not be like an earlier one
+    origin = dict.fromkeys(names, script)
+    defaults = {name: variables[name] for name in names}    # a later word need not be like an earlier one
     for word in sys.argv[1:] if arguments is None else arguments:
         name, equals, text = word.partition("=")
         if word in ("-h", "--help", "help"):

@@ -22,19 +22,18 @@ class Stopped(BaseException):
         self.number = number
 
 
-def catch():
-    """From now on SIGINT and SIGTERM raise Stopped: at once where nothing is changing, else at the end of `undisturbed`."""
+def set_handlers(handler):
+    """What SIGINT and SIGTERM do from now on."""
     for number in SIGNALS:
-        signal.signal(number, handle)
+        signal.signal(number, handler)
 
 
 def run(main):
     """main() of a script, with an exit code of 130 (Ctrl-C) or 143 (SIGTERM) when it is stopped."""
-    catch()
+    set_handlers(handle)
     try:
         main()
-        for number in SIGNALS:                                  # what follows is Python's own end: nothing is left to be saved
-            signal.signal(number, signal.SIG_DFL)
+        set_handlers(signal.SIG_DFL)                            # what follows is Python's own end: nothing is left to be saved
     except Stopped as stop:
         print(f"\nStopped by {'Ctrl-C' if stop.number == signal.SIGINT else 'SIGTERM'}.", file=sys.stderr)
         raise SystemExit(128 + stop.number) from None
@@ -52,6 +51,7 @@ def let_children_die():
 
 
 def handle(number, _):
+    """Raise Stopped: at once where nothing is changing, else at the end of `undisturbed`."""
     again = asked["signal"] is not None and (distributed.world() == 1 or time.monotonic() > asked["at"] + ECHO)
     if again:
         leave_now(number)
