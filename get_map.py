@@ -5,14 +5,14 @@
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
 
 import nets
-from utils import misses, plots
+from utils.results import misses, plots
 from utils.checkpoint import newest_best
 from utils.dataset import DetectionData, make_loader
 from utils.errors import UserError
 from utils.evaluate import choose_input, collect
-from utils.fit import choose_device
+from utils.system.device import choose_device
 from utils.metrics import confusion_matrix, detection_curves, detection_results
-from utils.report import choose_list, detection_report, new_folder, write_csv, write_results
+from utils.results.report import choose_list, detection_report, new_folder, write_csv, write_results
 from utils.settings import ROOT, as_table, check, find, number, optional, override, shown, whole
 
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run               权值文件，空为最新一次训练的最佳

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 
 import nets
-from utils import masks, plots
+from utils.results import masks, plots
 from utils.checkpoint import newest_best
 from utils.dataset import SegmentationData, make_loader
-from utils.draw import grid
+from utils.results.draw import grid
 from utils.errors import UserError
 from utils.evaluate import segment_list
-from utils.fit import choose_device
+from utils.system.device import choose_device
 from utils.images import IGNORED, fitted_size, open_image, resize
-from utils.media import fresh, save_image
-from utils.miou import count_confusion, segmentation_report, segmentation_results
-from utils.report import choose_list, new_folder, one_class_only, write_csv, write_results
+from utils.results.media import fresh, save_image
+from utils.miou import count_confusion, segmentation_results
+from utils.results.report import segmentation_report
+from utils.results.report import choose_list, new_folder, one_class_only, write_csv, write_results
 from utils.settings import ROOT, as_table, check, find, optional, override, shown, whole, yes_or_no
 
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run               权值文件，空为最新一次训练的最佳

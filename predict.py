@@ -16,16 +16,16 @@ import numpy as np
 from tqdm import tqdm
 
 import nets
-from utils import masks, media
+from utils.results import masks, media
 from utils.checkpoint import newest_best
-from utils.draw import draw_boxes
+from utils.results.draw import draw_boxes
 from utils.errors import UserError
 from utils.evaluate import choose_input, detect, segment
-from utils.fit import choose_device
+from utils.system.device import choose_device
 from utils.images import open_image
 from utils.settings import check, find, number, optional, override, shown, whole
-from utils.voc import read_list
-from utils.voc_masks import read_mask_list
+from utils.lists import read_list
+from utils.lists import read_mask_list
 
 mode = "image"          # "image", "folder", "video" or "camera"; what source is decides where the two differ    图片、文件夹、视频、摄像头
 source = ""             # a path, or the number of a camera; "" with mode image: images of the test list    路径或摄像头编号

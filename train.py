@@ -12,24 +12,26 @@ import torch
 from tqdm import tqdm
 
 import nets
-from tools.make_shapes import make_shapes
-from utils import accidents, distributed, log, signals
-from utils import fit as fitting
-from utils.check_lists import check_before_training
+from utils.formats.shapes import make_shapes
+from utils.training import accidents, log
+from utils.system import distributed, signals
+from utils import steps
+from utils.system.device import choose_device, choose_precision, make_repeatable, memory_used
+from utils.checks.lists import check_before_training
 from utils.checkpoint import first_line, save_checkpoint
 from utils.dataset import DetectionData, SegmentationData, class_counts, describe, make_loader
-from utils.dry_run import check_augmentation
+from utils.checks.augmentation import check_augmentation
 from utils.errors import UserError
 from utils.evaluate import bar_off, evaluate, to_device
 from utils.losses import balanced_weights
-from utils.media import save_image
-from utils.pages import batch_page, prediction_page
-from utils.report import new_folder
-from utils.resume import Progress, check_same_run, find_run, load_run, restore, split_settings, training_state
+from utils.results.media import save_image
+from utils.results.pages import batch_page, prediction_page
+from utils.results.report import new_folder
+from utils.training.resume import Progress, check_same_run, find_run, load_run, restore, split_settings, training_state
 from utils.settings import ROOT, as_dict, as_table, check, fill_from_recipe, find, number, optional, override, several, shown, whole, yes_or_no
-from utils.voc import read_classes
+from utils.lists import read_classes
 from utils.weights import load_weights
-from voc_annotation import current_lists
+from utils.checks.prepare import current_lists
 
 net = "yolov8"                  # which network, see nets/__init__.py                                   网络名称
 net_options = {}                # its own options, e.g. {"label_smoothing": 0.1}, see its file          网络自己的选项
@@ -160,7 +162,7 @@ def fit_epochs(training, train_data, val_data):
         if small_until and progress.epoch in (first, small_until):
             until = f"up to epoch {small_until} (small_share)" if progress.epoch < small_until else "from now on"
             say("The input is {} x {} {}.".format(*train_data.shape(progress.epoch), until))
-        fitting.set_frozen(training.model, frozen)
+        steps.set_frozen(training.model, frozen)
         if frozen is not stage:
             if freeze_epochs:
                 say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
@@ -217,7 +219,7 @@ def complete_settings(task):
     for name, value in foreign.items():
         if globals()[name] != value:
             print(f"NOTE: {name}={globals()[name]!r} means nothing to {net}, a network for {task}.")
-    fitting.lr_factor(0, epochs, warmup_epochs, schedule, min_lr)           # a schedule that is not known ends here
+    steps.lr_factor(0, epochs, warmup_epochs, schedule, min_lr)           # a schedule that is not known ends here
     chosen = {"freeze_batch_size": 2 * batch_size, "freeze_epochs": epochs // 5 if is_trained() else 0}
     given = {name: globals()[name] for name in ("classes_path", "train_list", "val_list", "test_list")}
     if None in given.values():
@@ -302,15 +304,15 @@ def make_model(num_classes, state):
 
 def begin_training(run, model, state, class_names, train_data, machine, say):
     """Everything that changes while training, and where it runs; restored when there is a saved state."""
-    hardware = fitting.choose_device(machine, say)
+    hardware = choose_device(machine, say)
     if deterministic:
-        fitting.make_repeatable()
+        make_repeatable()
     model = model.to(hardware, memory_format=torch.channels_last)
     processes = distributed.world()
     if processes > 1:
         say(f"{processes} processes, each with its share of every batch" + ("." if hardware.type == "cuda" else
             "; on CPUs BatchNorm sees this share only (SyncBatchNorm needs GPUs), and the first process's statistics are saved."))
-    precision, note = accidents.check_precision(model, train_data, hardware, fitting.choose_precision(amp, hardware), seed)
+    precision, note = accidents.check_precision(model, train_data, hardware, choose_precision(amp, hardware), seed)
     stages = [(False, batch_size // processes)] + [(True, freeze_batch_size // processes)] * (freeze_epochs > 0)
     globals()["accumulate"], notes = accidents.try_stages(model, train_data, stages, accumulate, hardware, precision, seed)
     for text in [note, *notes]:
@@ -330,18 +332,18 @@ def begin_training(run, model, state, class_names, train_data, machine, say):
 
 def make_solver(model, hardware, precision, images, say):
     """-> moving average or None, optimizer, gradient scaler, learning rate for this batch size."""
-    full_lr = fitting.scaled_lr(lr, optimizer, batch_size)
-    steps = math.ceil(images / batch_size)
+    full_lr = steps.scaled_lr(lr, optimizer, batch_size)
+    each = math.ceil(images / batch_size)
     if batch_size == 1:
         say("NOTE: with one image a step BatchNorm sees one image at a time (and behind a global pooling, where that would be a single value, "
             "uses its running mean): it works, but 4 or more train better. The weights stay usable at any batch size.")
-    say(f"Learning rate {lr:g} is meant for {fitting.NOMINAL_BATCH} images a step; with {batch_size} and {optimizer} it becomes {full_lr:.3g}.")
+    say(f"Learning rate {lr:g} is meant for {steps.NOMINAL_BATCH} images a step; with {batch_size} and {optimizer} it becomes {full_lr:.3g}.")
     usual = nets.NETS[net].recipe
     if optimizer != usual["optimizer"] and lr == usual["lr"]:
         say(f"NOTE: {lr:g} is the learning rate for {usual['optimizer']}; {optimizer} usually needs another one, set lr.")
-    say(f"{images} images, {batch_size} a step: {steps} steps an epoch, about {steps * epochs} in {epochs} epochs; "
+    say(f"{images} images, {batch_size} a step: {each} steps an epoch, about {each * epochs} in {epochs} epochs; "
         + (f"mixed precision {str(precision)[6:]}." if precision else "float32."))
-    return (fitting.MovingAverage(model) if ema else None, fitting.make_optimizer(model, optimizer, full_lr, momentum, weight_decay),
+    return (steps.MovingAverage(model) if ema else None, steps.make_optimizer(model, optimizer, full_lr, momentum, weight_decay),
             torch.amp.GradScaler(hardware.type, enabled=precision == torch.float16), full_lr)
 
 
@@ -366,26 +368,26 @@ def train_epoch(training, loader):
         if distributed.world() > 1:
             signals.raise_if_asked()
         if not bar.disable and progress.step % 10 == 0:
-            memory = fitting.memory_used(training.device)
+            memory = memory_used(training.device)
             bar.set_postfix({k: f"{float(v) / progress.seen:.3f}" for k, v in progress.sums.items()} | ({"GiB": f"{memory:.1f}"} if memory else {}))
     losses = {f"train_{name}": float(value) / progress.seen for name, value in progress.sums.items()}
-    factor = fitting.lr_factor(progress.epoch + 1, epochs, warmup_epochs, schedule, min_lr)
+    factor = steps.lr_factor(progress.epoch + 1, epochs, warmup_epochs, schedule, min_lr)
     return {"epoch": progress.epoch + 1, "epochs": epochs, "lr": training.full_lr * factor} | losses
 
 
 def take_step(training, images, targets, place):
     """One step. place: epochs done after it, with fraction: the learning rate is a function of that alone."""
     progress, solver, scaler = training.progress, training.solver, training.scaler
-    factor = fitting.lr_factor(place, epochs, warmup_epochs, schedule, min_lr)
+    factor = steps.lr_factor(place, epochs, warmup_epochs, schedule, min_lr)
     for group in solver.param_groups:
         group["lr"] = training.full_lr * factor
         if group["part"] == "backbone":
-            group["lr"] *= backbone_lr * fitting.unfreeze_factor(place, freeze_epochs)
+            group["lr"] *= backbone_lr * steps.unfreeze_factor(place, freeze_epochs)
     tell_damaged(training, [text for target in targets for text in target.get("damaged", [])])
     images, targets = to_device(images, targets, training.device)
-    step_seed = fitting.step_seed(seed, progress.epoch, progress.step)
+    step_seed = steps.step_seed(seed, progress.epoch, progress.step)
     torch.manual_seed(step_seed)
-    losses = fitting.add_gradients(training.step_model, images, targets, scaler, training.device, training.precision, accumulate)
+    losses = steps.add_gradients(training.step_model, images, targets, scaler, training.device, training.precision, accumulate)
     loss = sum(losses.values())
     scaler.unscale_(solver)
     norm = torch.nn.utils.clip_grad_norm_(training.model.parameters(), clip_norm or math.inf)

@@ -21,11 +21,11 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from utils import settings  # noqa: E402
-from utils.check_folder import look_at_folder, settle_corners, whole_findings  # noqa: E402
-from utils.check_lists import check_before_training  # noqa: E402
+from utils.checks.folder import look_at_folder, settle_corners, whole_findings  # noqa: E402
+from utils.checks.lists import check_before_training  # noqa: E402
 from utils.images import opened  # noqa: E402
+from utils.lists import write_list  # noqa: E402
 from utils.settings import override  # noqa: E402
-from utils.voc import write_list  # noqa: E402
 
 images = 5000                       # how many                      图像数
 rounds = 5                          # repetitions of both sides     重复次数

@@ -18,7 +18,7 @@ from torchvision.models import detection  # noqa: E402
 
 import nets  # noqa: E402
 from utils.evaluate import suppress  # noqa: E402
-from utils.report import text_table  # noqa: E402
+from utils.results.report import text_table  # noqa: E402
 from utils.settings import override  # noqa: E402
 from utils.weights import load_weights  # noqa: E402
 

@@ -22,8 +22,8 @@ import torch  # noqa: E402
 from utils import augment  # noqa: E402
 from utils.dataset import DetectionData, collate  # noqa: E402
 from utils.images import open_image, open_shrunken  # noqa: E402
+from utils.lists import read_list  # noqa: E402
 from utils.settings import find, override  # noqa: E402
-from utils.voc import read_list  # noqa: E402
 
 list_path = "Shapes_train.txt"      # a detection list                列表文件
 size = 320                          # side of the network's input     输入边长

@@ -21,8 +21,8 @@ from PIL import Image  # noqa: E402
 
 from utils.dataset import SegmentationData, collate  # noqa: E402
 from utils.images import open_image, open_mask  # noqa: E402
+from utils.lists import read_mask_list  # noqa: E402
 from utils.settings import find, override  # noqa: E402
-from utils.voc_masks import read_mask_list  # noqa: E402
 
 list_path = "Shapes_segmentation_train.txt"     # a segmentation list             列表文件
 size = 512                                      # side of the network's input     输入边长

@@ -92,12 +92,13 @@ def ours(list_path, size, batch, device, half, turns):
     import torch
 
     import nets
-    from utils import fit as fitting
+    from utils import steps
     from utils.dataset import DetectionData, make_loader
     from utils.evaluate import to_device
+    from utils.system.device import autocast, choose_precision
 
     hardware = torch.device(device)
-    precision = fitting.choose_precision(None if half else False, hardware)
+    precision = choose_precision(None if half else False, hardware)
     data = DetectionData(list_path, [str(i) for i in range(classes_of(list_path))], (size, size), train=True, scale=(0.5, 1.5), aspect=0.0,
                          translate=0.1, flip_chance=0.5, colours=(0.015, 0.7, 0.4), mosaic_chance=1.0, cache=True)
     for index in range(len(data)):
@@ -105,7 +106,7 @@ def ours(list_path, size, batch, device, half, turns):
     loader = make_loader(data, batch, 0, 0, hardware)
     torch.manual_seed(0)
     model = nets.build("yolov8", len(data.class_names), (size, size)).to(hardware, memory_format=torch.channels_last).train()
-    average, solver = fitting.MovingAverage(model), fitting.make_optimizer(model, "adamw", 1e-3, 0.9, 5e-4)
+    average, solver = steps.MovingAverage(model), steps.make_optimizer(model, "adamw", 1e-3, 0.9, 5e-4)
     scaler = torch.amp.GradScaler(hardware.type, enabled=precision == torch.float16)
     for epoch in range(10_000):
         loader.sampler.epoch = epoch
@@ -113,7 +114,7 @@ def ours(list_path, size, batch, device, half, turns):
         for images, targets in loader:
             turns.drawn()
             images, targets = to_device(images, targets, hardware)
-            with fitting.autocast(hardware, precision):
+            with autocast(hardware, precision):
                 loss = sum(model(images, targets)[1].values())
             solver.zero_grad()
             scaler.scale(loss).backward()
@@ -127,8 +128,8 @@ def ours(list_path, size, batch, device, half, turns):
 
 def classes_of(path):
     """How many classes a list file has."""
+    from utils.lists import read_list
     from utils.settings import find
-    from utils.voc import read_list
     return 1 + int(max(rows[:, 4].max() for rows in read_list(find(path))[1] if len(rows)))
 
 
@@ -136,8 +137,8 @@ def prepare(folder):
     """In `folder`: a list of whole batches for ours, the same pictures as Ultralytics wants them. -> number of images."""
     from utils.errors import UserError
     from utils.images import open_image
+    from utils.lists import read_list
     from utils.settings import find
-    from utils.voc import read_list
 
     paths, boxes = read_list(find(list_path))
     count = len(paths) // batch * batch
@@ -192,8 +193,8 @@ class Side:
 
 
 def main():
-    from utils.fit import choose_device
     from utils.settings import check, shown, whole
+    from utils.system.device import choose_device
     globals()["device"] = choose_device(device, lambda line: None).type
     check(globals(), size=whole(32), batch=whole(1), rounds=whole(1), steps=whole(1), threads=whole(0))
     python = their_python or sys.executable
@@ -235,15 +236,15 @@ def half_name():
     """The precision that train.py chooses here, "" for float32."""
     import torch
 
-    from utils import fit as fitting
-    precision = fitting.choose_precision(None, torch.device(device))
+    from utils.system.device import choose_precision
+    precision = choose_precision(None, torch.device(device))
     return str(precision)[6:] if precision else ""
 
 
 def report(sides, count, where):
     import torch
 
-    from utils.report import text_table
+    from utils.results.report import text_table
     print(f"torch {torch.__version__}, {device}, threads {', '.join(str(side.threads) for side in sides)}; {where}, {count} images, {size} x {size}, "
           f"batch {batch}; medians of {rounds} turns of {steps} steps (smallest to largest)\n")
     rate = lambda turn, part: steps * batch / turn[part]    # noqa: E731

@@ -17,8 +17,8 @@ from nets.yolov8 import YOLOv8
 from nets.yolox import YOLOX
 from utils.checkpoint import is_darknet, read_checkpoint
 from utils.errors import UserError, did_you_mean
+from utils.lists import read_classes
 from utils.settings import ROOT, shown
-from utils.voc import read_classes
 from utils.weights import load_weights
 
 NETS = {

@@ -41,8 +41,8 @@ from torch import nn
 from nets.backbones.vgg import VGG
 from nets.layers import DETECTION_RECIPE, IMAGENET_MEAN, IMAGENET_STD, PooledBatchNorm, normalise
 from utils.boxes import clip, decode, encode, match, pairwise_iou
-from utils.distributed import batch_mean
 from utils.errors import UserError
+from utils.system.distributed import batch_mean
 from utils.weights import download, load_weights
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)                        # of the deltas; 1 over the "variances" 0.1, 0.1, 0.2, 0.2 of the paper's code

@@ -26,7 +26,7 @@ From YOLOX it keeps convolution + SiLU, the bottleneck (3x3, 3x3 now), SPP, the 
 New: C2f, a plain stem, a head without stem and objectness, distributions, and TAL in the place of SimOTA.
 
 What differs from the published training, and why:
-* There the loss is multiplied by the batch size B; here it is not, so that a recipe's learning rate fits any batch (utils/fit.py).
+* There the loss is multiplied by the batch size B; here it is not, so that a recipe's learning rate fits any batch (utils/steps.py).
   The loss there = B * (box + class + dfl here); the single losses that it prints are these.
 * The recipe is AdamW for the built-in Shapes. The published one is meant for 500 epochs of COCO.
 * Versions differ. This is 8.4: the 64 numbers start at 2.0 (before: 1.0), and a small object is looked for in a larger square
@@ -42,8 +42,8 @@ from torch import nn
 from nets.layers import DETECTION_RECIPE, grid_anchors
 from nets.yolox import PAFPN, SPP, Bottleneck, conv_silu, pad_targets
 from utils.boxes import complete_iou
-from utils.distributed import batch_mean
 from utils.errors import UserError, did_you_mean
+from utils.system.distributed import batch_mean
 
 SIZES = {"n": (0.33, 0.25, 1024), "s": (0.33, 0.5, 1024), "m": (0.67, 0.75, 768), "l": (1.0, 1.0, 512), "x": (1.0, 1.25, 512)}
 #        depth, width, most channels before the width

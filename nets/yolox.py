@@ -38,8 +38,8 @@ from torch import nn
 
 from nets.layers import DETECTION_RECIPE, conv_norm_act, grid_anchors, pyramid_pool
 from utils.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
-from utils.distributed import batch_mean
 from utils.errors import UserError, did_you_mean
+from utils.system.distributed import batch_mean
 from utils.weights import download, load_weights
 
 SIZES = {"nano": (0.33, 0.25), "tiny": (0.33, 0.375), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}  # depth, width

@@ -15,21 +15,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import utils  # noqa: E402, F401, I001  first: it says in a sentence which package is missing
 import nets  # noqa: E402
 from utils.anchors import find_anchors  # noqa: E402
-from utils.check_folder import box_sizes, whole_findings  # noqa: E402
-from utils.check_lists import look_at_lists_of  # noqa: E402
+from utils.checks.folder import box_sizes, whole_findings  # noqa: E402
+from utils.checks.lists import look_at_lists_of  # noqa: E402
 from utils.checkpoint import is_darknet, read_checkpoint  # noqa: E402
-from utils.data_page import data_page  # noqa: E402
-from utils.environment import Check, check_environment  # noqa: E402
+from utils.checks.data_page import data_page  # noqa: E402
+from utils.checks.environment import Check, check_environment  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.findings import KINDS, MARKS, STOPS, WORKS, Finding, report, verdict  # noqa: E402
 from utils.images import check_fit  # noqa: E402
-from utils.look import Sample  # noqa: E402
-from utils.media import save_image  # noqa: E402
-from utils.report import new_folder  # noqa: E402
+from utils.formats.sweep import Sample  # noqa: E402
+from utils.results.media import save_image  # noqa: E402
+from utils.results.report import new_folder  # noqa: E402
 from utils.settings import check, find, number, optional, override, several, shown, whole  # noqa: E402
-from utils.voc import folder_name, list_name, printable, survey_classes, write_text  # noqa: E402
+from utils.lists import folder_name, list_name, survey_classes  # noqa: E402
+from utils.system.files import printable, write_text  # noqa: E402
 from utils.weights import state_dict_of  # noqa: E402
-from voc_annotation import look_at, settle_classes, tasks_of  # noqa: E402
+from utils.checks.prepare import look_at, settle_classes, tasks_of  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # as in voc_annotation.py: a folder, a data.yaml, a .json, or a list of them    数据集
 task = None                     # "detection", "segmentation"; None: what the data set holds    任务

@@ -15,13 +15,14 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from utils import formats  # noqa: E402
+from utils.checks.prepare import look_at  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.findings import STOPS, Finding, tell, worst  # noqa: E402
-from utils.foreign import DEVICES, STEERING, deal  # noqa: E402
+from utils.formats.foreign import DEVICES, STEERING, deal  # noqa: E402
+from utils.formats.recognise import home  # noqa: E402
+from utils.lists import folder_name, format_box  # noqa: E402
 from utils.settings import find, override, shown  # noqa: E402
-from utils.voc import folder_name, format_box, printable, write_text  # noqa: E402
-from voc_annotation import look_at  # noqa: E402
+from utils.system.files import printable, write_text  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # a VOC folder, a data.yaml, a COCO .json, a folder of labelme files ...    数据集
 to = "yolo"                     # "voc", "yolo" or "coco"    目标格式
@@ -88,11 +89,11 @@ def usable(source, seed):
 def new_target(out, source, to):
     """The folder to write. Errors: it holds something, it and the data set lie in each other."""
     target = Path(out).expanduser().absolute() if out else Path.cwd() / f"{folder_name(source)}_{to}"
-    home = formats.home(source).resolve()
+    folder = home(source).resolve()
     if target.is_symlink() or target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UserError(f"{shown(target)} is there already: nothing is ever overwritten. Set out to a new folder.")
-    if target.resolve() == home or target.resolve().is_relative_to(home) or home.is_relative_to(target.resolve()):
-        raise UserError(f"{shown(target)} and the data set {shown(home)} lie in each other. Set out to a folder beside it.")
+    if target.resolve() == folder or target.resolve().is_relative_to(folder) or folder.is_relative_to(target.resolve()):
+        raise UserError(f"{shown(target)} and the data set {shown(folder)} lie in each other. Set out to a folder beside it.")
     return target
 
 

@@ -5,7 +5,7 @@
     python tools/fix_masks.py masks=VOCdevkit/x/SegmentationClass palette=palette.txt             colours -> class numbers
     python tools/fix_masks.py masks=VOCdevkit/x/SegmentationClass images=VOCdevkit/x/JPEGImages   resize to the images, nearest neighbour
 
-A line of a palette file is a colour and the name of its class:  128,64,128 road  (see utils/mask_key.py). What is done is done in the order
+A line of a palette file is a colour and the name of its class:  128,64,128 road  (see utils/formats/mask_key.py). What is done is done in the order
 palette, values, images. A mask that cannot be read is named and left out.
 """
 import os
@@ -18,13 +18,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from utils.errors import UserError  # noqa: E402
+from utils.formats.mask_key import read_key, translate  # noqa: E402
+from utils.formats.sweep import sweep  # noqa: E402
+from utils.formats.voc_folder import survey  # noqa: E402
 from utils.images import IGNORED, SUFFIXES, image_size, open_colours, open_mask, resize_mask  # noqa: E402
-from utils.look import sweep  # noqa: E402
-from utils.mask_key import read_key, translate  # noqa: E402
-from utils.masks import index_png  # noqa: E402
+from utils.labels import spans  # noqa: E402
+from utils.results.masks import index_png  # noqa: E402
 from utils.settings import find, override, shown  # noqa: E402
-from utils.voc import replace_text, survey  # noqa: E402
-from utils.voc_masks import spans  # noqa: E402
+from utils.system.files import replace_text  # noqa: E402
 
 masks = "VOCdevkit/Shapes/SegmentationClass"    # folder of the masks    掩码文件夹
 values = {}                                     # what becomes what, {255: 1}; others stay    数值替换

@@ -19,8 +19,8 @@ from utils.augment import MIN_SIDE  # noqa: E402
 from utils.boxes import size_iou  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.images import check_fit, fitted_size, image_size  # noqa: E402
+from utils.lists import folder_name, list_name, read_list  # noqa: E402
 from utils.settings import check, find, number, optional, override, several, shown, whole  # noqa: E402
-from utils.voc import folder_name, list_name, read_list  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # the VOC folder, as in train.py    数据集文件夹，与 train.py 相同
 train_list = None               # its training list; None: <dataset>_train.txt    训练集列表

@@ -7,7 +7,7 @@ import torch
 from utils.boxes import size_iou
 from utils.errors import UserError
 from utils.settings import find, shown
-from utils.voc import read_lines, replace_text
+from utils.system.files import read_lines, replace_text
 
 RATIO = 4.0             # an anchor reaches an object when no side of the one is so many times that of the other (the rule of YOLOv5)
 

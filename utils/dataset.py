@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from utils import augment, distributed, signals
+from utils import augment
 from utils.errors import UserError
 from utils.images import check_fit, fit_image, letterbox_mask, open_shrunken, resize_mask, stack, to_input
-from utils.machine import SHARED_MEMORY, cores, machine_memory
+from utils.labels import describe_labels, label_table, read_labels
+from utils.lists import check_classes, read_list, read_mask_list
 from utils.settings import find, shown
-from utils.voc import check_classes, read_list
-from utils.voc_masks import describe_labels, label_table, read_labels, read_mask_list
+from utils.system import distributed, signals
+from utils.system.machine import SHARED_MEMORY, cores, machine_memory
 
 CACHE_SHARE = 0.25              # of the machine's memory may hold shrunken images; what does not fit is decoded anew each time
 SEEN = 1                        # marks a filled slot of the cache
@@ -43,7 +44,7 @@ class BrokenFile(UserError):
 class ListData(Dataset):
     """The images of a list file: what both tasks share. Use DetectionData or SegmentationData.
 
-    list_path: see utils/voc.py.  class_names: list of K names.  input_shape: (H, W) px.
+    list_path: see utils/lists.py.  class_names: list of K names.  input_shape: (H, W) px.
     train: augment; else only fit the picture into the input.
     scale, aspect, translate, flip_chance, rotation, blur_chance, colours, distort_chance, mosaic_chance: see utils/augment.py.
     plain_from: from this epoch on no mosaic (and no mixup): the last epochs see what the real pictures look like.
@@ -247,7 +248,7 @@ class DetectionData(ListData):
 class SegmentationData(ListData):
     """Images and masks of a list file. More than ListData:
 
-    ignore_labels: values in the masks that are no class, see utils/voc_masks.py.
+    ignore_labels: values in the masks that are no class, see utils/labels.py.
     """
 
     task = "segmentation"

@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from utils import distributed
 from utils.boxes import nms
 from utils.errors import UserError
 from utils.images import STEP, check_fit, fit_image, fitted_size, from_input, open_image, resize, stack
 from utils.metrics import detection_results
 from utils.miou import count_confusion, segmentation_results
 from utils.settings import check, fill_from_recipe, find, several, whole
+from utils.system import distributed
 
 SHOWN = 12                      # predictions of so many pictures are kept for looking at
 

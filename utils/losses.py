@@ -6,9 +6,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from utils.distributed import batch_mean
 from utils.errors import UserError, did_you_mean
 from utils.images import IGNORED
+from utils.system.distributed import batch_mean
 
 FOCAL_GAMMA = 2.0               # Focal Loss, §5.1: the best of those tried there
 OHEM_SURE = 0.7                 # a pixel whose true class has less probability than this is a hard one

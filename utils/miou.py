@@ -3,15 +3,6 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.images import IGNORED
-from utils.report import number, text_table
-
-COLUMNS = ("iou", "pa", "precision", "f1", "pixels", "predicted")
-MEANS = (("mIoU", "miou", "mean IoU over the classes that occur, in the truth or in the predictions"),
-         ("mPA", "mpa", "mean PA over the classes that occur in the truth"),
-         ("mPrecision", "mprecision", "mean precision over the classes that were predicted"),
-         ("mF1", "mf1", "mean F1 over the classes of the mIoU"),
-         ("accuracy", "accuracy", "share of all labelled pixels that are right; large classes decide it"),
-         ("FWIoU", "fwiou", "mean IoU, each class weighted with its share of the labelled pixels"))
 
 
 def count_confusion(truth, labels, num_classes, where=""):
@@ -78,20 +69,3 @@ def segmentation_results(matrix, class_names):
             "accuracy": int(right.sum()) / total if total else None,
             "fwiou": float(np.nansum(true * values["iou"]) / total) if total else None,
             "pixels": total, "absent": [row["name"] for row in table if row["iou"] is None], "per_class": table}
-
-
-def segmentation_report(results):
-    """segmentation_results -> text: a table with one line per class, and the overall numbers with what they mean."""
-    table = [["class", *COLUMNS]] + [[row["name"], *(number(row[column]) for column in COLUMNS)] for row in results["per_class"]]
-    images = f"{results['images']} images, " if "images" in results else ""
-    lines = text_table(table) + [
-        "",
-        "iou: right pixels / those that are of the class, were given it, or both. pa, the pixel accuracy, is the recall; f1 is Dice.",
-        f"{images}{results['pixels']} labelled pixels; the others (value {IGNORED}) count nowhere. –: undefined."]
-    if results["absent"]:
-        lines.append(f"Left out of the means, because neither the truth nor a prediction holds them: {', '.join(results['absent'])}.")
-    foreign = [row["name"] for row in results["per_class"] if row["predicted"] and not row["pixels"]]
-    if foreign:
-        lines.append(f"Predicted, but nowhere in the truth, hence iou 0: {', '.join(foreign)}.")
-    width = max(len(name) for name, _, _ in MEANS)
-    return "\n".join([*lines, "", *(f"{name:<{width}}  {number(results[key]):<5}  {meaning}" for name, key, meaning in MEANS)])

@@ -1,0 +1,258 @@
+"""utils/formats/coco.py and utils/formats/made_masks.py: boxes, crowds, polygons and run lengths -> the same objects and masks."""
+import json
+import os
+
+import numpy as np
+import pytest
+from sources import HOSTILE, boxes, coco_content, error_of, image, make_coco, make_yolo, read, text, told, tree
+
+from utils.errors import UserError
+from utils.formats import coco as coco_format
+from utils.formats import made_masks
+from utils.formats.objects import SPOILING
+from utils.images import open_mask
+
+
+def test_coco_boxes(root, capsys):
+    folder = make_coco(root / "c")
+    for path in (folder, folder / "annotations" / "instances_train2017.json"):
+        names, splits = read(path)
+        assert names == ["dog", "cat"]                      # as the source says
+        assert boxes(splits["train"][0][1]) == [("cat", (2, 3, 12, 15.5), False), ("dog", (30, 20, 40, 30), True)]
+        assert [[path.name for path, _ in splits[split]] for split in splits] == [["train 0.png", "train 1.png"], ["val 0.png", "val 1.png"], []]
+        assert splits["train"][1][1] == []
+
+
+def test_coco_masks(root):
+    folder = make_coco(root / "c")
+    names, splits = read(folder, "segmentation")
+    assert names == ["background", "dog", "cat"]
+    mask, counts = splits["train"][0][1]
+    labels = open_mask(mask)
+    expected = np.zeros((30, 40), np.uint8)
+    expected[:, 30:] = 1                                    # the run lengths, column by column
+    expected[3:15, 2:12], expected[20:24, 20:24] = 2, 2     # rows 3 to 15.5: the centre of the sixteenth row lies just on the border
+    expected[15, 2:12] = labels[15, 2:12]
+    assert np.array_equal(labels, expected) and counts.sum() == 1200 and counts[2] == (labels == 2).sum()
+    assert mask.is_relative_to(folder / "plainvision_masks") and open_mask(splits["train"][1][1][0]).max() == 0
+
+
+def test_coco_one_file_and_roboflow(root, capsys):
+    for name in range(10):
+        image(root / "one" / "images" / f"{name}.png")
+    content = coco_content([f"{n}.png" for n in range(10)])
+    text(root / "one" / "labels.json", json.dumps(content))
+    names, splits = read(root / "one" / "labels.json", seed=4)
+    assert [len(splits[split]) for split in splits] == [8, 1, 1] and splits == read(root / "one", seed=4)[1] != read(root / "one", seed=5)[1]
+    content["categories"] = [{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 3, "name": "cat", "supercategory": "pets"},
+                             {"id": 7, "name": "dog", "supercategory": "pets"}]
+    for split in ("train", "valid", "test"):
+        for name in range(10):
+            image(root / "robo" / split / f"{name}.png")
+        text(root / "robo" / split / "_annotations.coco.json", json.dumps(content))
+    names, splits = read(root / "robo")
+    assert names == ["cat", "dog"] and [len(splits[split]) for split in splits] == [10, 10,
+                                                                                    10] and "stands above all others" in capsys.readouterr().out
+
+
+def change(place, value):
+    """A function that puts a value into the COCO content: change("annotations.0.bbox", None)."""
+    def apply(content):
+        *path, last = [int(part) if part.isdigit() else part for part in place.split(".")]
+        for part in path:
+            content = content[part]
+        if value is KeyError:
+            del content[last]
+        else:
+            content[last] = value
+    return apply
+
+
+COCO_FAULTS = [
+    ("annotations.0.category_id", 99, "class_number", ["annotation id 1 in train 0.png", "category_id 99"]),
+    ("annotations.1.image_id", 1, "label_without_image", ["annotation id 2: image_id 1"]),
+    ("annotations.0.bbox", [1, 2, 3], "label_broken", ["annotation id 1 in train 0.png: ", "bbox"]),
+    ("annotations.0.bbox", [1, 2, "3", 4], "bad_number", ["annotation id 1 in train 0.png: ", "'3'"]),
+    ("annotations.0.bbox", [1, 2, float("nan"), 4], "bad_number", ["annotation id 1 in train 0.png: ", "'nan'"]),
+    ("annotations.0.bbox", [1, 2, 1e9, 4], "bad_number", ["annotation id 1 in train 0.png: ", "1000000000"]),
+    ("annotations.0.bbox", [1, 2, 10**400, 4], "bad_number", ["annotation id 1 in train 0.png: "]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, 10**400]], "bad_number", ["annotation id 1"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("nan")]], "bad_number", ["annotation id 1", "'nan'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, True]], "bad_number", ["annotation id 1", "'True'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, "6"]], "bad_number", ["annotation id 1", "'6'"]),
+    ("annotations.0.bbox", [1, 2, -3, 4], "label_broken", ["annotation id 1 in train 0.png: ", "-3 x 4"]),
+    ("annotations.0.bbox", [1, 2, True, 4], "bad_number", ["annotation id 1 in train 0.png: "]),
+    ("annotations.0", 3, "label_without_image", ["annotation 1 of the list"]),
+    ("annotations.0.iscrowd", 2, "bad_difficult", ["annotation id 1 in train 0.png: ", "iscrowd"]),
+    ("annotations.0.category_id", None, "label_broken", ["annotation id 1 in train 0.png: ", "category_id"]),
+    ("annotations.0.image_id", [1], "label_without_image", ["annotation id 1: ", "image_id"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5]], "label_broken", ["annotation id 1 in train 0.png: ", "segmentation"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("inf")]], "bad_number", ["annotation id 1", "'inf'"]),
+    ("annotations.0.segmentation", "abc", "label_broken", ["annotation id 1 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", [1, 2], "label_broken", ["annotation id 2 in train 0.png: ", "damaged"]),
+    ("annotations.1.segmentation.counts", [-900, 2100], "label_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "", "label_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "oooooooooooo", "label_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "\x00", "label_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.size", [10**9, 10**9], "label_broken", ["annotation id 2", "1000000000"]),
+    ("annotations.1.segmentation.size", [40, 30], "label_broken", ["annotation id 2 in train 0.png: ", "[30, 40]"]),
+    ("images.0.id", 6, "label_twice", ["image id 6", "twice"]), ("images.0.id", KeyError, "label_broken", ["image 1 of the list"]),
+    ("images.0.file_name", KeyError, "label_broken", ["image id 5", "file_name"]),
+    ("images.0.file_name", "x.png", "label_without_image", ["image id 5", "no image x.png"]),
+    ("images.0.file_name", 3, "label_broken", ["image id 5: "]), ("images.0", "x", "label_broken", ["image 1 of the list"]),
+    ("images.1.file_name", "train 0.png", "label_twice", ["image id 6: train 0.png has the id 5 too"]),
+    ("images.0.width", 41, "size_wrong", ["the size of image id 5 is 41 x 30, the image 40 x 30"]),
+    ("annotations.0.bbox", [1, 2, 0, 9], "box_empty", ["annotation id 1 in train 0.png: from 1, 2 to 1, 11"]),
+    ("annotations.0.bbox", [50, 2, 9, 9], "box_outside", ["annotation id 1 in train 0.png: from 50, 2 to 59, 11 in an image of 40 x 30"]),
+    *(("images.0.file_name", name, "bad_name", ["image id 5: "]) for name in HOSTILE),
+]
+WHOLE_FAULTS = [
+    ("annotations", KeyError, ['"annotations"', "missing"]), ("images", {}, ['"images"', "a list"]), ("categories", [], ["no class names"]),
+    ("categories.0.id", 3, ["category 2", "twice"]), ("categories.0.name", "cat", ["'cat'", "twice"]),
+    ("categories.0.name", " ", ["category 1"]), ("categories.0.name", "\ud800", ["category 1"]),
+    ("categories.0.name", ["a"], ["category 1"]), ("categories.0", None, ["category 1"]),
+]
+
+
+def spoil(root, place, value):
+    image(root / "x.png")
+    folder = make_coco(root / "a" / "c")
+    for split in ("val", "train"):
+        content = coco_content((f"{split} 0.png", f"{split} 1.png"))
+        content["annotations"][1]["bbox"] = [30, 20, 10, 10]
+        if split == "train":
+            change(place, value)(content)
+        file = text(folder / "annotations" / f"instances_{split}2017.json", json.dumps(content))
+    return file
+
+
+@pytest.mark.parametrize("place, value, kind, words", COCO_FAULTS, ids=range(len(COCO_FAULTS)))
+def test_coco_faults(root, place, value, kind, words):
+    """The image is left out, the other one is used; of an annotation without an image nothing is left out but itself, of a box only that box."""
+    file = spoil(root, place, value)
+    message, kinds = told(file)
+    gone = 2 if place == "images.0" or place == "images.0.id" else 0       # annotations whose image id is gone
+    assert kinds == [kind] + ["label_without_image"] * gone, message
+    for word in ["a/c/annotations/instances_train2017.json: ", *words]:
+        assert word in message, message
+    assert "\x1b" not in message and "\u202e" not in message
+    left = {"label_twice": "0", "size_wrong": "01"}.get(kind, "1") if place.startswith("images") else "1" if kind in SPOILING else "01"
+    assert [path.name for path, _ in read(file, findings=[])[1]["train"]] == [f"train {number}.png" for number in left]
+
+
+@pytest.mark.parametrize("place, value, words", WHOLE_FAULTS, ids=range(len(WHOLE_FAULTS)))
+def test_coco_faults_of_the_whole(root, place, value, words):
+    file = spoil(root, place, value)
+    message = error_of(read, file)
+    for word in ["instances_train2017.json: ", *words]:
+        assert word in message, message
+
+
+def test_run_lengths_are_those_of_pycocotools():
+    mask = pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(0)
+    for size in ((5, 7), (30, 40), (1, 1), (200, 300), (64, 1)):
+        for density in (0.0, 0.02, 0.5, 1.0):
+            pixels = (rng.random(size) < density).astype(np.uint8)
+            if size == (200, 300):
+                pixels[:, 50:250] |= density > 0.4
+            coded = mask.encode(np.asfortranarray(pixels))["counts"].decode()
+            outline = coco_format.read_outline({"size": list(size), "counts": coded}, size[::-1])
+            assert np.array_equal(coco_format.run_length_mask(outline), pixels)
+
+
+def test_polygons_are_painted_as_they_lie():
+    """Against pycocotools: nearly the same pixels, and no larger on the whole, as painting with the border would be."""
+    coco = pytest.importorskip("pycocotools.mask")
+    rng, areas, others, same = np.random.default_rng(1), 0, 0, 0
+    for _ in range(60):
+        angles = np.sort(rng.random(rng.integers(3, 12)) * 2 * np.pi)
+        points = np.stack([50 + 30 * np.cos(angles), 40 + 35 * np.sin(angles)], 1) + rng.random(2) * 20 - 10
+        ours, theirs = np.zeros((80, 100), np.uint8), coco.decode(coco.merge(coco.frPyObjects([points.ravel().tolist()], 80, 100)))
+        made_masks.fill(ours, points, 1)
+        areas, others, same = areas + ours.sum(), others + theirs.sum(), same + (ours & theirs).sum()
+    assert same / (areas + others - same) > 0.97 and abs(areas / others - 1) < 0.01
+
+
+@pytest.mark.parametrize("points, expected", [
+    ([(1, 1), (4, 1), (4, 3), (1, 3)], (slice(1, 3), slice(1, 4))), ([(1.4, 1.4), (4.4, 1.4), (4.4, 3.4), (1.4, 3.4)], (slice(1, 3), slice(1, 4))),
+    ([(-9, -9), (99, -9), (99, 99), (-9, 99)], (slice(None), slice(None))), ([(2, 2), (2, 2), (2, 2)], (slice(0), slice(0))),
+    ([(20, 1), (30, 1), (30, 3)], (slice(0), slice(0))), ([(1, -5), (4, -5), (4, -1)], (slice(0), slice(0))),
+    ([(-9, 2), (99, 2), (99, 3), (-9, 3)], (slice(2, 3), slice(None))), ([(-1e6, -1e6), (1e6, -1e6), (1e6, 1e6), (-1e6, 1e6)], (slice(None),
+                                                                                                                                slice(None)))])
+def test_painting_a_rectangle(points, expected):
+    mask, wanted = np.zeros((6, 8), np.uint8), np.zeros((6, 8), np.uint8)
+    made_masks.fill(mask, np.array(points, float), 9)
+    wanted[expected] = 9
+    assert np.array_equal(mask, wanted)
+
+
+def test_painting_many_corners():
+    angles = np.arange(5000) * (2 * np.pi / 5000)
+    mask = np.zeros((100, 100), np.uint8)
+    made_masks.fill(mask, np.stack([50 + 40 * np.cos(angles), 50 + 40 * np.sin(angles)], 1), 1)
+    assert abs(mask.sum() - np.pi * 1600) < 20
+
+
+def test_made_masks_are_reused_and_made_again(root):
+    folder = make_coco(root / "c")
+    before = tree(folder)
+    masks = [mask for some in read(folder, "segmentation")[1].values() for _, (mask, _) in some]
+    assert {name for name in tree(folder) if name not in before} == {f"plainvision_masks/{made_masks.RECORD}",
+                                                                    *(mask.relative_to(folder).as_posix() for mask in masks)}
+    assert {name: data for name, data in tree(folder).items() if name in before} == before
+    stamps = [mask.stat().st_mtime_ns for mask in masks]
+    read(folder, "segmentation")
+    assert [mask.stat().st_mtime_ns for mask in masks] == stamps           # nothing has changed
+    content = coco_content(("train 0.png", "train 1.png"))
+    content["annotations"][0]["segmentation"][0][0] = 5
+    text(folder / "annotations" / "instances_train2017.json", json.dumps(content))
+    read(folder, "segmentation")
+    assert [mask.stat().st_mtime_ns != stamp for mask, stamp in zip(masks, stamps)] == [True, False, False, False]
+    masks[1].write_bytes(b"cut")
+    text(folder / "plainvision_masks" / made_masks.RECORD, "{damaged")
+    read(folder, "segmentation")
+    assert open_mask(masks[1]).shape == (30, 40) and not list(folder.rglob("*.tmp*"))
+
+
+def test_somebody_elses_folder_is_left_alone(root):
+    folder = make_coco(root / "c")
+    mine = text(folder / "plainvision_masks" / "mine.txt", "mine")
+    assert "was not made by this program" in error_of(read, folder, "segmentation")
+    mine.unlink()
+    (folder / "plainvision_masks").rmdir()
+    (root / "other").mkdir()
+    (folder / "plainvision_masks").symlink_to(root / "other")
+    assert "was not made by this program" in error_of(read, folder, "segmentation") and not list((root / "other").iterdir())
+
+
+def test_a_failing_write_leaves_no_half_mask(root, monkeypatch):
+    folder = make_coco(root / "c")
+    monkeypatch.setattr(made_masks.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match="No space left"):
+        read(folder, "segmentation")
+    assert not list(folder.rglob("*.tmp*")) and not list(folder.rglob("plainvision_masks/**/*.png"))
+
+
+def test_boxes_have_no_masks(root):
+    message, kinds = told(make_yolo(root / "y", label="0 .5 .5 .1 .2\n0 .1 .1 .2 .1 .2 .2\n"), "segmentation")
+    assert kinds == ["no_outline"] * 4 and "train 0 猫.png: 1 of 2 objects (cat ...)" in message and "task=detection" in message
+
+
+def test_names_of_made_masks(tmp_path):
+    names = made_masks.mask_names([tmp_path / "a.jpg", tmp_path / "a.png", tmp_path / "b" / "a.jpg", tmp_path.parent / "else" / "a.jpg"], tmp_path)
+    assert len(set(names.values())) == 4 and {"a.png", "a.png.png", "b/a.png"} < set(names.values())
+    assert all(".." not in name and not os.path.isabs(name) for name in names.values())
+
+
+def test_images_in_any_folder(root):
+    """An image is found by its name alone when only one is called so."""
+    folder = make_coco(root / "c", splits=("train",))
+    (folder / "some").mkdir()
+    (folder / "train2017").rename(folder / "some" / "where")
+    names, splits = read(folder)
+    assert splits["train"][0][0].parent == folder / "some" / "where"
+    image(folder / "else" / "train 0.png")
+    message, kinds = told(folder)
+    assert "image id 5: there is no image train 0.png" in message and kinds == ["label_without_image"]
+

@@ -1,0 +1,87 @@
+"""Which images are for training: own lists, splits that depend on the seed only, every class evenly."""
+import random
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from sources import XML, image, make_yolo, read, text
+
+from utils.checks import prepare
+from utils.formats import stratify, voc_folder
+
+
+def test_own_lists_and_a_missing_val_list(root, capsys):
+    folder = make_yolo(root / "y", "train: images/train\ntest: images/val\nnames: [a, b]", count=10)
+    names, splits = read(folder)
+    assert [len(splits[split]) for split in splits] == [9, 1, 10] and "its own test list of 10 is kept" in capsys.readouterr().out
+    names, splits = read(folder, new_split=True, seed=2)
+    assert [len(splits[split]) for split in splits] == [16, 2, 2]
+
+
+def test_splits_do_not_depend_on_the_order_of_creation_or_the_place(root):
+    made = []
+    for number, order in enumerate((range(20), reversed(range(20)), random.Random(1).sample(range(20), 20))):
+        for i in order:
+            image(root / f"place {number}" / "x" / "images" / f"{i}.png")
+            text(root / f"place {number}" / "x" / "images" / f"{i}.txt", "0 .5 .5 .2 .2")
+        text(root / f"place {number}" / "x" / "classes.txt", "a\n")
+        for stratified in (False, True):
+            splits = read(root / f"place {number}" / "x", stratify=stratified)[1]
+            made.append([[path.name for path, _ in splits[split]] for split in splits])
+    assert made[0] == made[2] == made[4] and made[1] == made[3] == made[5]
+    assert read(root / "place 0" / "x", seed=1)[1] != read(root / "place 0" / "x", seed=0)[1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_stratified(seed):
+    """Every class as evenly as possible, in exactly the sizes of a plain split; far better than by chance for rare classes."""
+    rng = random.Random(seed)
+    classes = {f"{n:03}": {label for label,
+                           share in (("a", 0.9), ("b", 0.3), ("rare", 0.04), ("c", 0.1)) if rng.random() < share} for n in range(300)}
+    plain = voc_folder.make_split(classes, 0.8, 0.75, seed)
+    made = voc_folder.make_split(classes, 0.8, 0.75, seed, classes)
+    assert {name: len(some) for name, some in made.items()} == {name: len(some) for name, some in plain.items()}
+    assert sorted(made["train"] + made["val"] + made["test"]) == sorted(classes) and made["trainval"] == sorted(made["train"] + made["val"])
+    for label in ("a", "b", "rare", "c"):
+        total = sum(label in some for some in classes.values())
+        for split, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
+            assert abs(sum(label in classes[name] for name in made[split]) - share * total) <= 1.5, (label, split)
+    assert voc_folder.make_split(dict(sorted(classes.items(), reverse=True)), 0.8, 0.75, seed, classes) == made
+    assert voc_folder.make_split(classes, 0.8, 0.75, seed + 1, classes) != made
+
+
+@pytest.mark.parametrize("n", range(6))
+def test_stratified_small(n):
+    classes = {str(i): {"a"} if i % 2 else set() for i in range(n)}
+    plain, made = voc_folder.make_split(classes), voc_folder.make_split(classes, classes=classes)
+    assert {name: len(some) for name, some in made.items()} == {name: len(some) for name, some in plain.items()}
+
+
+def test_a_class_with_three_images_comes_into_every_part():
+    classes = {f"{i:02}": {"common"} | ({"rare"} if i in (3, 11, 17) else set()) for i in range(30)}
+    for seed in range(10):
+        parts = stratify.deal_evenly(classes, [10, 10, 10], seed)
+        assert [sum("rare" in classes[name] for name in part) for part in parts] == [1, 1, 1]
+
+
+def test_stratify_of_voc_folders_and_masks(root):
+    for number in range(30):
+        image(root / "v" / "JPEGImages" / f"{number}.png")
+        text(root / "v" / "Annotations" / f"{number}.xml", XML.format("rare" if number < 3 else "cat"))
+        (root / "v" / "SegmentationClass").mkdir(exist_ok=True)
+        mask = np.zeros((30, 40), np.uint8)
+        mask[:5] = 2 if number < 3 else 1
+        Image.fromarray(mask).save(root / "v" / "SegmentationClass" / f"{number}.png")
+    for task in ("detection", "segmentation"):
+        _, lists = prepare.prepare("v", task=task, stratify=True, trainval_percent=0.66, train_percent=0.5)
+        for path in lists.values():
+            assert len(re.findall(r"JPEGImages/[012]\.png", (root / path).read_text(encoding="utf-8"))) == 1, (task, path)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_have_the_sizes_they_are_given(seed):
+    """Also where every image has classes, so that nothing is left to fill up with."""
+    rng = random.Random(seed)
+    classes = {f"{i:02}": set(rng.sample("abcdefgh", rng.randint(1, 2))) for i in range(30)}
+    assert [len(part) for part in stratify.deal_evenly(classes, [18, 6, 6], seed)] == [18, 6, 6]

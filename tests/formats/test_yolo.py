@@ -1,0 +1,208 @@
+"""utils/formats/yolo.py and utils/formats/plain_yaml.py: data.yaml and txt labels -> the same objects; every fault names file and line."""
+import json
+import os
+
+import pytest
+from sources import HOSTILE, boxes, error_of, image, make_yolo, read, text, told
+
+from utils.checks import prepare
+from utils.errors import UserError
+from utils.formats import foreign, plain_yaml
+from utils.formats import yolo as yolo_format
+from utils.system import files
+
+
+def test_yolo_boxes_and_outlines(root):
+    folder = make_yolo(root / "y", label="1 0.5 0.5 0.5 0.4\n\n0 .1 0.2 0.3 0.2 1e-1 0.6\n")
+    names, splits = read(folder)
+    assert names == ["cat", "big dog"] and [len(splits[split]) for split in splits] == [2, 2, 0]
+    assert boxes(splits["train"][0][1]) == [("big dog", (10, 9, 30, 21), False), ("cat", (4, 6, 12, 18), False)]
+
+
+@pytest.mark.parametrize("yaml", [
+    "path: {here}\ntrain: images/train\nval: images/val\nnames: [cat, big dog]",
+    "path: ../nowhere/y\ntrain: images/train\nval: images/val\nnames: ['cat', \"big dog\"]",
+    "train: ../images/train\nval: ../images/val\nnames:\n- cat\n- big dog\n",
+    "train: ./images/train/\nvalid: images/val\nnc: 2\nnames:\n  1: big dog\n  0: cat   # first\n",
+    "names: {{0: cat, 1: 'big dog'}}\ntrain: [images/train]\nval:\n  - images/val\n",
+    "names: [ 'cat',\n         'big dog' ]  # two\ntrain: train.txt\nval: images/val\ndownload: |\n  import os\n  os.system('x: y')\n# end",
+    "---\nunknown: &x {{a: [b, {{c: d}}]}}\nother: *x\n\"names\":\n    - cat\n    - big dog\ntrain: images\\train\nval: images\\val\n",
+    "\ufefftrain: images/train\r\nval: images/val\r\nnames: [cat, big dog,]\r\n",
+])
+def test_yolo_spellings_of_data_yaml(root, yaml):
+    folder = make_yolo(root / "y", yaml.format(here=root / "y"))
+    text(folder / "train.txt", "./images/train/train 0 猫.png\nimages/train/train 1 猫.png\n\n")
+    names, splits = read(folder)
+    assert names == ["cat", "big dog"]
+    found = {split: [path.name for path, _ in some] for split, some in splits.items()}
+    assert found == {"train": ["train 0 猫.png", "train 1 猫.png"], "val": ["val 0 猫.png", "val 1 猫.png"], "test": []}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gb18030", "utf-16", "utf-16-le", "utf-16-be"])
+def test_encodings_of_text_files(root, encoding):
+    folder = make_yolo(root / "y")
+    text(folder / "data.yaml", "train: images/train\r\nval: images/val\r\nnames: [猫, 大 狗]\r\n", encoding)
+    text(folder / "labels" / "train" / "train 0 猫.txt", "1 0.5 0.5 0.5 0.4\r\n", encoding)
+    names, splits = read(folder)
+    assert names == ["猫", "大 狗"] and boxes(splits["train"][0][1]) == [("大 狗", (10, 9, 30, 21), False)]
+    text(root / "lines.txt", "一 大 a\r\nb\r\n", encoding)
+    assert files.read_lines(root / "lines.txt") == ["一 大 a", "b"]
+    text(root / "c.json", json.dumps({"名": "值"}, ensure_ascii=False), encoding)
+    assert foreign.read_json(root / "c.json") == {"名": "值"}
+
+
+def test_zero_bytes_are_not_always_utf_16(tmp_path):
+    assert files.decode_text(b"a\x00b\x00c", ["utf-8"]) == "a\x00b\x00c"         # an odd number of bytes
+    assert files.decode_text(b"\x00\x01\x02\x03", ["utf-8"]) == "\x00\x01\x02\x03"
+
+
+@pytest.mark.parametrize("yaml, words", [
+    ("train: images/train\nval: images/val\n", ["data.yaml", "names"]),
+    ("train: images/train\nval: images/val\nnames: [cat, cat]", ["line 3", "'cat'", "twice"]),
+    ("train: images/train\nval: images/val\nnames: {0: cat, 2: dog}", ["line 3", "without gaps"]),
+    ("train: images/train\nval: images/val\nnames:\n  0: cat\n  0: dog", ["line 4", "twice"]),
+    ("train: images/train\nval: images/val\nnames: 2", ["line 3", "expected a list"]),
+    ("train: images/train\nval: images/val\nnames: []", ["line 3", "no class names"]),
+    ("train: images/train\nval: images/val\nnames: [a, ~]", ["line 3", "not a class name"]),
+    ("train: images/train\nval: images/val\nnames: [a, b", ["line 3", "not closed"]),
+    ("train: images/train\nval: images/val\nnames: [a, [b]]", ["line 3", "expected a comma"]),
+    ("train: images/train\nval: images/val\nnames: &a [b]", ["line 3", "&a"]),
+    ("train: images/train\nval: images/val\nnames: !!python/object/apply:os.system [x]", ["line 3", "not understood"]),
+    ("train: images/train\nval: images/val\nnames: *bomb", ["line 3", "*bomb"]),
+    ("train: images/train\nval: images/val\nnames:\n  - a\n    - b", ["line 5", "not understood"]),
+    ("train: images/train\nval: images/val\nnames: [a]\nnames: [b]", ["line 4", "line 3 already"]),
+    ("train: images/train\nval: images/val\nnc: 3\nnames: [a, b]", ["line 3", "nc is 3", "2 names"]),
+    ("train: image/train\nval: images/val\nnames: [a, b]", ["line 1", "image/train", "Did you mean", "images"]),
+    ("train: labels/train\nval: images/val\nnames: [a, b]", ["line 1", "no images"]),
+    ("train: data.yaml\nval: images/val\nnames: [a, b]", ["data.yaml", ".txt"]),
+    ("just words\n", ["line 1", "key: value"]),
+    ("names: [a, b]\n", ["no train"]),
+    ("val: images/val\nnames: [a, big dog]\n", ["none called train"]),
+    ("path: [a]\ntrain: images/train\nnames: [a]", ["line 1", "one folder"]),
+    ("train: {a: b}\nnames: [a]", ["line 1", "expected a folder"]),
+    ("names: \"\\q\"\ntrain: images/train", ["line 1", "backslashes"]),
+])
+def test_yolo_faults_in_data_yaml(root, yaml, words):
+    folder = make_yolo(root / "y", yaml)
+    message = error_of(read, folder / "data.yaml")
+    for word in words:
+        assert word in message, message
+
+
+@pytest.mark.parametrize("line, kind, words", [
+    ("2 .5 .5 .1 .1", "class_number", ["class 2", "2 class names", "data.yaml, line 3", "0 to 1"]),
+    ("-1 .5 .5 .1 .1", "class_number", ["class -1"]), ("0.5 .5 .5 .1 .1", "class_number", ["class 0.5"]),
+    ("cat .5 .5 .1 .1", "bad_number", ["'cat' is not a number"]), ("0 .5 .5 .1", "label_broken", ["4 numbers"]),
+    ("0 .5 .5 .1 .1 .9", "label_broken", ["score"]), ("0 12 20 5 8", "share_beyond", ["20 is not a share"]),
+    ("0 .5 nan .1 .1", "bad_number", ["'nan'"]), ("0 .5 inf .1 .1", "bad_number", ["'inf'"]), ("0 .5 １ .1 .1", "bad_number", ["not a number"]),
+    ("0 0,5 0,5 0,1 0,1", "bad_number", ["'0,5'"]), ("0 .1 .1 .2 .2 .3 .3 .4", "label_broken", ["8 numbers"]),
+    ("0 -0.5 .5 .1 .1", "share_beyond", ["-0.5 is not a share"]), ("0 .5 1_0 .1 .1", "bad_number", ["'1_0'"]), ("0", "label_broken", ["1 numbers"]),
+    ("\x1b[2J 1 1 1 1", "bad_number", ["'\\x1b[2J'"]), ("0 1.2 .5 .1 .1", "share_beyond", ["1.2 is not"])])
+def test_yolo_faults_in_labels(root, line, kind, words):
+    """Each line is told; the image is left out, the others are used."""
+    folder = make_yolo(root / "y")
+    text(folder / "labels" / "train" / "train 1 猫.txt", f"0 .5 .5 .1 .1\n{line}\n\n{line}\n")
+    message, kinds = told(folder)
+    for word in ["labels/train/train 1 猫.txt, line 2: ", "labels/train/train 1 猫.txt, line 4: ", *words]:
+        assert word in message, message
+    assert kinds == [kind] * 2 and "\x1b" not in message
+    assert [path.name for path, _ in read(folder, findings=[])[1]["train"]] == ["train 0 猫.png"] + ["train 1 猫.png"] * (kind == "class_number")
+
+
+def test_yolo_pixels_in_the_place_of_shares(root):
+    """In many files they are no slip."""
+    folder = make_yolo(root / "y", count=6)
+    for number in range(4):
+        text(folder / "labels" / "train" / f"train {number} 猫.txt", "0 12 20 5 8\n")
+        assert told(folder)[1] == [("share_beyond" if number < 2 else "pixels_for_shares")] * (number + 1)
+
+
+def test_yolo_files_that_are_no_text(root):
+    folder = make_yolo(root / "y")
+    text(folder / "labels" / "train" / "train 0 猫.txt", b"\x81\xff\xff\xff")
+    with open(folder / "labels" / "train" / "train 1 猫.txt", "wb") as file:
+        file.truncate(yolo_format.MAX_LABEL_BYTES + 1)
+    message, kinds = told(folder)
+    assert kinds == ["label_encoding", "label_too_large"] and "train 0 猫.txt: is not a text file" in message and "larger than 20 MB" in message
+
+
+def test_yolo_odd_boxes(root):
+    """All that a VOC folder's boxes are told about."""
+    folder = make_yolo(root / "y")
+    text(folder / "labels" / "train" / "train 0 猫.txt", "0 .5 .5 .1 .2\n0 .5 .5 .01 .2\n0 .5 .5 .1 .2\n0 1 .5 .3 .3\n0 1.005 .5 .011 .3\n"
+                                                        "1 .5 .5 .1 .2\n0 .5 .5 0 0\n0 .5 .5 -.005 .1\n0 1 .1 1 .1 1 .9\n")
+    message, kinds = told(folder)
+    assert kinds == ["box_empty", "box_twice", "box_clipped", "box_empty", "box_empty", "box_empty", "box_empty"]
+    assert "line 4: from 34, 10.5 to 46, 19.5 in an image of 40 x 30" in message
+    assert len(read(folder)[1]["train"][0][1]) == 4
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_yolo_hostile_lists(root, name):
+    image(root / "x.png")
+    folder = make_yolo(root / "a" / "y", "train: train.txt\nval: images/val\nnames: [a, b]")
+    text(folder / "train.txt", b"images/train/train 0 \xe7\x8c\xab.png\n" + name.encode("utf-8", "surrogatepass") + b"\n")
+    if not name.strip() or name in ("\ud800.png", "a\n.png"):
+        return
+    message, kinds = told(folder)
+    assert kinds == ["list_name"] and "train.txt, line 2: " in message and "\x1b" not in message and "\u202e" not in message
+
+
+def test_yolo_absolute_names_in_a_list_must_lie_in_the_data_set(root):
+    folder = make_yolo(root / "y", "train: train.txt\nval: images/val\nnames: [a, b]")
+    text(folder / "train.txt", f"{folder}/images/train/train 0 猫.png\n")
+    assert len(read(folder)[1]["train"]) == 1
+    image(root / "z" / "a.png")
+    text(folder / "train.txt", f"{root}/z/a.png\n")
+    assert "leads out of the data set" in error_of(read, folder)
+    text(folder / "train.txt", "images/train/none.png\nimages/train/train 0 猫.png\nno.png\nlabels/train/train 0 猫.txt\n")
+    message, kinds = told(folder)
+    assert kinds == ["list_no_image", "list_no_image", "list_name"] and "train.txt, line 1: there is no image images/train/none.png" in message
+    assert "train.txt, line 3: there is no image no.png" in message and "train.txt, line 4: 'labels/train/train 0 猫.txt' is no image" in message
+    with pytest.raises(UserError, match="to be put right|must be put right"):
+        read(folder)
+
+
+def test_yolo_labels_without_an_image(root):
+    folder = make_yolo(root / "y")
+    text(folder / "labels" / "train" / "train_0.txt", "0 .5 .5 .1 .1\n")
+    text(folder / "labels" / "train" / "classes.txt", "cat\n")
+    message, kinds = told(folder)
+    assert kinds == ["label_without_image"] and "labels/train/train_0.txt" in message
+
+
+def test_labelimg_txt_and_folders_without_yaml(root, capsys):
+    """LabelImg: images, txt and classes.txt side by side; label programs: images/, labels/, classes.txt."""
+    for place, labels in (("one", "one"), ("two/images", "two/labels")):
+        for number in range(5):
+            image(root / place / f"{number}.JPG".lower())
+            text(root / labels / f"{number}.txt", "1 0.5 0.5 0.5 0.4\n")
+        text(root / place.split("/")[0] / "classes.txt", "cat\nbig dog\n\n")
+        names, splits = read(root / place.split("/")[0], seed=1)
+        assert names == ["cat", "big dog"] and sorted(len(splits[split]) for split in splits) == [1, 1, 3]
+        assert boxes(splits["train"][0][1]) == [("big dog", (10, 9, 30, 21), False)]
+    os.remove(root / "one" / "classes.txt")
+    assert "not a VOC folder" in error_of(prepare.prepare, "one")
+
+
+def test_impossible_places(root):
+    """Names that no disk has end in a sentence, not in an error of the system."""
+    for yaml in (f"train: {'a' * 5000}\nval: images/val\nnames: [a, b]", f"path: {'a' * 5000}\ntrain: images/train\nval: images/none\nnames: [a, b]",
+                 "path: ~nobody_is_called_so/x\ntrain: images/none\nval: images/val\nnames: [a, b]"):
+        assert "data.yaml, line" in error_of(read, make_yolo(root / "y", yaml))
+    folder = make_yolo(root / "y", "train: train.txt\nval: images/val\nnames: [a, b]")
+    text(folder / "train.txt", f"images/{'长' * 100}.png\n")
+    assert "train.txt, line 1" in error_of(read, folder) and "255 bytes" in error_of(read, folder)
+
+
+def test_words_in_quotes(tmp_path):
+    """Over lines, with what would otherwise be a comment or a key, and with the escapes that YAML's own writers use."""
+    path = text(tmp_path / "a.yaml", "names: {0: 'x\n  # y', 1: \"caf\\xE9 \\\\x41\", 2: 'it''s', 3: a#b, 4: \"a: b\"}  # end\nother: {\n")
+    value, line = plain_yaml.read_yaml(path, ("names",))["names"]
+    assert value == {"0": "x # y", "1": "café \\x41", "2": "it's", "3": "a#b", "4": "a: b"} and line == 1
+
+
+def test_the_last_folder_called_images_counts(root):
+    """The data set itself may lie in a folder of that name."""
+    names, splits = read(make_yolo(root / "images" / "pets"))
+    assert boxes(splits["train"][0][1]) == [("big dog", (10, 9, 30, 21), False)]

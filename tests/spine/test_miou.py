@@ -1,0 +1,143 @@
+"""utils/miou.py against stored numbers and against plain loops.
+
+data/miou/cases.npz: random masks and predictions with the confusion matrix and the numbers that scikit-learn and the VOC devkit
+(VOCevalseg.m in Octave) gave for them; NaN = undefined. Case "pred_out_of_range" holds impossible values and no numbers.
+"""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from utils.errors import UserError
+from utils.miou import count_confusion, segmentation_results
+from utils.results.report import segmentation_report
+
+CASES = np.load(Path(__file__).parents[1] / "data" / "miou" / "cases.npz")
+NAMES = sorted({key.split("/")[0] for key in CASES.files})
+PER_CLASS, OVERALL = ("iou", "pa", "precision", "f1"), ("miou", "mpa", "mprecision", "accuracy", "fwiou")
+
+
+def pictures(name):
+    count = sum(key.startswith(f"{name}/truth/") for key in CASES.files)
+    return [(CASES[f"{name}/truth/{i}"], CASES[f"{name}/labels/{i}"]) for i in range(count)]
+
+
+def counted(pairs, num_classes):
+    return sum(count_confusion(truth, labels, num_classes) for truth, labels in pairs)
+
+
+def test_there_are_cases():
+    assert len(NAMES) == 6 and len(pictures("voc21")) == 8
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "pred_out_of_range"])
+def test_equals_the_references(name):
+    expected = CASES[f"{name}/confusion"]
+    matrix = counted(pictures(name), len(expected))
+    assert matrix.dtype == np.int64 and np.array_equal(matrix, expected)
+    results = segmentation_results(matrix, [f"class {c}" for c in range(len(expected))])
+    assert json.loads(json.dumps(results, allow_nan=False)) == results                       # plain values only
+    for key in OVERALL:
+        assert results[key] == pytest.approx(float(CASES[f"{name}/{key}"]), rel=0, abs=1e-12), key
+    for key in PER_CLASS:
+        ours = np.array([np.nan if row[key] is None else row[key] for row in results["per_class"]])
+        np.testing.assert_allclose(ours, CASES[f"{name}/{key}"], rtol=0, atol=1e-12)         # NaN where NaN is
+    assert [row["pixels"] for row in results["per_class"]] == expected.sum(1).tolist()
+    assert [row["predicted"] for row in results["per_class"]] == expected.sum(0).tolist()
+    assert results["pixels"] == expected.sum()
+    assert results["absent"] == [f"class {c}" for c in np.flatnonzero(expected.sum(0) + expected.sum(1) == 0)]
+
+
+def test_by_hand():
+    """4 x 2 pixels, four classes, the last one nowhere."""
+    (pair,) = pictures("by_hand")
+    results = segmentation_results(count_confusion(*pair, 4), ["sky", "sea", "sand", "ship"])
+    assert results["miou"] == pytest.approx((1 / 4 + 2 / 4 + 1 / 2) / 3) and results["accuracy"] == pytest.approx(4 / 7)
+    assert results["mf1"] == pytest.approx((2 / 5 + 4 / 6 + 2 / 3) / 3)
+    assert results["absent"] == ["ship"] and results["per_class"][3]["iou"] is None
+
+
+def test_equals_plain_loop():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        k, shape = int(rng.integers(1, 7)), tuple(rng.integers(1, 9, 2))
+        truth = rng.choice([*rng.integers(0, k, 3), 255], shape).astype(np.uint8)
+        labels = rng.integers(0, k, shape).astype(np.uint8)
+        matrix = count_confusion(truth, labels, k)
+        slow = np.zeros((k, k), int)
+        for t, p in zip(truth.ravel(), labels.ravel()):
+            if t != 255:
+                slow[t, p] += 1
+        assert np.array_equal(matrix, slow)
+        results, ious = segmentation_results(matrix, [str(c) for c in range(k)]), []
+        for c, row in enumerate(results["per_class"]):
+            this, said = (truth == c), (labels == c) & (truth != 255)
+            union, both = (this | said).sum(), (this & said).sum()
+            assert row["iou"] == (pytest.approx(both / union) if union else None)
+            assert row["pa"] == (pytest.approx(both / this.sum()) if this.any() else None)
+            assert row["precision"] == (pytest.approx(both / said.sum()) if said.any() else None)
+            assert row["f1"] == (pytest.approx(2 * both / (this.sum() + said.sum())) if union else None)
+            ious += [both / union] if union else []
+        assert results["miou"] == (pytest.approx(np.mean(ious)) if ious else None)
+
+
+def test_nothing_labelled():
+    ignored = np.full((4, 5), 255, np.uint8)
+    results = segmentation_results(count_confusion(ignored, np.zeros((4, 5), np.uint8), 3), ["a", "b", "c"])
+    assert [results[key] for key in (*OVERALL, "mf1")] == [None] * 6
+    assert results["absent"] == ["a", "b", "c"] and results["pixels"] == 0
+    assert "mIoU        –" in segmentation_report(results)
+
+
+def test_slices_and_all_255_classes():
+    rng = np.random.default_rng(1)
+    truth, labels = (rng.integers(0, 255, (30, 40), dtype=np.uint8) for _ in range(2))
+    part = count_confusion(truth[::2, ::-1], labels[::2, ::-1], 255)                         # not contiguous
+    assert part.sum() == 600 and np.array_equal(part, count_confusion(truth[::2].copy(), labels[::2].copy(), 255))
+
+
+def test_impossible_predictions_of_the_reference_case():
+    for i, (truth, labels) in enumerate(pictures("pred_out_of_range")):
+        with pytest.raises(UserError) as caught:
+            count_confusion(truth, labels, 4, where=f"pic_{i:02d}.png")
+        sevens, ignored = (labels == 7).sum(), (labels == 255).sum()
+        assert str(caught.value) == (f"pic_{i:02d}.png: the prediction holds the values 7 ({sevens} pixels), 255 ({ignored} pixels), "
+                                     "but there are 4 classes, 0 to 3.")
+
+
+def test_impossible_values():
+    good = np.zeros((3, 4), np.uint8)
+    bad = good.copy()
+    bad[1, 1:3] = 21
+    sentence = r"^b 1\.png: the mask holds the value 21 \(2 pixels\), but there are 21 classes, 0 to 20, and 255 for what .*\.$"
+    with pytest.raises(UserError, match=sentence):
+        count_confusion(bad, good, 21, "b 1.png")
+    assert count_confusion(bad, good, 22)[21, 0] == 2
+    with pytest.raises(UserError, match=r"^the prediction holds the value 21 \(2 pixels\)"):
+        count_confusion(np.full((3, 4), 255, np.uint8), bad, 21)                             # under ignored pixels, too
+    many = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    with pytest.raises(UserError, match=r"values 2 \(1 pixels\), 3 .* 6 \(1 pixels\) \.\.\., but"):
+        count_confusion(many, good, 2)
+    with pytest.raises(TypeError, match="takes uint8, not uint8 and int64"):
+        count_confusion(good, good.astype(np.int64) - 1, 21)
+
+
+def test_sizes_that_differ():
+    with pytest.raises(UserError, match=r"^a\.png: the prediction is 3 x 4 pixels \(it lies on its side\), the mask 4 x 3\.$"):
+        count_confusion(np.zeros((3, 4), np.uint8), np.zeros((4, 3), np.uint8), 2, "a.png")
+    with pytest.raises(UserError, match=r"the prediction is 4 x 2 pixels, the mask 4 x 3\.$"):
+        count_confusion(np.zeros((3, 4), np.uint8), np.zeros((2, 4), np.uint8), 2)
+
+
+def test_report():
+    results = segmentation_results(np.array([[6, 2, 0, 0], [0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]]), ["background", "猫", "dog", "cow"])
+    lines = segmentation_report(results).splitlines()
+    assert lines[0].split() == ["class", "iou", "pa", "precision", "f1", "pixels", "predicted"]
+    assert lines[2].split() == ["猫", "0.000", "–", "0.000", "0.000", "0", "2"]
+    assert lines[4].split() == ["cow", "–", "–", "–", "–", "0", "0"]
+    text = "\n".join(lines)
+    assert "prediction holds them: cow." in text and "iou 0: 猫." in text and "10 labelled pixels" in text
+    assert f"mIoU        {(0.75 + 0 + 1) / 3:.3f}  mean IoU" in text and "mPA         0.875  " in text
+    assert segmentation_report({**results, "images": 7}).count("7 images, 10 labelled pixels") == 1
+    assert "Left out" not in segmentation_report(segmentation_results(np.eye(2, dtype=int), ["a", "b"]))

@@ -1,0 +1,168 @@
+"""Masks that have to be made -- of outlines, of colours, of other numbers -- in a new folder plainvision_masks/ beside the data.
+
+A mask is made again only when what it is made of has changed. Nothing else is ever written, changed or deleted there.
+"""
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.findings import Finding, from_error
+from utils.formats.coco import run_length_mask
+from utils.formats.foreign import MADE, relative
+from utils.formats.sweep import sweep
+from utils.images import IGNORED, open_mask
+from utils.results.masks import index_png
+from utils.settings import shown
+from utils.system.files import printable, read_bytes, write_text
+
+RECORD = "made_from.json"                                   # mask -> what it was made of and its size; marks the folder as ours
+VERSION = 1                                                 # another way of painting makes all masks anew
+CORNERS_AT_ONCE = 2048
+MOST = 253                                                  # classes beside the background
+
+
+def paint(size, objects, labels):
+    """The mask of an image: (h, w) uint8, 0 where no object is. Later objects cover earlier ones.
+
+    size: (w, h).  objects: dicts with name and outline.  labels: dict name -> number.
+    """
+    mask = np.zeros(size[::-1], np.uint8)
+    for thing in objects:
+        outline = thing["outline"]
+        if isinstance(outline, dict):
+            mask[run_length_mask(outline) > 0] = labels[thing["name"]]
+        else:
+            for polygon in outline:
+                fill(mask, polygon, labels[thing["name"]])
+    return mask
+
+
+def fill(mask, points, value):
+    """Paint the pixels whose centre lies inside a polygon (even-odd rule), in place. points: (n, 2) px.
+
+    cv2.fillPoly paints the border as well, which makes everything a pixel larger; small objects would double.
+    """
+    height, width = mask.shape
+    ends = np.roll(points, -1, axis=0)
+    first = np.ceil(np.minimum(points[:, 1], ends[:, 1]) - 0.5).clip(0, height).astype(int)    # rows whose centre an edge crosses: first to
+    last = np.ceil(np.maximum(points[:, 1], ends[:, 1]) - 0.5).clip(0, height).astype(int)     # last, that one excluded
+    top, bottom = first.min(), last.max()
+    if top >= bottom:
+        return
+    left = int(np.floor(points[:, 0].min()).clip(0, width))
+    right = int(np.ceil(points[:, 0].max()).clip(left, width))
+    crossings = np.zeros((bottom - top, right - left + 1), np.uint8)
+    for start in range(0, len(points), CORNERS_AT_ONCE):
+        some = slice(start, start + CORNERS_AT_ONCE)
+        counts = last[some] - first[some]
+        edge = np.repeat(np.arange(len(points))[some], counts)
+        row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+        (x1, y1), (x2, y2) = points[edge].T, ends[edge].T
+        column = np.ceil(x1 + (row + 0.5 - y1) * (x2 - x1) / (y2 - y1) - 0.5).clip(left, right).astype(int)
+        np.bitwise_xor.at(crossings, (row - top, column - left), 1)
+    inside = np.bitwise_xor.accumulate(crossings, axis=1)[:, :-1]          # an odd number of crossings to the left
+    mask[top:bottom, left:right][inside > 0] = value
+
+
+def outline_jobs(lists, names, findings, ignored=(), empty=()):
+    """What `make_masks` needs for the outlines of samples: dict image path -> (image path, fingerprint, function that gives the mask).
+
+    lists: dict list name -> samples.  Label 0 is background.  ignored: names whose pixels count nowhere.
+    empty: names that are background, in small letters.
+    Findings: images with objects without an outline; they get no mask. Error: too many classes.
+    """
+    if len(names) > MOST:
+        raise UserError(f"There are {len(names)} classes, a mask of 8 bits holds {MOST} beside the background.")
+    labels = {name: number for number, name in enumerate(names, 1)} | dict.fromkeys(ignored, IGNORED)
+    labels |= {thing["name"]: 0 for some in lists.values() for sample in some for thing in sample.truth if thing["name"].lower() in empty}
+    jobs = {}
+    for image, _, size, _, objects in (sample for some in lists.values() for sample in some):
+        bare = [thing["name"] for thing in objects if "outline" not in thing]
+        if bare:
+            findings.append(Finding("no_outline", image, None, f"{len(bare)} of {len(objects)} objects ({printable(bare[0])} ...)"))
+            continue
+        digest = hashlib.sha256()
+        digest.update(repr((VERSION, size, [(labels[thing["name"]]) for thing in objects])).encode())
+        for thing in objects:
+            outline = thing["outline"]
+            for array in [outline["counts"]] if isinstance(outline, dict) else outline:
+                digest.update(array.tobytes() + b"|")
+        jobs[image] = image, digest.hexdigest(), (lambda size=size, objects=objects: paint(size, objects, labels))
+    return jobs
+
+
+def make_masks(home, jobs, findings):
+    """Write the masks of the images below home/plainvision_masks/. -> dict image path -> (mask path, pixels per value (256,)).
+
+    jobs: dict image path -> (the file the mask is made of, fingerprint of what it is made of, function that gives it).
+    Findings: a mask cannot be made. Errors: the folder is somebody else's, a mask cannot be written.
+    """
+    if not jobs:
+        return {}
+    folder = Path(home) / MADE
+    record = open_folder(folder)
+    places = mask_names(jobs, home)
+
+    def one(image):
+        source, fingerprint, make = jobs[image]
+        path, known = folder / places[image], record.get(places[image])
+        if known != [fingerprint, path.stat().st_size if path.is_file() else None]:
+            try:
+                mask = make()
+            except UserError as error:
+                return from_error(error, source)
+            write_mask(path, mask)
+        return [fingerprint, path.stat().st_size], np.bincount(open_mask(path).ravel(), minlength=256)
+
+    made = dict(zip(jobs, sweep(one, [(image,) for image in jobs], "Making masks")))
+    findings += [result for result in made.values() if isinstance(result, Finding)]
+    made = {image: result for image, result in made.items() if not isinstance(result, Finding)}
+    record |= {places[image]: result[0] for image, result in made.items()}
+    write_text(folder / RECORD, json.dumps(record, ensure_ascii=True, indent=0, sort_keys=True) + "\n")
+    return {image: (folder / places[image], counts) for image, (_, counts) in made.items()}
+
+
+def mask_names(images, home):
+    """dict image path -> name of its mask in the folder; a.jpg and a.png beside it become a.png and a.png.png."""
+    names, taken = {}, set()
+    for image in sorted(images):
+        name = relative(image, home)
+        if name.startswith("../") or os.path.isabs(name):                   # from elsewhere, by the path in a data.yaml
+            name = f"{hashlib.sha256(str(Path(image).parent).encode('utf-8', 'replace')).hexdigest()[:8]}/{Path(image).name}"
+        short = str(Path(name).with_suffix(".png").as_posix())
+        names[image] = short if short not in taken else f"{name}.png"
+        taken.add(names[image])
+    return names
+
+
+def open_folder(folder):
+    """The record of a folder of made masks, {} of a new one. Error: it holds something else."""
+    strange = folder.is_dir() and not (folder / RECORD).is_file() and any(folder.iterdir())
+    if strange or folder.is_symlink() or folder.exists() and not folder.is_dir():
+        raise UserError(f"{shown(folder)} is there already and was not made by this program: rename it. The masks that have to be made go there.")
+    if not (folder / RECORD).is_file():
+        write_text(folder / RECORD, "{}\n")                 # marks it as ours, before the first mask
+        return {}
+    try:
+        record = json.loads(read_bytes(folder / RECORD))
+    except (ValueError, RecursionError):
+        return {}                                           # damaged: the masks are made anew
+    return record if isinstance(record, dict) else {}
+
+
+def write_mask(path, mask):
+    """Whole or not at all."""
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.png")
+    try:
+        index_png(temporary, mask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{shown(path)} cannot be written: {error.strerror}.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,427 @@
+"""Draws the built-in data set: VOCdevkit/Shapes, a real VOC folder of 600 pictures for detection and segmentation.
+
+Six kinds of paper shapes lie on cluttered ground, turned, textured, partly hidden by one another, among other things that
+are no class at all. A picture is a pure function of (seed, index): the same Pillow draws the same bytes on every run.
+"""
+import math
+import os
+import random
+import tempfile
+from pathlib import Path
+
+from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter
+
+from utils.errors import UserError
+from utils.results.masks import voc_palette
+from utils.settings import find, shown
+from utils.system.files import write_text
+
+CLASSES = ("circle", "cross", "ring", "square", "star", "triangle")    # as in model_data/shapes_classes.txt
+OTHERS = ("blob", "crescent", "arc", "bar")                            # drawn the same way, but background
+OVER = 3                       # shapes are drawn this much larger and averaged down: smooth edges
+SEEN, HARD = 0.35, 0.5         # no object is hidden further than the first; seen less than the second it is difficult
+SMALL = 10                     # pixels; no visible part is narrower
+EMPTY = 20                     # one picture in so many holds no object
+
+# Ground colours, then colours of things
+PALETTES = (
+    ("f5ebdd e9d8c3 f0dcc8", "e07a5f 3d405b 81b29a f2b84b 8d5b4c 5f797b"),
+    ("12263f 1f3f5b 274c6b", "f6ae2d f26419 86bbd8 f4f1de e56b6f 9ad1b8"),
+    ("dff0e6 c8e4d6 eef6ea", "2a6f67 ef8354 4f5d75 e5b34b b5446e 6b9a52"),
+    ("e9e4f5 d8d0ee f6eff7", "6a4c93 ff7b72 2e86ab f2a65a 3f3351 4fb0a5"),
+    ("22223b 2f2f52 3a3a5e", "f2e9e4 d9a5b3 ff9f80 7fc8c2 f5d06f a88fd6"),
+    ("cfe8f5 b7dbef e7f4fa", "1d4e89 f79256 e4572e fbd15b 00a6a6 6d597a"),
+    ("ead7b7 d9c19a f3e6cc", "264653 2a9d8f c8553d 7b4b94 f9f6ef 8a6b32"),
+    ("fbe3e4 f4cdd2 fff1ec", "b5364f 355070 6d597a e88c51 3c8d88 f0b65a"),
+    ("1f3b2f 2b4d3d 35604a", "f1dca7 ffcb69 e8855c d9e5d6 9cc5a1 e56b6f"),
+    ("d5d6d2 c3c6c4 e5e4de", "d94452 1d3557 457b9d f1a208 2a9d8f 6b4d57"),
+    ("3b1f3f 4e2a52 5c3560", "ffd6a5 ff9b85 9bd3cf f7f0f5 e0a3d0 ffc857"),
+    ("fbe9bd f5d990 fdf3d8", "e4572e 17607a 5b2a86 2a9d8f c9184a 33415c"),
+)
+
+
+def make_shapes(folder, seed=0, train=400, val=80, test=120):
+    """Draw the whole VOC folder, or leave nothing behind. Returns its Path.
+
+    Errors: UserError when the folder exists already (it is never touched) or cannot be written.
+    """
+    folder = find(folder)
+    if os.path.lexists(folder):
+        raise UserError(f"{shown(folder)} exists already and is left as it is. Delete or rename it, "
+                        f"or choose another place: python tools/make_shapes.py folder=VOCdevkit/Shapes2")
+    if min(train, val, test) < 0:
+        raise UserError(f"train={train}, val={val}, test={test}: the numbers of pictures must be 0 or more.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(".unfinished", folder.name + ".", folder.parent) as part:
+            drawn = Path(part) / folder.name
+            write_voc(drawn, seed, {"train": train, "val": val, "test": test})
+            os.rename(drawn, folder)                        # the folder appears whole or not at all
+    except OSError as error:
+        raise UserError(f"{shown(folder)} could not be written: {error}") from error
+    return folder
+
+
+def write_voc(root, seed, counts):
+    """Pictures, annotations, masks and lists below root. counts: split name -> number of pictures."""
+    for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    noise = grain(random.Random(f"{seed} grain"))
+    lists, index = {}, 0
+    for split, count in counts.items():
+        lists[split] = []
+        for _ in range(count):
+            index += 1
+            name = f"{index:06d}"
+            picture, instances, objects, quality = draw_picture(seed, index, noise)
+            picture.save(root / "JPEGImages" / f"{name}.jpg", quality=quality)
+            class_mask(instances, objects).save(root / "SegmentationClass" / f"{name}.png")
+            write_text(root / "Annotations" / f"{name}.xml", annotation(name, picture.size, objects))
+            lists[split].append(name)
+    lists["trainval"] = lists["train"] + lists["val"]
+    for split, names in lists.items():
+        for kind in ("Main", "Segmentation"):
+            write_text(root / "ImageSets" / kind / f"{split}.txt", "".join(name + "\n" for name in names))
+
+
+def annotation(name, size, objects):
+    """The VOC xml of one picture. VOC counts pixels from 1 and xmax is the last pixel that belongs to the object."""
+    lines = ["<annotation>", "  <folder>Shapes</folder>", f"  <filename>{name}.jpg</filename>",
+             "  <source><database>PlainVision Shapes</database></source>",
+             f"  <size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>", "  <segmented>1</segmented>"]
+    for thing in objects:
+        x1, y1, x2, y2 = thing["xyxy"]
+        lines += ["  <object>", f"    <name>{thing['name']}</name>", "    <pose>Unspecified</pose>",
+                  *(f"    <{flag}>{int(thing[flag])}</{flag}>" for flag in ("truncated", "occluded", "difficult")),
+                  f"    <bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>", "  </object>"]
+    return "\n".join(lines + ["</annotation>", ""])
+
+
+def class_mask(instances, objects):
+    """Instance numbers -> VOC mask (mode P): 0 background, class number + 1, 255 along every edge of an object."""
+    table = [0] * 256
+    for number, thing in enumerate(objects, 1):
+        table[number] = CLASSES.index(thing["name"]) + 1
+    mask = instances.point(table)
+    width, height = instances.size
+    for dx, dy in ((1, 0), (0, 1)):                         # both pixels on either side of a change
+        change = ImageChops.difference(instances.crop((0, 0, width - dx, height - dy)), instances.crop((dx, dy, width, height)))
+        change = change.point([0] + [255] * 255)
+        mask.paste(255, (0, 0), change)
+        mask.paste(255, (dx, dy), change)
+    mask.putpalette(voc_palette().ravel().tolist())
+    return mask
+
+
+def draw_picture(seed, index, noise=None):
+    """One picture of the set.
+
+    Returns: picture (RGB), instances (mode L, 0 background, 1 for the first object ...), objects (list of dicts: name,
+    xyxy in pixel edges of what is visible, difficult, truncated, occluded), quality (of the JPEG file).
+    """
+    rng = random.Random(f"{seed} {index}")
+    noise = noise or grain(random.Random(f"{seed} grain"))
+    size = picture_size(rng)
+    ground, inks = ([ImageColor.getrgb("#" + text) for text in texts.split()] for texts in rng.choice(PALETTES))
+    picture = background(rng, size, ground, inks)
+    scribble(rng, picture, ground, inks)
+    count = 0 if index % EMPTY == 7 else pick(rng, {1: 5, 2: 10, 3: 17, 4: 20, 5: 18, 6: 15, 7: 9, 8: 6})
+    instances, things = lay_things(rng, picture, inks, count)
+    if rng.random() < 0.25:                                 # now and then a line runs across the objects too
+        strokes(rng, picture, rng.choice(inks + ground), 1)
+    return develop(rng, picture, noise), instances, describe(instances, things), rng.randint(70, 95)
+
+
+def pick(rng, weights):
+    """One of the keys, as often as its weight says."""
+    return rng.choices(list(weights), list(weights.values()))[0]
+
+
+def picture_size(rng):
+    long = rng.randint(240, 340)
+    short = max(200, int(long * rng.uniform(0.66, 0.9)))
+    return pick(rng, {(long, short): 45, (short, long): 30, (long, long): 25})
+
+
+def background(rng, size, ground, inks):
+    """Soft clouds of the ground colours: drawn tiny, blurred and enlarged."""
+    tiny = Image.new("RGB", (40, 40), rng.choice(ground))
+    tiny.paste(rng.choice(ground), mask=Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270))).resize((40, 40)))
+    pen = ImageDraw.Draw(tiny)
+    for _ in range(rng.randint(3, 7)):
+        x, y, r, squash = rng.uniform(0, 40), rng.uniform(0, 40), rng.uniform(3, 13), rng.uniform(0.5, 1)
+        colour = mixed(rng.choice(ground), rng.choice(inks), rng.choice((0, 0.1, 0.25, 0.4)))
+        pen.ellipse((x - r, y - r * squash, x + r, y + r * squash), fill=colour)
+    return tiny.filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 4))).resize(size, Image.Resampling.BICUBIC)
+
+
+def mixed(a, b, share):
+    """The colour between a (share 0) and b (share 1)."""
+    return tuple(round(p + (q - p) * share) for p, q in zip(a, b))
+
+
+def scribble(rng, picture, ground, inks):
+    """Thin clutter on the ground: curves, short writing, crumbs, each layer in one colour."""
+    for _ in range(rng.randint(1, 4)):
+        colour = mixed(rng.choice(ground), rng.choice(inks), rng.uniform(0.2, 0.7))
+        pick(rng, {strokes: 4, writing: 4, crumbs: 2})(rng, picture, colour, rng.randint(1, 4))
+
+
+def strokes(rng, picture, colour, count):
+    """Long smooth curves."""
+    def draw(pen, width, height):
+        for _ in range(count):
+            x, y, way, bend = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, 2 * math.pi), 0
+            points = []
+            for _ in range(rng.randint(12, 40)):
+                points.append((x, y))
+                bend = 0.8 * bend + rng.uniform(-0.25, 0.25)
+                way += bend
+                x, y = x + 18 * math.cos(way), y + 18 * math.sin(way)
+            pen.line(points, fill=rng.randint(120, 255), width=rng.randint(2, 6))
+    layer(picture, colour, draw)
+
+
+def writing(rng, picture, colour, count):
+    """Rows of short strokes that look like words."""
+    def draw(pen, width, height):
+        for _ in range(count):
+            x, y, cell, slope = rng.uniform(-40, width * 0.7), rng.uniform(0, height), rng.uniform(12, 30), rng.uniform(-0.25, 0.25)
+            for _ in range(rng.randint(4, 16)):
+                if rng.random() < 0.8:
+                    pen.line([(x + rng.uniform(0, 0.8) * cell, y + rng.uniform(0, 1.1) * cell) for _ in range(rng.randint(2, 4))],
+                             fill=230, width=max(2, int(cell / 7)))
+                x, y = x + cell, y + cell * slope
+    layer(picture, colour, draw)
+
+
+def crumbs(rng, picture, colour, count):
+    """A sprinkling of tiny specks."""
+    def draw(pen, width, height):
+        for _ in range(count * 15):
+            x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(1.5, 4)
+            pen.ellipse((x - r, y - r, x + r, y + r), fill=rng.randint(120, 255))
+    layer(picture, colour, draw)
+
+
+def layer(picture, colour, draw):
+    """Lay what draw(pen, width, height) paints at double size over the picture, in one colour."""
+    sheet = Image.new("L", (picture.width * 2, picture.height * 2))
+    draw(ImageDraw.Draw(sheet), *sheet.size)
+    picture.paste(colour, mask=sheet.reduce(2))
+
+
+def lay_things(rng, picture, inks, count):
+    """Lay count objects and a few other things on the picture, in random order.
+
+    Returns: instances (mode L, the number of the topmost object at every pixel), things (list of dicts: name and pixel
+    counts: area, of which inside the picture, of which still seen).
+    """
+    names = rng.sample(CLASSES * 2, count) + [rng.choice(OTHERS) for _ in range(rng.randint(0, 3))]
+    rng.shuffle(names)
+    light = rng.uniform(0, 2 * math.pi)
+    shadow = rng.choice((0, 0.3, 0.45))
+    instances, things = Image.new("L", picture.size), []
+    for name in names:
+        for attempt in range(12):                           # look for a place where it hides no other object too far
+            if attempt % 4 == 0:
+                alpha, rings = cut_out(rng, name, thing_extent(rng, min(picture.size), len(names)))
+                solid = alpha.point([0] * 128 + [255] * 128)
+            corner = place(rng, picture.size, alpha.width)
+            least = SEEN if attempt % 4 == 3 else 0.8       # rather side by side; overlapping where it is tight
+            trial = try_place(instances, things, name, solid, corner, least)
+            if trial:
+                instances = trial
+                paste_thing(rng, picture, rings, alpha, corner, inks, light, shadow)
+                break
+    return instances, things
+
+
+def thing_extent(rng, short, crowd):
+    """Diameter in pixels: few are tiny, few are very large, and the more there are the smaller they get."""
+    kind = pick(rng, {"tiny": 4, "usual": 86, "large": 10})
+    low, high = {"tiny": (0.07, 0.13), "usual": (0.15, 0.42 if crowd < 6 else 0.32), "large": (0.4, 0.62)}[kind]
+    return short * low * (high / low) ** rng.random()
+
+
+def place(rng, size, side):
+    """Upper left corner for a tile: mostly all inside the picture, sometimes cut by its border."""
+    if rng.random() < 0.12:
+        return tuple(rng.randint(-side // 2, length - side // 2) for length in size)
+    return tuple(rng.randint(0, max(0, length - side)) for length in size)
+
+
+def try_place(instances, things, name, solid, corner, least=SEEN):
+    """The instances with one more thing on top, which joins things; None when an object would be seen too little."""
+    number = len(things) + 1 if name in CLASSES else 0
+    trial = instances.copy()
+    trial.paste(number, corner, solid)
+    seen = trial.histogram()
+    known = [dict(thing) for thing in things]
+    if number:
+        known.append({"name": name, "area": solid.histogram()[255], "inside": seen[number], "seen": 0})
+    for i, thing in enumerate(known, 1):
+        if seen[i] != thing["seen"]:
+            x1, y1, x2, y2 = extent_of(trial, i) or (0, 0, 0, 0)
+            if seen[i] < least * thing["area"] or min(x2 - x1, y2 - y1) < SMALL:
+                return None
+            thing["seen"] = seen[i]
+    things[:] = known
+    return trial
+
+
+def extent_of(instances, number):
+    """The box of the visible pixels of one object, xyxy in pixel edges."""
+    return instances.point([255 * (i == number) for i in range(256)]).getbbox()
+
+
+def describe(instances, things):
+    """The objects as the annotation has them, from what is still visible at the end."""
+    return [{"name": thing["name"], "xyxy": extent_of(instances, number),
+             "truncated": thing["inside"] < 0.99 * thing["area"], "occluded": thing["seen"] < 0.97 * thing["inside"],
+             "difficult": thing["seen"] < HARD * thing["area"]} for number, thing in enumerate(things, 1)]
+
+
+def cut_out(rng, name, extent):
+    """A thing cut from paper: turned, slightly squashed. Returns alpha (mode L) and its outline rings, OVER times larger."""
+    side = int(extent) + 4
+    turn, squash, lean = rng.uniform(0, 2 * math.pi), rng.uniform(0.9, 1), rng.uniform(0, 2 * math.pi)
+    shift = [(side / 2 + rng.uniform(-0.5, 0.5)) * OVER for _ in "xy"]
+    scale = OVER * extent / 2
+    (a, c), (b, d) = (turned(x * scale, y * scale * squash, turn) for x, y in (turned(1, 0, lean), turned(0, 1, lean)))
+    rings = [[(a * x + b * y + shift[0], c * x + d * y + shift[1]) for x, y in ring] for ring in outline(rng, name)]
+    alpha = Image.new("L", (side * OVER, side * OVER))
+    pen = ImageDraw.Draw(alpha)
+    for ring, value in zip(rings, (255, 0)):                # the second ring is the hole
+        pen.polygon(ring, fill=value)
+    return alpha.reduce(OVER), rings
+
+
+def turned(x, y, angle):
+    cos, sin = math.cos(angle), math.sin(angle)
+    return x * cos - y * sin, x * sin + y * cos
+
+
+def outline(rng, name):
+    """The shape within the unit circle: a list of rings of points, the first its edge, the second a hole."""
+    def arc(radius, start=0.0, end=1.0, steps=72):
+        return [(radius(t) * math.cos(2 * math.pi * t), radius(t) * math.sin(2 * math.pi * t))
+                for t in (start + (end - start) * i / steps for i in range(steps))]
+
+    if name == "circle":
+        return [arc(lambda t: 1)]
+    if name == "ring":
+        hole = rng.uniform(0.5, 0.66)
+        return [arc(lambda t: 1), arc(lambda t: hole)]
+    if name == "cross":
+        arm = rng.uniform(0.28, 0.36)
+        corner = [(1, -arm), (1, arm), (arm, arm)]
+        return [rounded([turned(x * 0.95, y * 0.95, math.pi * i / 2) for i in range(4) for x, y in corner], rng.uniform(0, 0.15))]
+    if name == "square":
+        return [rounded([turned(1, 0, math.pi * i / 2) for i in range(4)], rng.uniform(0, 0.12))]
+    if name == "star":
+        inner = rng.uniform(0.42, 0.52)
+        return [rounded([turned(inner if i % 2 else 1, 0, math.pi * i / 5) for i in range(10)], rng.uniform(0, 0.2))]
+    if name == "triangle":
+        return [rounded([turned(1, 0, 2 * math.pi * i / 3 + rng.uniform(-0.2, 0.2)) for i in range(3)], rng.uniform(0, 0.12))]
+    if name == "blob":
+        waves = [(k, rng.uniform(0.12, 0.3) / math.sqrt(k), rng.random()) for k in (2, 3, 5)]
+        return [arc(lambda t: 0.68 * (1 + sum(a * math.sin(2 * math.pi * (k * t + p)) for k, a, p in waves)))]
+    if name == "crescent":
+        bite = rng.uniform(0.35, 0.6)
+        return [arc(lambda t: 1, 0.22, 0.78) + [(bite * x + 0.187 * (1 - bite), y) for x, y in reversed(arc(lambda t: 1, 0.22, 0.78))]]
+    if name == "arc":
+        end, inner = rng.uniform(0.3, 0.55), rng.uniform(0.72, 0.84)
+        return [arc(lambda t: 1, 0, end) + arc(lambda t: inner, end, 0)]
+    thick = rng.uniform(0.06, 0.16)
+    return [rounded([(-1, -thick), (1, -thick), (1, thick), (-1, thick)], rng.uniform(0, 0.4))]
+
+
+def rounded(points, share):
+    """The polygon with every corner replaced by a curve that begins `share` of the way to the neighbouring corners."""
+    curve = []
+    for i, corner in enumerate(points):
+        a = mixed_point(corner, points[i - 1], share)
+        b = mixed_point(corner, points[(i + 1) % len(points)], share)
+        for t in (0, 0.25, 0.5, 0.75, 1):
+            curve.append(mixed_point(mixed_point(a, corner, t), mixed_point(corner, b, t), t))
+    return curve
+
+
+def mixed_point(a, b, share):
+    return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
+
+
+def paste_thing(rng, picture, rings, alpha, corner, inks, light, shadow):
+    """Colour one thing, throw its soft shadow and paste it onto the picture."""
+    x, y = corner
+    side = alpha.width
+    below = picture.crop((x, y, x + side, y + side)).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    wanted = 80 if rng.random() < 0.08 else 160             # how far its colour must be from what lies below
+    clear = [ink for ink in inks if sum(abs(p - q) for p, q in zip(ink, below)) > wanted] or inks
+    ink = rng.choice(clear)
+    second = rng.choice(inks) if rng.random() < 0.12 else mixed(ink, rng.choice(((255, 255, 255), (20, 20, 40))), rng.uniform(0.15, 0.4))
+    tile = texture(rng, side * OVER, ink, second)
+    if rng.random() < 0.3:
+        pen, width = ImageDraw.Draw(tile), int(side * OVER * rng.uniform(0.03, 0.09)) + 2
+        colour = mixed(ink, rng.choice(((255, 255, 255), (20, 20, 30))), rng.uniform(0.4, 0.8))
+        for ring in rings:
+            pen.line(ring + ring[:2], fill=colour, width=width, joint="curve" if len(ring) < 60 else None)
+    if shadow:
+        reach = 2 + side // 30
+        soft = Image.new("L", (side + 4 * reach, side + 4 * reach))
+        soft.paste(alpha.point([int(v * shadow) for v in range(256)]), (2 * reach, 2 * reach))
+        soft = soft.filter(ImageFilter.BoxBlur(reach * 0.8))
+        picture.paste((15, 15, 30), (round(x - 2 * reach + reach * math.cos(light)), round(y - 2 * reach + reach * math.sin(light))), soft)
+    picture.paste(tile.reduce(OVER), (x, y), alpha)
+
+
+def texture(rng, side, ink, second):
+    """A square of paper (mode RGB): plain, shaded, striped, dotted or checked."""
+    kind = pick(rng, {"plain": 25, "shaded": 30, "stripes": 18, "dots": 15, "checks": 12})
+    tile = Image.new("RGB", (side, side), ink)
+    if kind == "plain":
+        return tile
+    if kind == "shaded":
+        shade = Image.linear_gradient("L").resize((64, 64)).rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR).crop((10, 10, 54, 54))
+        tile.paste(second, mask=shade.resize(tile.size))
+        return tile
+    pen, angle = ImageDraw.Draw(tile), rng.uniform(0, math.pi)
+    step = max(5 * OVER, side * rng.uniform(0.1, 0.22))
+    reach = int(0.75 * side / step) + 1
+    width = rng.uniform(0.3, 0.6)
+    for i in range(-reach, reach + 1):
+        for j in range(-reach, reach + 1) if kind != "stripes" else (0,):
+            x, y = (side / 2 + c for c in turned(i * step, j * step, angle))
+            if kind == "stripes":
+                dx, dy = turned(0, side, angle)
+                pen.line((x - dx, y - dy, x + dx, y + dy), fill=second, width=int(step * width))
+            elif kind == "dots":
+                r = step * width * 0.6
+                pen.ellipse((x - r, y - r, x + r, y + r), fill=second)
+            elif (i + j) % 2:
+                corners = (turned(step * 0.71, 0, angle + math.pi * (k + 0.5) / 2) for k in range(4))
+                pen.polygon([(x + dx, y + dy) for dx, dy in corners], fill=second)
+    return tile
+
+
+def grain(rng):
+    """Noise of mean 128 and standard deviation 37 in each channel (RGB, 512 x 512): the average of four random bytes."""
+    def plane():
+        a, b, c, d = (Image.frombytes("L", (512, 512), rng.randbytes(512 * 512)) for _ in range(4))
+        return Image.blend(Image.blend(a, b, 0.5), Image.blend(c, d, 0.5), 0.5)
+    return Image.merge("RGB", [plane() for _ in "rgb"])
+
+
+def develop(rng, picture, noise):
+    """What a camera does to it: a little blur, exposure, contrast, tint, sensor noise."""
+    if rng.random() < 0.4:
+        picture = picture.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 0.9)))
+    gamma, contrast = 2 ** rng.uniform(-0.5, 0.5), rng.uniform(0.8, 1.12)
+    tint = [rng.uniform(0.93, 1.05) for _ in "rgb"]
+    curve = [128 + contrast * (255 * (v / 255) ** gamma - 128) for v in range(256)]
+    picture = picture.point([min(255, max(0, round(level * share))) for share in tint for level in curve])
+    strength = rng.choice((2, 3, 5, 7, 10)) / 37
+    x, y = (rng.randint(0, 512 - length) for length in picture.size)
+    sheet = noise.crop((x, y, x + picture.width, y + picture.height)).point([round(128 + (v - 128) * strength) for v in range(256)] * 3)
+    return ImageChops.add(picture, sheet, 1, -128)

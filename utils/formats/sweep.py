@@ -1,0 +1,178 @@
+"""Reading every file of a data set once: is the picture whole, what does its label say. Many files at a time, with a bar.
+
+Threads, no processes: decoding, reading and hashing leave Python's lock free, and nothing has to be started or sent. What was seen can be kept
+in a file, so that the next time only files of another size or time are read.
+"""
+import contextlib
+import hashlib
+import json
+import os
+import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from utils import settings
+from utils.errors import UserError
+from utils.findings import Finding, from_error
+from utils.formats.objects import SPOILING
+from utils.formats.voc_xml import read_annotation
+from utils.images import ORIENTATION, open_image, open_mask, opened
+from utils.settings import find
+from utils.system.files import write_text
+from utils.system.machine import cores
+
+CHUNK = 16                      # files that a thread takes at a time
+VERSION = 1                     # of what a cache file holds; another one is not used
+
+
+class Sample(NamedTuple):
+    """An image and its label, both read."""
+    image: Path
+    label: Path | None
+    size: tuple                 # width, height of the image as it is shown, px
+    digest: str                 # of the image file: equal files have equal ones
+    truth: object               # detection: list of dict(name, box, difficult); segmentation: (256,) pixels per value
+
+
+def look_at_image(path):
+    """-> width, height, digest of an image file, every byte of which is decoded. Errors: those of open_image.
+
+    A JPEG is decoded in grey at an eighth of its size, which takes two thirds of the time: all its data are read and unpacked, only the pixels
+    are not worked out.
+    """
+    with opened(path) as image:
+        digest = hashlib.sha1(image.fp.getbuffer()).hexdigest()         # `opened` has read the whole file
+        if image.format == "JPEG":
+            width, height = image.size[::-1] if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else image.size
+            image.draft("L", (1, 1))
+            image.load()
+            return width, height, digest
+    height, width = open_image(path).shape[:2]
+    return width, height, digest
+
+
+def look_at_mask(path):
+    """-> width, height, {value: pixels} of a mask file. Errors: those of open_mask."""
+    values = open_mask(path)
+    counts = np.bincount(values.ravel(), minlength=256)
+    return values.shape[1], values.shape[0], {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def look_at_pair(task, image, label):
+    """An image and its label, an xml file or a mask -> Sample, or None when it has to be left out, and findings."""
+    sample, findings = look_at_sample(image)
+    try:
+        if task == "detection":
+            truth, found = read_annotation(label, *(sample.size if sample else ()))
+        else:
+            *size, values = look_at_mask(label)
+            found = size_finding(label, tuple(size), sample.size) if sample else []
+            truth = all_counts(values)
+    except UserError as error:
+        return None, [*findings, from_error(error, label, "xml_broken" if task == "detection" else "image_damaged")]
+    return with_truth(sample, label, truth, found), findings + found
+
+
+def look_at_sample(image):
+    """An image -> Sample that has no truth yet, or None when it cannot be used, and findings."""
+    image = Path(image)
+    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", image.name):
+        return None, [Finding("bad_name", image)]
+    try:
+        *size, digest = look_at_image(image)
+        return Sample(image, None, tuple(size), digest, None), []
+    except UserError as error:
+        return None, [from_error(error, image)]
+
+
+def with_truth(sample, label, truth, findings):
+    """The sample with what its label says; None when a finding makes the label useless. sample: may be None."""
+    spoilt = any(finding.kind in SPOILING for finding in findings)
+    return sample._replace(label=label, truth=truth) if sample and not spoilt else None
+
+
+def size_finding(mask, size, image_size):
+    """A list with the finding that a mask has another size than its image, or without. Sizes: (width, height)."""
+    if size == image_size:
+        return []
+    detail = "the mask is {} x {} pixels, its image {} x {}".format(*size, *image_size)
+    return [Finding("mask_turned" if size == image_size[::-1] else "mask_size", Path(mask), None, detail)]
+
+
+def all_counts(values):
+    """{value: pixels} -> (256,) pixels per value."""
+    counts = np.zeros(256, np.int64)
+    counts[[int(value) for value in values]] = list(values.values())
+    return counts
+
+
+def sweep(function, jobs, title):
+    """[function(*job) for job in jobs], by several threads; a bar where there is a terminal."""
+    jobs = list(jobs)
+    chunks = [jobs[start:start + CHUNK] for start in range(0, len(jobs), CHUNK)]
+    results = []
+    pool = ThreadPoolExecutor(cores())                      # more would only wait for one another
+    try:
+        with tqdm(total=len(jobs), desc=title, unit=" files", disable=None, leave=False) as bar, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF entries; what matters is told as a finding
+            for part in pool.map(lambda chunk: [function(*job) for job in chunk], chunks):
+                results += part
+                bar.update(len(part))
+    finally:
+        pool.shutdown(cancel_futures=True)                  # Ctrl-C: what was not begun is not done
+    return results
+
+
+def remembered(function, paths, memory, title):
+    """What function(path) said about every path: its result, or [kind, sentence] of its UserError. -> dict path -> list, how many were read.
+
+    memory: dict path -> [size, time, result] of an earlier time, changed in place; what did not change since is not read again.
+    """
+    def look(path, stamp):
+        try:
+            result = list(function(find(path)))
+        except UserError as error:
+            result = [error.kind, str(error)]
+        return path, [*stamp, result]
+
+    stamps = {path: stamp_of(path) for path in dict.fromkeys(paths)}
+    new = sweep(look, [(path, stamp) for path, stamp in stamps.items() if stamp != memory.get(path, [None])[:2]], title)
+    memory.update(new)
+    return {path: memory[path][2] for path in stamps}, len(new)
+
+
+def stamp_of(path):
+    """[size in bytes, time of the last change in ns] of a file as a list names it; [-1, 0] where there is none."""
+    for place in (os.path.join(settings.ROOT, path), None):
+        try:
+            found = os.stat(place or find(path))            # find() is slow, and seldom needed
+            return [found.st_size, found.st_mtime_ns]
+        except (OSError, ValueError):
+            continue
+    return [-1, 0]
+
+
+def read_memory(path):
+    """{"images": {...}, "masks": {...}}, see `remembered`, from a file; empty when it is not there, damaged or of another version."""
+    try:
+        digest, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
+        content = json.loads(text) if digest == digest_of(text) else {}
+        return content["memory"] if content.get("version") == VERSION else {"images": {}, "masks": {}}
+    except (OSError, ValueError, KeyError):
+        return {"images": {}, "masks": {}}
+
+
+def write_memory(path, memory):
+    """Keep what was seen; a disk that is full or write-protected is no reason to stop."""
+    text = json.dumps({"version": VERSION, "memory": memory})
+    with contextlib.suppress(UserError):
+        write_text(path, f"{digest_of(text)}\n{text}")
+
+
+def digest_of(text):
+    return hashlib.sha1(text.encode()).hexdigest()

@@ -1,0 +1,213 @@
+"""YOLO txt labels: a data.yaml, or folders images/ and labels/ with a classes.txt, or txt files beside the images (LabelImg).
+
+A line is `class x y w h`, the centre and the size of a box as shares of the image, or `class x1 y1 x2 y2 x3 y3 ...`, an outline.
+An image without a txt file has no objects.
+"""
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError, did_you_mean
+from utils.findings import Finding, from_error
+from utils.formats.foreign import SPLIT_NAMES, class_names, files_below, folder_split, locate
+from utils.formats.objects import keep_box, read_objects
+from utils.formats.plain_yaml import read_yaml
+from utils.formats.sweep import look_at_sample, sweep, with_truth
+from utils.images import SUFFIXES
+from utils.lists import NUMBER
+from utils.settings import shown
+from utils.system.files import printable, read_lines, read_raw_lines
+
+KEYS = ("path", "train", "val", "valid", "test", "names", "nc")
+BEYOND = 0.01                                               # a share may lie this much outside 0 to 1: rounding of the program that wrote it
+PIXELS = (3, 0.2)                                           # so many files, and such a share of all, with numbers beyond: then they are pixels
+MAX_LABEL_BYTES = 20_000_000
+CLASSES = ("classes.txt", "obj.names", "predefined_classes.txt")
+
+
+def read_yolo(path, findings):
+    """-> class names, dict list name -> samples; see foreign.py. path: a data.yaml, or a folder with a classes.txt."""
+    names, lists, where = read_data_yaml(path, findings) if path.is_file() else read_folder(path)
+    images = list(dict.fromkeys(image for paths in lists.values() for image in paths))
+    looked = sweep(lambda image: read_image(image, names, where), [(image,) for image in images], f"Checking {shown(path)}")
+    samples = {image: sample for image, (sample, _) in zip(images, looked)}
+    found = [finding for _, some in looked for finding in some]
+    without = [finding.file for finding in found if finding.kind == "image_without_txt"]
+    if without and len(without) == len(images):
+        raise UserError(f"{shown(path)}: none of the {len(without)} images has a txt file of labels; that of {shown(without[0])} should be "
+                        f"{shown(label_of(without[0]))}. Labels belong into a folder labels beside the folder images, or beside the images.")
+    findings += settle_shares(found, len(images) - len(without)) + lonely_labels(images)
+    return names, {split: [samples[image] for image in paths if samples[image]] for split, paths in lists.items()}
+
+
+def read_image(image, names, where):
+    """-> Sample of an image, None when it or its label cannot be used; findings."""
+    label, (sample, findings) = label_of(image), look_at_sample(image)
+    if not label.is_file():
+        return with_truth(sample, None, [], []), [*findings, Finding("image_without_txt", image)]
+    try:
+        objects, found = read_label(label, sample.size if sample else None, names, where)
+    except UserError as error:
+        return None, [*findings, from_error(error, label, "label_encoding")]
+    return with_truth(sample, label, objects, found), findings + found
+
+
+def settle_shares(findings, count):
+    """Numbers beyond 0 to 1 in many of all the files are no slips, they are pixels. count: of the files. -> the findings, of one of the two kinds."""
+    files = {finding.file for finding in findings if finding.kind == "share_beyond"}
+    if len(files) < PIXELS[0] or len(files) < PIXELS[1] * count:
+        return findings
+    return [finding._replace(kind="pixels_for_shares") if finding.kind == "share_beyond" else finding for finding in findings]
+
+
+def lonely_labels(images):
+    """Findings: txt files in the folders labels that belong to no image of the folders images."""
+    findings = []
+    for folder in sorted({image.parent for image in images}):
+        labels = labels_of(folder)
+        if labels and labels.is_dir():
+            stems = {path.stem for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES)}
+            findings += [Finding("label_without_image", path) for path in sorted(labels.glob("*.txt"))
+                         if path.stem not in stems and path.name not in CLASSES]
+    return findings
+
+
+def read_data_yaml(path, findings):
+    """-> class names, dict list name -> image paths, where the names stand."""
+    content = read_yaml(path, KEYS)
+    if "names" not in content:
+        raise UserError(f"{shown(path)} has no names: of the classes, like  names: [cat, dog]")
+    values, line = content["names"]
+    where = f"{shown(path)}, line {line}"
+    if isinstance(values, dict):
+        numbers = [int(key) if re.fullmatch("[0-9]{1,6}", str(key)) else -1 for key in values]
+        if sorted(numbers) != list(range(len(numbers))):
+            raise UserError(f"{where}: the numbers of the names must be 0, 1, 2 ... without gaps, found {', '.join(map(str, list(values)[:10]))}.")
+        values = [values[key] for _, key in sorted(zip(numbers, values))]
+    if not isinstance(values, list):
+        raise UserError(f"{where}: names is {values!r}, expected a list like [cat, dog].")
+    names = class_names(values, where)
+    if "nc" in content and str(content["nc"][0]) != str(len(names)):
+        raise UserError(f"{shown(path)}, line {content['nc'][1]}: nc is {content['nc'][0]}, but there are {len(names)} names. Correct one of them.")
+    root = yaml_root(path, content)
+    lists = {}
+    for key in ("train", "val", "valid", "test"):
+        value, line = content.get(key, (None, 0))
+        if value:
+            lists.setdefault(SPLIT_NAMES[key], images_of(value, root, path, f"{shown(path)}, line {line}", findings))
+    if not lists:
+        raise UserError(f"{shown(path)} has no train: and val:, the folders of the images.")
+    return names, lists, where
+
+
+def yaml_root(path, content=None):
+    """The folder that the names in a data.yaml are relative to."""
+    value, line = (content or read_yaml(path, KEYS)).get("path", (None, 0))
+    if not value:
+        return path.parent
+    if not isinstance(value, str) or "\x00" in value:
+        raise UserError(f"{shown(path)}, line {line}: path is {value!r}, expected one folder.")
+    for place in (path.parent / value, Path(os.path.expanduser(value)), path.parent / Path(value).name):
+        if os.path.isdir(place):
+            return place.resolve()
+    return path.parent                                      # often it is a folder of another machine, and the images are here
+
+
+def images_of(value, root, path, where, findings):
+    """The images of train:, val: or test: -- a folder, a text file of names, or a list of these; sorted folders, lists in their order."""
+    images, before = [], len(findings)
+    for entry in value if isinstance(value, list) else [value]:
+        if not isinstance(entry, str) or "\x00" in entry:
+            raise UserError(f"{where}: expected a folder or a list file, found {entry!r}.")
+        entry = entry.replace("\\", "/")
+        tries = [base / name for name in dict.fromkeys((entry, re.sub(r"^(\.\./)+", "", entry))) for base in (root, path.parent)]
+        place = next((place for place in tries if os.path.exists(place)), None)       # unlike Path.exists: False for any impossible name
+        if place is None:
+            near = did_you_mean(entry, [other.relative_to(root).as_posix() for level in ("*", "*/*") for other in root.glob(level)][:5000])
+            raise UserError(f"{where}: there is no {printable(entry)} in {shown(root)}.{near} Correct it, or path: above it.")
+        images += files_below(place.resolve()) if place.is_dir() else listed(place.resolve(), root, path, findings)
+    if not images and len(findings) == before:
+        raise UserError(f"{where}: there are no images in {value}.")
+    return list(dict.fromkeys(images))
+
+
+def listed(file, root, path, findings):
+    """The images that a text file names; findings: a name is no plain one, or there is no such image."""
+    if file.suffix.lower() != ".txt":
+        raise UserError(f"{shown(file)}: expected a folder of images or a .txt file of their names.")
+    roots = [root.resolve(), path.parent.resolve(), file.parent]
+    images = []
+    for number, name in enumerate(read_lines(file), 1):
+        if not name:
+            continue
+        try:
+            bases = roots[:1] if name.startswith("/") else [file.parent, *roots[:2]]
+            tries = [locate(name, base, roots, f"{shown(file)}, line {number}") for base in bases]
+        except UserError as error:
+            findings.append(from_error(error, file)._replace(kind="list_name"))
+            continue
+        image = next((image for image in tries if image.is_file()), None)
+        if image is None:
+            findings.append(Finding("list_no_image", file, number, f"there is no image {printable(name)}"))
+        elif not image.name.lower().endswith(SUFFIXES):
+            findings.append(Finding("list_name", file, number, f"{name!r} is no image; expected one of {', '.join(SUFFIXES)}"))
+        else:
+            images.append(image)
+    return images
+
+
+def read_folder(folder):
+    """A folder without a data.yaml -> class names, dict list name -> image paths, where the names stand."""
+    file = next((file for file in files_below(folder, CLASSES) if file.name in CLASSES), None)
+    if file is None:
+        raise UserError(f"{shown(folder)} has YOLO labels but no classes.txt: write one, the class names in the order of their numbers.")
+    names, lists = class_names(read_lines(file), shown(file)), {}
+    for image in files_below(folder):
+        lists.setdefault(folder_split(image, folder), []).append(image)
+    return names, lists, shown(file)
+
+
+def label_of(image):
+    """The label file of an image: in the folder labels, if it is in a folder images; else beside it."""
+    beside, folder = image.with_suffix(".txt"), labels_of(image.parent)
+    other = folder / beside.name if folder else beside
+    return other if other.is_file() or not beside.is_file() else beside
+
+
+def labels_of(folder):
+    """The folder of the labels: the last part `images` of the path becomes `labels`. None: there is no such part."""
+    places = [number for number, part in enumerate(folder.parts) if part.lower() == "images"]
+    return Path(*folder.parts[:places[-1]], "labels", *folder.parts[places[-1] + 1:]) if places else None
+
+
+def read_label(path, size, names, where):
+    """The objects of a txt file, and findings. size: (w, h) px of its image, None: not known. where: the place of the class names."""
+    lines = ((number, "", line.split()) for number, line in enumerate(read_raw_lines(path, MAX_LABEL_BYTES), 1) if line.strip())
+    return read_objects(path, lines, lambda words, found: read_words(words, size, names, where, found))
+
+
+def read_words(words, size, names, where, found):
+    """The words of a line -> its object, or None when no box is left. found: gets (kind, detail)."""
+    wrong = next((word for word in words if not NUMBER.fullmatch(word)), None)
+    if wrong is not None:
+        raise UserError(f"{wrong[:40]!r} is not a number", kind="bad_number")
+    if len(words) == 6:
+        raise UserError("six numbers, a prediction with its score? Labels have five: class x y w h. Save them without scores")
+    if len(words) < 5 or len(words) % 2 == 0:
+        raise UserError(f"{len(words)} numbers, expected  class x y w h  or, for an outline,  class x1 y1 x2 y2 x3 y3 ... xn yn")
+    label, shares, scale = float(words[0]), np.array(words[1:], np.float64), size or (1, 1)
+    if not label.is_integer() or not 0 <= label < len(names):
+        raise UserError(f"class {words[0]}, but there are {len(names)} class names in {where} (numbers 0 to {len(names) - 1})", kind="class_number")
+    if shares.min() < -BEYOND or shares.max() > 1 + BEYOND:
+        far = shares[np.argmax(np.abs(shares - 0.5))]
+        raise UserError(f"{far:g} is not a share of the image, expected 0 to 1", kind="share_beyond")
+    if len(words) == 5:
+        x, y, w, h = (shares.reshape(2, 2) * scale).ravel().tolist()
+        edges, outline = (x - w / 2, y - h / 2, x + w / 2, y + h / 2), {}
+    else:
+        points = shares.reshape(-1, 2) * scale
+        edges, outline = (*points.min(0).tolist(), *points.max(0).tolist()), {"outline": [points]}
+    box = keep_box(edges, size, found) if size else edges
+    return box and {"name": names[int(label)], "box": box, "difficult": False, **outline}

@@ -1,0 +1,92 @@
+"""Ctrl-C and SIGTERM: the step that is being done is finished and saved; a second signal means now."""
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+
+from utils.system import distributed
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO = 5.0                      # torchrun passes Ctrl-C on as SIGTERM: with several processes a second signal so soon is the same one
+
+asked = {"signal": None, "at": 0.0, "busy": False}
+
+
+class Stopped(BaseException):
+    """Not an Exception: whoever handles errors must not swallow it."""
+
+    def __init__(self, number):
+        super().__init__(number)
+        self.number = number
+
+
+def set_handlers(handler):
+    """What SIGINT and SIGTERM do from now on."""
+    for number in SIGNALS:
+        signal.signal(number, handler)
+
+
+def run(main):
+    """main() of a script, with an exit code of 130 (Ctrl-C) or 143 (SIGTERM) when it is stopped."""
+    set_handlers(handle)
+    try:
+        main()
+        set_handlers(signal.SIG_DFL)                            # what follows is Python's own end: nothing is left to be saved
+    except Stopped as stop:
+        print(f"\nStopped by {'Ctrl-C' if stop.number == signal.SIGINT else 'SIGTERM'}.", file=sys.stderr)
+        raise SystemExit(128 + stop.number) from None
+    except RuntimeError as error:
+        if not distributed.is_alone(error):
+            raise
+        print("\nStopped: another process has ended; its reason stands in its own lines. All of them end.", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def let_children_die():
+    """A loader's process that dies is noticed when its batch is asked for, and not, as PyTorch sets it up, in the middle of a step."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def handle(number, _):
+    """Raise Stopped: at once where nothing is changing, else at the end of `undisturbed`."""
+    again = asked["signal"] is not None and (distributed.world() == 1 or time.monotonic() > asked["at"] + ECHO)
+    if again:
+        leave_now(number)
+    if asked["signal"] is None:
+        asked.update(signal=number, at=time.monotonic())
+        if not asked["busy"] and distributed.world() == 1:
+            raise Stopped(number)
+
+
+def leave_now(number):
+    """Without another line of Python; no process of ours stays behind."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(128 + number)
+
+
+@contextmanager
+def undisturbed():
+    """with undisturbed(): weights or files change; a signal waits for the end."""
+    asked["busy"] = True
+    try:
+        yield
+    finally:
+        asked["busy"] = False
+    if distributed.world() == 1:
+        raise_if_asked()
+
+
+def raise_if_asked():
+    """Raise Stopped if a signal came, with several processes in all of them after the same step."""
+    if distributed.anywhere(asked["signal"] is not None):
+        raise Stopped(asked["signal"] or signal.SIGTERM)
+
+
+def for_workers():
+    """In a loader's process: Ctrl-C reaches the whole group, but the parent decides; SIGTERM ends the worker as ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,199 @@
+"""What goes wrong while training, found early or explained: memory, mixed precision, numbers that are none, dead workers, nothing learned."""
+import contextlib
+import math
+
+import torch
+
+from utils import steps
+from utils.dataset import collate
+from utils.errors import UserError
+from utils.evaluate import to_device
+from utils.system import distributed
+from utils.system.device import autocast, memory_used, total_memory
+
+AMP_TOLERANCE = 0.05            # mixed precision may change the loss of a batch by this share; more, or not a number, means that it is broken here
+AMP_PICTURES = 4
+GAP = 5.0                       # so many times larger in eval mode than in train mode, on the same pictures: the statistics of BatchNorm are off
+EARLY = 5                       # epochs after which something should be found
+FAINT = 0.05                    # a score below this is nothing
+WORKER_WORDS = ("DataLoader worker", "worker exited", "Bus error", "shared memory", "paging file", "Cannot allocate memory")
+
+
+def is_out_of_memory(error):
+    """Of a GPU, or of the machine as far as it refuses instead of killing the process."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error) or "out of memory" in str(error)
+
+
+def is_dead_worker(error):
+    """A process of the loader was killed, died, or could not be started."""
+    return isinstance(error, (RuntimeError, OSError)) and any(word in str(error) for word in WORKER_WORDS)
+
+
+def explain(error, progress, device, accumulate):
+    """Raise a UserError that says in a sentence what an error of the training loop means, if that is known."""
+    where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
+    if is_out_of_memory(error):
+        raise UserError(f"Out of memory in {where}: {memory_used(device) or 0:.1f} GiB were in use. A trial step before the first epoch had "
+                        "fitted, so something else took memory since, or the pictures of this step hold very many objects. last.pth is from before "
+                        f"this step: go on with  resume=True accumulate={2 * accumulate}") from None
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        raise UserError(f"compile=True does not work here ({str(error).splitlines()[0][:160]}). It needs a C compiler, and on a GPU Triton; "
+                        "go on with  resume=True compile=False") from None
+
+
+@contextlib.contextmanager
+def unchanged(model):
+    """with unchanged(model): steps that are only a trial. BatchNorm's statistics come back, gradients go."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        model.zero_grad(set_to_none=True)
+
+
+def first_batch(data, count, device):
+    """The first `count` samples of a list (again from the beginning where it is shorter) at the full input size, on the device."""
+    return to_device(*collate([data[data.small_until, index % len(data)] for index in range(count)]), device)
+
+
+def try_stages(model, data, stages, parts, device, precision, seed):
+    """Do one step of every stage that is to come, the largest first found out now, not in the night.
+
+    stages: list of (frozen, batch size of this process).  parts: into how many pieces a batch is cut.
+    -> parts that fit into the memory, list of sentences.  Error: not even one picture at a time fits.
+    """
+    notes = []
+    for frozen, batch_size in stages:
+        batch = min(batch_size, len(data))
+        while True:
+            fits = try_step(model, data, frozen, batch, parts, device, precision, seed)
+            if not distributed.anywhere(not fits):
+                break
+            tried, parts = parts, parts * 2
+            memory = f" of {total_memory(device):.1f} GiB" if total_memory(device) else ""
+            if tried >= batch:
+                raise UserError(f"Even one picture at a time does not fit into the memory{memory} of {device}. "
+                                "Choose a smaller input_shape or another net, or close what else uses that memory.")
+            stage = "with a frozen backbone " if frozen else ""
+            notes.append(f"NOTE: a step of {math.ceil(batch / tried)} pictures {stage}does not fit into the memory{memory}. Every batch is therefore "
+                         f"done in {parts} pieces, one after the other (accumulate={parts}); their gradients are added up, so the batch stays what "
+                         "it is. BatchNorm sees a piece at a time.")
+    return parts, notes
+
+
+def try_step(model, data, frozen, batch, parts, device, precision, seed):
+    """One forward and backward with the memory that the optimizer will take. -> whether it fits."""
+    steps.set_frozen(model, frozen)
+    try:
+        with unchanged(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            state = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]         # Adam's; held until the step is done
+            steps.add_gradients(model, *first_batch(data, batch, device), torch.amp.GradScaler(enabled=False), device, precision, parts)
+            del state
+        return True
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return False
+
+
+def check_precision(model, data, device, precision, seed):
+    """-> the precision, or None where it gives another loss than float32 on the first pictures; a sentence about that, or None."""
+    if not precision:
+        return None, None
+    batch = first_batch(data, min(AMP_PICTURES, len(data)), device)
+    losses = []
+    for one in (None, precision):
+        with unchanged(model), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            steps.set_frozen(model, False)
+            with autocast(device, one):
+                losses.append(float(sum(model(*batch)[1].values())))
+    exact, mixed = losses
+    off = abs(mixed - exact) / max(abs(exact), 1e-6)
+    if distributed.anywhere(not off <= AMP_TOLERANCE):
+        return None, (f"NOTE: mixed precision ({str(precision)[6:]}) gives a loss of {mixed:.4g} where float32 gives {exact:.4g}: this hardware "
+                      "or this network does not do it well, so float32 is used.")
+    return precision, None
+
+
+def explain_nan(model, images, targets, losses, where, paths, rate, device, precision, seed):
+    """UserError about a loss or gradient that is not a number: where it began, in which files, and what to do. Call before the optimizer's step."""
+    parts = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+    files = ", ".join(paths[target["index"]] for target in targets[:8]) + (" ..." if len(targets) > 8 else "")
+    return UserError(f"The loss or its gradient is not a number any more ({where}; {parts}; learning rate {rate:.3g}). "
+                     f"{first_bad_layer(model, images, targets, device, precision, seed)} Pictures of this step: {files}. "
+                     "Weights, moving average and best.pth are those of before this step. Three things to try, in this order: "
+                     "(1) Try a third of lr: resume=True lr=... ; (2) a longer warmup_epochs, or clip_norm=1; (3) amp=False, "
+                     "and a look at the boxes or masks of the pictures named here.")
+
+
+@torch.no_grad()
+def first_bad_layer(model, images, targets, device, precision, seed):
+    """A sentence: which weights, or the output of which layer, are the first that are not finite."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            return f"The weights {name} are not finite."
+    if not torch.isfinite(images).all():
+        return "The pictures themselves are not finite."
+    found = []
+
+    def look(name):
+        def hook(_, __, output):
+            tensors = output if isinstance(output, (tuple, list)) else [output]
+            if not found and any(isinstance(t, torch.Tensor) and t.is_floating_point() and not torch.isfinite(t).all() for t in tensors):
+                found.append(name)
+        return hook
+
+    hooks = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name and not list(module.children())]
+    torch.manual_seed(seed)
+    with autocast(device, precision):
+        _, losses = model(images, targets)
+    for hook in hooks:
+        hook.remove()
+    if found:
+        return f"The first layer whose output is not finite is {found[0]}."
+    bad = [name for name, value in losses.items() if not torch.isfinite(value)]
+    if bad:
+        return f"All layers are finite, the loss {bad[0]} is not."
+    bad = [name for name, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+    return f"All layers and losses are finite; the gradient of {bad[-1]} is not." if bad else "In a second try of the same step all was finite."
+
+
+@torch.no_grad()
+def gap_note(model, images, targets, train_loss, device, precision):
+    """A sentence when the same pictures have a far larger loss in eval mode than in the step just done in train mode; else None."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    with autocast(device, precision):
+        eval_loss = float(sum(model(images, targets)[1].values()))
+    for module, mode in modes:
+        module.training = mode
+    if eval_loss <= GAP * train_loss:
+        return None
+    return (f"NOTE: on the same pictures the loss is {train_loss:.3g} in train mode and {eval_loss:.3g} in eval mode. BatchNorm measures each batch "
+            "while training and uses its running statistics afterwards, and these do not fit yet: after few steps that is usual and passes; "
+            "if it stays, take a larger batch_size, a smaller lr, or start from weights with a frozen backbone.")
+
+
+def nothing_note(found, task, epoch, class_names):
+    """A sentence when after EARLY epochs nothing is found; else None. found: as utils.evaluate.evaluate returns it."""
+    if epoch < EARLY or not found:
+        return None
+    if task == "detection":
+        best = max(one["scores"].max(initial=0.0) for one in found)
+        if best >= FAINT:
+            return None
+        what = f"After {epoch} epochs no box has a score above {FAINT}, the best is {best:.3f}"
+    else:
+        labels = set().union(*(set(one.reshape(-1)[::7].tolist()) for one in found))
+        if len(labels) > 1 or len(class_names) < 2:
+            return None
+        what = f'After {epoch} epochs everything is "{class_names[labels.pop()]}"'
+    return (f"NOTE: {what}. With few pictures or from random weights that can take longer. Otherwise look at first_batches.png in the run's folder: "
+            "are the boxes or masks on the objects, and the class names right? Then try a larger lr, or pretrained weights.")

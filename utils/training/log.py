@@ -1,0 +1,93 @@
+"""What a training writes into its run folder, line by line."""
+import contextlib
+import csv
+from itertools import zip_longest
+
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.results.plots import training_curves
+from utils.system import distributed
+from utils.system.files import write_text
+
+
+def logger(run):
+    """-> a function like print whose lines also go to train.log of the run, as long as that can be written."""
+    def say(*words):
+        if distributed.rank():
+            return
+        text = " ".join(str(word) for word in words)
+        tqdm.write(text)
+        with contextlib.suppress(OSError), open(run / "train.log", "a", encoding="utf-8", newline="\n") as file:
+            file.write(text + "\n")
+    return say
+
+
+def attempt(say, write):
+    """Something that is nice to have: a full disk, or a table that is open in Excel, must not end a training. Only the first process writes."""
+    if distributed.rank():
+        return
+    try:
+        write()
+    except (OSError, UserError) as error:
+        say(f"NOTE: {error}; the training goes on.")
+
+
+def write_settings(run, settings):
+    """settings.py of the run: a recipe, so that  python train.py <run>/settings.py  trains the same again."""
+    lines = ["# every setting of this run; train.py takes this file as a recipe"]
+    lines += [f"{name} = {value!r}" for name, value in settings.items() if name != "resume"]
+    write_text(run / "settings.py", "\n".join(lines) + "\n")
+
+
+def open_board(run):
+    """-> a writer of TensorBoard events, or None where TensorBoard is not installed."""
+    if distributed.rank():
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+        return SummaryWriter(run)
+    except Exception:                                   # not installed, or broken by another package: it is an extra
+        return None
+
+
+def write_board(board, row):
+    """One epoch's values as TensorBoard scalars."""
+    if board:
+        for name, value in row.items():
+            part, _, rest = name.partition("_")
+            board.add_scalar(f"{part}/{rest}" if part in ("train", "val") else name, value, row["epoch"])
+        board.flush()
+
+
+def write_history(run, history, seconds):
+    """history: list of dicts, one an epoch; seconds: a number for each -> metrics.csv, written anew; what an epoch does not have stays empty."""
+    rows = [{**row, "seconds": time} for row, time in zip_longest(history, seconds[:len(history)])]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with open(run / "metrics.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for k, v in row.items()} for row in rows)
+
+
+def report(run, history, seconds, board, say):
+    """All of it after an epoch: metrics.csv, curves, TensorBoard."""
+    attempt(say, lambda: write_history(run, history, seconds))
+    attempt(say, lambda: write_board(board, history[-1]))
+    attempt(say, lambda: training_curves(run / "metrics.csv", run / "curves.png"))
+
+
+def epoch_line(row, seconds, images, left):
+    """One line about an epoch. row: its entry in the history.  seconds: that it took.  left: seconds to go."""
+    values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "epochs"))
+    return f"epoch {row['epoch']}/{row['epochs']}  {values}  {images / max(seconds, 1e-9):.0f} images/s  {duration(left)} left"
+
+
+def duration(seconds):
+    """75 -> '1 min 15 s'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -1,0 +1,141 @@
+"""Where a training stands, and how it goes on after it was stopped: at any moment, to the bit."""
+import contextlib
+from dataclasses import dataclass, field
+
+import torch
+
+from utils import steps
+from utils.checkpoint import read_checkpoint
+from utils.errors import UserError
+from utils.settings import ROOT, find, read_recipe, settable, shown
+
+OF_THE_MACHINE = ("device", "num_workers")              # where it runs, not what it does: best.pth does not know it
+
+
+@dataclass
+class Progress:
+    """With the tensors of network, moving average, optimizer and scaler this is all that a training is made of; nothing is random besides
+    (seed, epoch, index) and (seed, epoch, step)."""
+    epoch: int = 0                                      # epochs done
+    step: int = 0                                       # steps done of the next one
+    batch: int = 0                                      # images a step in that one
+    sums: dict = field(default_factory=dict)            # loss name -> sum over the images of this epoch so far
+    seen: int = 0                                       # these images
+    clock: float = 0.0                                  # seconds of this epoch so far
+    history: list = field(default_factory=list)         # one dict an epoch
+    seconds: list = field(default_factory=list)         # one number an epoch; apart, because no two runs have the same
+    best: float = -1.0                                  # mAP or mIoU of best.pth
+    waited: int = 0                                     # evaluations since then
+
+    def end_epoch(self, row, goal, better):
+        """The next epoch begins, with nothing done of it.
+
+        row: the epoch's entry in the history.  goal: the name of what best.pth is chosen by.  better: whether that is this epoch.
+        """
+        self.history.append(row)
+        self.seconds.append(self.clock)
+        if goal in row:
+            self.best = max(self.best, row[goal])
+            self.waited = 0 if better else self.waited + 1
+        self.epoch += 1
+        self.step, self.sums, self.seen, self.clock = 0, {}, 0, 0.0
+
+    def first_step(self, batch):
+        """How many steps of this epoch to leave out; another batch size than before goes on behind the images that were seen."""
+        if self.step and batch != self.batch:
+            self.step = self.seen // batch
+        self.batch = batch
+        return self.step
+
+
+def find_run(resume):
+    """resume as the user set it -> the run's folder; None for a new run.
+
+    True: the newest run below logs/, begun or saved. Errors: no such run, nothing to go on with.
+    """
+    if resume is None or resume is False:
+        return None
+    if not isinstance(resume, (bool, str)):
+        raise UserError(f'resume={resume!r}: expected True for the newest run, or a folder like "logs/yolov4_tiny_...".')
+    if resume is True:
+        runs = {path.parent: path.stat().st_mtime for name in ("settings.py", "last.pth") for path in ROOT.glob(f"logs/*/{name}")}
+        if not runs:
+            raise UserError("resume=True, but logs/ holds no last.pth: there is no run to go on with.")
+        return max(runs, key=runs.get)
+    return find(resume).parent if resume.endswith(".pth") else find(resume)
+
+
+def load_run(variables, folder):
+    """The saved state of a run, or None when it was stopped before it had saved any. Its settings come back, except those of the command line.
+
+    variables: the script's globals().
+    """
+    origin = variables["_origin"]
+    if origin.get("dataset") == "command line":
+        raise UserError("A resumed run keeps its data. For another dataset start a new run from its weights: "
+                        f"model_path={shown(folder / 'best.pth')}")
+    begun = not (folder / "last.pth").exists() and (folder / "settings.py").is_file()
+    state = None if begun else read_checkpoint(folder / "last.pth")
+    if state and "training" not in state:
+        raise UserError(f"{shown(folder / 'last.pth')} is not what train.py saves: it cannot be resumed.")
+    settings = {name: value for name, value, _ in read_recipe(folder / "settings.py")} if begun else \
+        state["settings"] | state["training"].get("machine", {})
+    for name, value in settings.items():
+        if name != "resume" and name in settable(variables) and origin.get(name) != "command line":
+            variables[name] = value
+            origin[name] = "resumed run"
+    for part in folder.glob("*.part"):                  # of a save that was cut off
+        with contextlib.suppress(OSError):
+            part.unlink()
+    if state and state["epoch"] >= variables["epochs"]:
+        raise UserError(f"{shown(folder)} has already done its {state['epoch']} epochs. To go on: epochs={state['epoch'] + 10}")
+    return state
+
+
+def check_same_run(state, now, folder):
+    """Error: what cannot change within a run did. now: dict net, classes, input_shape, optimizer, ema."""
+    settings = state["settings"]
+    then = {"net": state["net"], "classes": state["class_names"], "input_shape": state["input_shape"], "optimizer": settings["optimizer"],
+            "ema": settings["ema"]}
+    for name, value in now.items():
+        if then[name] != value:
+            raise UserError(f"This run was begun with {name} {then[name]}; now it is {value}, so it cannot be resumed. "
+                            f"To start a new run from its weights: model_path={shown(folder / 'last.pth')}")
+
+
+def split_settings(settings):
+    """All settings of a run -> those that are part of what it does, those of the machine."""
+    return ({name: value for name, value in settings.items() if name not in OF_THE_MACHINE and name != "resume"},
+            {name: settings[name] for name in OF_THE_MACHINE})
+
+
+def training_state(progress, model, average, solver, scaler):
+    """-> tensors and plain values, to be saved."""
+    plain = {**vars(progress), "sums": {name: float(value) for name, value in progress.sums.items()}}
+    return {"model": model.state_dict(), "optimizer": solver.state_dict(), "scaler": scaler.state_dict(),
+            "ema_steps": average.steps if average else 0, **plain}
+
+
+def restore(state, folder, model, average, solver, scaler, say):
+    """Put what was saved back. -> Progress."""
+    saved = state["training"]
+    model.load_state_dict(saved["model"])
+    if average:
+        average.model.load_state_dict(state["model"])
+        average.steps = saved["ema_steps"]
+    steps.load_moments(solver, saved["optimizer"])
+    if saved["scaler"] and scaler.is_enabled():
+        scaler.load_state_dict(saved["scaler"])
+    device = next(model.parameters()).device
+    progress = Progress(**{name: saved[name] for name in Progress.__dataclass_fields__ if name in saved})
+    progress.epoch = state["epoch"]
+    progress.sums = {name: torch.tensor(value, device=device) for name, value in progress.sums.items()}
+    within = f", {progress.step} steps of epoch {progress.epoch + 1}" if progress.step else ""
+    say(f"Resumed after epoch {progress.epoch}{within}.")
+    try:
+        if progress.best >= 0:
+            read_checkpoint(folder / "best.pth")
+    except UserError as error:
+        say(f"NOTE: {error} The next evaluation writes a new one.")
+        progress.best = -1.0
+    return progress
