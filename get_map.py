@@ -13,7 +13,7 @@ from utils.evaluate import choose_input, collect
 from utils.system.device import choose_device
 from utils.metrics import confusion_matrix, detection_curves, detection_results
 from utils.results.report import choose_list, detection_report, new_folder, write_csv, write_results
-from utils.settings import ROOT, as_table, check, find, number, optional, override, shown, whole
+from utils.settings import ROOT, as_table, check, find, number, optional, read_settings, shown, whole
 
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run               权值文件，空为最新一次训练的最佳
 net = ""                    # only for official weights (.pth, .weights): which network, like "ssd300"  仅官方权重：网络名称
@@ -30,66 +30,65 @@ num_workers = None          # processes that read images; None: chosen          
 device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                                           设备
 
 
-def main():
-    path, model, info = load_model()
+def main(s):
+    path, model, info = load_model(s)
     names, where = info["class_names"], next(model.parameters()).device
-    chosen = choose_list(list_path, info["settings"], "python get_map.py list_path=2007_test.txt")
-    data = DetectionData(chosen, names, input_shape, fit=fit, cache=False)
-    lowest = lowest_score()
+    chosen = choose_list(s.list_path, info["settings"], "python get_map.py list_path=2007_test.txt")
+    data = DetectionData(chosen, names, s.input_shape, fit=s.fit, cache=False)
+    lowest = lowest_score(s)
     folder = new_folder(ROOT / "map_out", path.stem if info["epoch"] is None else path.parent.name)
-    print(as_table(globals()))
+    print(as_table(s))
     if info["epoch"] is None:
         print(f'NOTE: these weights know {len(names)} classes, from "{names[0]}" to "{names[-1]}": the class numbers of the list must mean the same.')
-    loader = make_loader(data, batch_size, num_workers, device=where)
-    detections, truths, losses = collect(model, loader, where, lowest, nms_iou, max_boxes)
-    results = detection_results(detections, truths, names, score_threshold)
+    loader = make_loader(data, s.batch_size, s.num_workers, device=where)
+    detections, truths, losses = collect(model, loader, where, lowest, s.nms_iou, s.max_boxes)
+    results = detection_results(detections, truths, names, s.score_threshold)
     text = f"{shown(path)} on {shown(find(data.list_path))}\n\n{detection_report(results)}"
     if results["map50"] == 0:
         text += "\n\nThe mAP is 0. What was counted:\n  " + "\n  ".join(misses.diagnose(detections, truths, names))
     print("\n" + text)
     results |= {"model": shown(path), "list": shown(find(data.list_path)), "net": info["net"], "epoch": info["epoch"], "losses": losses,
-                "confidence": lowest, "nms_iou": nms_iou, "max_boxes": max_boxes, "input_shape": list(input_shape), "fit": fit}
+                "confidence": lowest, "nms_iou": s.nms_iou, "max_boxes": s.max_boxes, "input_shape": list(s.input_shape), "fit": s.fit}
     write_results(folder, results, text)
-    save_pictures(folder, results, [find(p) for p in data.paths], detections, truths, names)
+    save_pictures(s, folder, results, [find(p) for p in data.paths], detections, truths, names)
     print(f"\nAll of it lies in {shown(folder)}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
 
 
-def save_pictures(folder, results, paths, detections, truths, names):
+def save_pictures(s, folder, results, paths, detections, truths, names):
     """Curves, bars, the confusion matrix (also as CSV) and the page of the worst misses."""
     curves = detection_curves(detections, truths, names)
     plots.precision_recall(curves, folder / "precision_recall.png")
-    plots.score_curves(curves, folder / "score_curves.png", score_threshold)
+    plots.score_curves(curves, folder / "score_curves.png", s.score_threshold)
     plots.ap_bars(results, folder / "ap.png")
-    matrix = confusion_matrix(detections, truths, len(names), score_threshold)
-    plots.confusion(matrix, names, folder / "confusion_matrix.png", score_threshold)
+    matrix = confusion_matrix(detections, truths, len(names), s.score_threshold)
+    plots.confusion(matrix, names, folder / "confusion_matrix.png", s.score_threshold)
     rows = ([name, *row] for name, row in zip([*names, "missed"], matrix.tolist()))
     write_csv(folder / "confusion_matrix.csv", [["network says / truth", *names, "background"], *rows])
-    worst = misses.worst_misses(detections, truths, names, score_threshold)
-    misses.misses_page(worst, paths, detections, truths, names, folder / "misses.png", score_threshold)
+    worst = misses.worst_misses(detections, truths, names, s.score_threshold)
+    misses.misses_page(worst, paths, detections, truths, names, folder / "misses.png", s.score_threshold)
     print("\nmisses.png shows the worst misses: look at it first." if worst else "\nNothing was missed: there is no misses.png.")
 
 
-def load_model():
+def load_model(s):
     """-> path of the weights, network on the device, what was saved with it. Variables that are None get their values."""
-    check(globals(), score_threshold=number(0, 1), confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
+    check(s, score_threshold=number(0, 1), confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
           batch_size=whole(1), num_workers=optional(whole(0)))
-    path = find(model_path) if model_path else newest_best()
-    model, info = nets.load(path, choose_device(device), net, net_options)
+    path = find(s.model_path) if s.model_path else newest_best()
+    model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
     if model.task != "detection":
         raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: measure it with  python get_miou.py')
-    choose_input(globals(), model, info, nets.nearest_shape)
+    choose_input(s, model, info)
     return path, model, info
 
 
-def lowest_score():
+def lowest_score(s):
     """confidence, but not above 0.01: AP is the area under the whole curve, and a higher one would cut its end off."""
-    if confidence <= 0.01:
-        return confidence
-    print(f"NOTE: confidence={confidence} would cut the curves off; 0.001 is used. "
+    if s.confidence <= 0.01:
+        return s.confidence
+    print(f"NOTE: confidence={s.confidence} would cut the curves off; 0.001 is used. "
           "The threshold for precision, recall and F1 is score_threshold.")
     return 0.001
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

@@ -23,7 +23,7 @@ from utils.errors import UserError
 from utils.evaluate import choose_input, detect, segment
 from utils.system.device import choose_device
 from utils.images import open_image
-from utils.settings import check, find, number, optional, override, shown, whole
+from utils.settings import check, find, number, optional, read_settings, shown, whole
 from utils.lists import read_list
 from utils.lists import read_mask_list
 
@@ -59,27 +59,27 @@ LOWEST = 0.001          # boxes are asked for down to this score, to be able to 
 SAMPLES = 8             # images of the test list that are taken without a source
 
 
-def main():
-    check(globals(), confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1))
-    masks.check_settings(globals())
-    kind, place = media.find_place(source, mode)
-    folder = media.output_folder(output, place)
-    path = find(media.unquote(model_path)) if model_path else newest_best()
-    model, info = nets.load(path, choose_device(device), net, net_options)
-    choose_input(globals(), model, info, nets.nearest_shape)
-    size = "short side {}, at most {} long" if fit == "short_side" else "input {1} x {0}"
-    print(f"{shown(path)}: {info['net']}, {len(info['class_names'])} classes, {size.format(*input_shape)}")
+def main(s):
+    check(s, confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1))
+    masks.check_settings(s)
+    kind, place = media.find_place(s.source, s.mode)
+    path = find(media.unquote(s.model_path)) if s.model_path else newest_best()
+    model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
+    choose_input(s, model, info)
+    size = "short side {}, at most {} long" if s.fit == "short_side" else "input {1} x {0}"
+    print(f"{shown(path)}: {info['net']}, {len(info['class_names'])} classes, {size.format(*s.input_shape)}")
     if model.task == "segmentation":
-        info["threshold"] = masks.choose_threshold(threshold, info)
-    say_unused(model.task, info["class_names"])
-    window = show and media.has_display()
-    if show and not window:
+        info["threshold"] = masks.choose_threshold(s.threshold, info)
+    say_unused(s, model.task, info["class_names"])
+    folder = media.output_folder(s.output, place)           # made when everything else is known to be right
+    window = s.show and media.has_display()
+    if s.show and not window:
         print("show=True: no window can be opened here (no display, or OpenCV without one), so the results are only saved.")
     if kind in ("video", "camera"):
-        predict_video(model, info, kind, place, folder, window)
+        predict_video(s, model, info, kind, place, folder, window)
     else:
         paths, names, folder = list_sources(kind, place, folder, info, model.task)
-        predict_images(model, info, paths, names, folder, window)
+        predict_images(s, model, info, paths, names, folder, window)
 
 
 def list_sources(kind, place, folder, info, task):
@@ -106,7 +106,7 @@ def list_sources(kind, place, folder, info, task):
     return paths, [path.relative_to(place).with_suffix("") for path in paths], media.fresh(folder, place.resolve().name or "images")
 
 
-def predict_images(model, info, paths, names, folder, window):
+def predict_images(s, model, info, paths, names, folder, window):
     """Every image: find, draw, save, print. What cannot be read is skipped and named at the end."""
     records, skipped, total = [], [], Counter()
     look = find_regions if model.task == "segmentation" else find_objects
@@ -120,20 +120,20 @@ def predict_images(model, info, paths, names, folder, window):
                 print(f"skipped: {error}")
                 skipped.append((path, error))
                 continue
-            picture, found, note, labels = look(model, info, image)
+            picture, found, note, labels = look(s, model, info, image)
             suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
             target = media.fresh(folder / name.parent, name.name, suffix)
             media.save_image(target, picture, path)
             records.append({"file": shown(path), "width": image.shape[1], "height": image.shape[0]} | found)
-            print_record(shown(target), found, note)
+            print_record(s, shown(target), found, note)
             total += tally(found)
-            if crop and "boxes" in found:
+            if s.crop and "boxes" in found:
                 media.save_crops(folder / "crops" / name.parent, name.name, image, found["boxes"])
             if labels is not None:
-                masks.save_kinds(folder, name, image, labels, info, index=save_index, colour=save_colour, cut_out=save_cut_out)
+                masks.save_kinds(folder, name, image, labels, info, index=s.save_index, colour=s.save_colour, cut_out=s.save_cut_out)
             window = window and media.show_image(picture, 0)
     finally:
-        for wanted, save in ((save_json, media.save_json), (save_csv, media.save_csv)):
+        for wanted, save in ((s.save_json, media.save_json), (s.save_csv, media.save_csv)):
             if wanted and records:                          # in "finally": also what was found before Ctrl-C
                 kind = "boxes" if "boxes" in records[0] else "classes"
                 written = save(folder, names[0].name if len(paths) == 1 else kind, records)
@@ -143,22 +143,22 @@ def predict_images(model, info, paths, names, folder, window):
     if len(paths) > 1:
         which = ": " + ", ".join(path.name for path, _ in skipped[:10]) + (" ..." if len(skipped) > 10 else "") if skipped else ""
         print(f"{len(records)} images, {len(skipped)} skipped{which}. Results: {shown(folder)}")
-        print_count("all images", model.task, total)
+        print_count(s, "all images", model.task, total)
 
 
-def predict_video(model, info, kind, place, folder, window):
+def predict_video(s, model, info, kind, place, folder, window):
     """Every frame of a video, or what a camera sees until Ctrl-C or Esc, drawn into a new video."""
     images, fps, frames = media.frames(place)
     look = find_regions if model.task == "segmentation" else find_objects
     name = place.stem if kind == "video" else f"camera{place}" if place.isdigit() else "stream"
     video, total, number, start = media.VideoFile(folder, name, fps), Counter(), 0, time.monotonic()
-    if save_json or save_csv or crop or save_index or save_colour or save_cut_out:
+    if s.save_json or s.save_csv or s.crop or s.save_index or s.save_colour or s.save_cut_out:
         print("save_json, save_csv, crop, save_index and so on are for images; here only the video is saved.")
     if kind == "camera":
         print(f"Camera or stream {place}: {'Esc in the window or ' if window else ''}Ctrl-C ends it.")
     try:
         for image in tqdm(images, total=frames or None, unit="frame", disable=None):
-            picture, found, *_ = look(model, info, image, video=True)
+            picture, found, *_ = look(s, model, info, image, video=True)
             number += 1
             total += tally(found)
             late = round((time.monotonic() - start) * fps) - video.written if kind == "camera" else 1
@@ -173,31 +173,31 @@ def predict_video(model, info, kind, place, folder, window):
         readable = video.close()
     seconds = time.monotonic() - start
     print(f"{number} frames in {seconds:.1f} s, {number / max(seconds, 1e-6):.1f} frames per second")
-    print_count("all frames together", model.task, total)
+    print_count(s, "all frames together", model.task, total)
     if readable != video.written:
         raise UserError(f"{shown(video.path)} holds {readable} of {video.written} frames. Is the disk full?")
     print(f"{shown(video.path)}: {readable} frames, {fps:g} per second" if number else "No frame was read, so there is no video.")
 
 
-def find_objects(model, info, image, video=False):
+def find_objects(s, model, info, image, video=False):
     """One image through a detector.
 
     -> picture to show, found: {"boxes": [...]} as the .json has it, a note when there is nothing to see, None (see find_regions).
     """
     names = info["class_names"]
-    every = detect(model, [image], input_shape, confidence if video else min(LOWEST, confidence), nms_iou, max_boxes, fit)[0]
-    boxes, scores, labels = (every[name][every["scores"] >= confidence] for name in ("boxes", "scores", "labels"))
+    every = detect(model, [image], s.input_shape, s.confidence if video else min(LOWEST, s.confidence), s.nms_iou, s.max_boxes, s.fit)[0]
+    boxes, scores, labels = (every[name][every["scores"] >= s.confidence] for name in ("boxes", "scores", "labels"))
     found = [{"label": names[label], "score": round(float(score), 4), "xyxy": [round(float(edge), 2) for edge in box]}
              for box, score, label in zip(boxes, scores, labels)]
     best = f'the best was "{names[every["labels"][0]]}" with {every["scores"][0]:.3f}' if len(every["scores"]) else f"no box has even {LOWEST}"
-    note = "" if found else f"nothing reaches confidence={confidence:g}; {best}"
+    note = "" if found else f"nothing reaches confidence={s.confidence:g}; {best}"
     return draw_boxes(image, boxes, labels, names, scores), {"boxes": found}, note, None
 
 
-def find_regions(model, info, image, video=False):
+def find_regions(s, model, info, image, video=False):
     """The same with a network for segmentation. -> picture, {"classes": [...]}, note, labels (h, w) uint8 of the pixels."""
     names = info["class_names"]
-    (every,) = segment(model, [image], input_shape, info["threshold"], scales, flip, slide)
+    (every,) = segment(model, [image], s.input_shape, info["threshold"], s.scales, s.flip, s.slide)
     labels, best = every["labels"], every["best"]
     classes, note = masks.pixel_shares(labels, names), ""
     if len(classes) == 1 and len(names) > 1:
@@ -205,19 +205,19 @@ def find_regions(model, info, image, video=False):
         other = max((i for i in range(len(names)) if i != only), key=lambda i: best[i])
         note = f'everything is "{names[only]}"; the best other class is "{names[other]}" with {best[other]:.3g} at its best pixel'
     legend = masks.legend(image.shape[1], names, None if video else classes)        # frames of a video must be of one size
-    return np.vstack([masks.blend(image, labels, names, opacity), legend]), {"classes": classes}, note, labels
+    return np.vstack([masks.blend(image, labels, names, s.opacity), legend]), {"classes": classes}, note, labels
 
 
-def say_unused(task, class_names):
+def say_unused(s, task, class_names):
     """What was asked for and has no meaning with this network."""
     if task == "segmentation":
-        if fit != "letterbox":
-            print(f'fit="{fit}" is for boxes; for a network that finds the class of every pixel images are letterboxed.')
-        if crop:
+        if s.fit != "letterbox":
+            print(f'fit="{s.fit}" is for boxes; for a network that finds the class of every pixel images are letterboxed.')
+        if s.crop:
             print("crop=True is for boxes; this network finds the class of every pixel: see save_cut_out.")
-        if save_cut_out and masks.background_of(class_names) is None:
+        if s.save_cut_out and masks.background_of(class_names) is None:
             print(f'save_cut_out=True needs a first class called "background"; here it is "{class_names[0]}", so nothing is cut out.')
-    elif save_index or save_colour or save_cut_out:
+    elif s.save_index or s.save_colour or s.save_cut_out:
         print("save_index, save_colour and save_cut_out are for segmentation; this network finds boxes: see crop.")
 
 
@@ -228,7 +228,7 @@ def tally(found):
     return Counter({row["label"]: row["pixels"] for row in found["classes"]})
 
 
-def print_record(target, found, note):
+def print_record(s, target, found, note):
     if "boxes" in found:
         number = len(found["boxes"])
         print(f"{target}: {number} {'box' if number == 1 else 'boxes'}")
@@ -239,11 +239,11 @@ def print_record(target, found, note):
     if note:
         print(f"    {note}")
     if "boxes" in found:
-        print_count("here", "detection", tally(found))
+        print_count(s, "here", "detection", tally(found))
 
 
-def print_count(where, task, number):
-    if not count:
+def print_count(s, where, task, number):
+    if not s.count:
         return
     if task == "segmentation":
         rows = [f"{label} {masks.percent(pixels / number.total())}" for label, pixels in number.most_common()]
@@ -253,5 +253,4 @@ def print_count(where, task, number):
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

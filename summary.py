@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nets
-from utils.settings import check, fill_from_recipe, override, whole
+from utils.settings import check, fill, read_settings, whole
 
 net = "yolov4_tiny"         # which network, see nets/__init__.py                     网络名称
 net_options = {}            # its own options                                         网络自己的选项
@@ -16,16 +16,16 @@ input_shape = None          # height, width; None: the paper's                  
 depth = 2                   # how far to look inside: 1 parts, 2 stages, 9 all layers 展开的层数
 
 
-def main():
-    check(globals(), num_classes=whole(1), depth=whole(1))
-    fill_from_recipe(globals(), nets.find_net(net).recipe, f"recipe of {net}")
-    model = nets.build(net, num_classes, input_shape, **net_options).eval()
-    rows = walk(model, input_shape)
-    print(f"{net}, {num_classes} classes, one image of {input_shape[0]} x {input_shape[1]}\n")
+def main(s):
+    check(s, num_classes=whole(1), depth=whole(1))
+    fill(s, nets.find_net(s.net).recipe, f"recipe of {s.net}")
+    model = nets.build(s.net, s.num_classes, s.input_shape, **s.net_options).eval()
+    rows = walk(model, s.input_shape)
+    print(f"{s.net}, {s.num_classes} classes, one image of {s.input_shape[0]} x {s.input_shape[1]}\n")
     print(f"{'stage':<34}{'output (channels, height, width)':<40}{'parameters':>12}{'GFLOPs':>9}")
     for name, shapes, parameters, flops in rows:
         level = name.count(".")
-        if level < depth:
+        if level < s.depth:
             print(f"{'  ' * level + name.rsplit('.', 1)[-1]:<34}{'  '.join(shapes):<40}{parameters:>12,}{flops / 1e9:>9.3f}")
     names = {name for name, *_ in rows}                     # a ModuleList never runs, only what is in it
     total = sum(p.numel() for p in model.parameters())
@@ -77,5 +77,4 @@ def walk(model, shape):
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

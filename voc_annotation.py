@@ -15,7 +15,7 @@ import ast
 from utils.checks.prepare import prepare, tasks_of
 from utils.errors import UserError
 from utils.formats.voc_folder import LABELS
-from utils.settings import override
+from utils.settings import read_settings
 
 dataset = "VOCdevkit/Shapes"    # VOC folder, data.yaml, COCO .json ..., or a list: ["VOCdevkit/VOC2007", "VOCdevkit/VOC2012"]    数据集，或多个合并
 task = None                     # "detection", "segmentation"; None: what the folder holds, Annotations, SegmentationClass or both    任务
@@ -32,16 +32,15 @@ ignore_labels = []              # segmentation: mask values that are no class, l
 palette = None                  # segmentation: file that says which colour or number is which class; None: palette.txt in the folder    调色板文件
 
 
-def main():
-    folders = ast.literal_eval(dataset) if dataset.startswith("[") else dataset
-    if task not in (None, *LABELS):
-        raise UserError(f"task={task!r}: expected None, " + " or ".join(f'"{name}"' for name in LABELS) + ".")
-    for number, name in enumerate([task] if task else tasks_of(folders)):
+def main(s):
+    folders = ast.literal_eval(s.dataset) if s.dataset.startswith("[") else s.dataset
+    if s.task not in (None, *LABELS):
+        raise UserError(f"task={s.task!r}: expected None, " + " or ".join(f'"{name}"' for name in LABELS) + ".")
+    for number, name in enumerate([s.task] if s.task else tasks_of(folders)):
         print(("\n" if number else "") + f"Lists for {name}:")
-        prepare(folders, classes_path, trainval_percent, train_percent, train_set, val_set, test_set, new_split, seed, name, ignore_labels,
-                stratify, palette)
+        prepare(folders, s.classes_path, s.trainval_percent, s.train_percent, s.train_set, s.val_set, s.test_set, s.new_split, s.seed,
+                name, s.ignore_labels, s.stratify, s.palette)
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

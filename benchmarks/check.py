@@ -25,7 +25,7 @@ from utils.checks.folder import look_at_folder, settle_corners, whole_findings  
 from utils.checks.lists import check_before_training  # noqa: E402
 from utils.images import opened  # noqa: E402
 from utils.lists import write_list  # noqa: E402
-from utils.settings import override  # noqa: E402
+from utils.settings import read_settings  # noqa: E402
 
 images = 5000                       # how many                      图像数
 rounds = 5                          # repetitions of both sides     重复次数
@@ -34,7 +34,7 @@ SIZE = (500, 375)
 LISTS = {"train": "train", "val": "val", "test": "test"}
 
 
-def draw(folder):
+def draw(s, folder):
     """The data set: 50 different pictures, each written many times with another comment, so that no two files are equal."""
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)
@@ -45,7 +45,7 @@ def draw(folder):
             noise = stream.normal(0, strength, (size * 3 // 4, size, 3))
             picture += cv2.resize(noise, SIZE, interpolation=cv2.INTER_CUBIC)
         pictures.append(cv2.imencode(".jpg", (picture + 128).clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes())
-    stems = [f"{i:06d}" for i in range(images)]
+    stems = [f"{i:06d}" for i in range(s.images)]
     for i, stem in enumerate(stems):
         whole = pictures[i % len(pictures)]
         comment = stem.encode()
@@ -81,29 +81,29 @@ def checked(folder):
     return findings + whole_findings([part], ["thing"], folder / "classes.txt", "detection"), part
 
 
-def main():
+def main(s):
     folder = Path(tempfile.mkdtemp())
     settings.ROOT = folder
     try:
-        size = draw(folder / "Set")
+        size = draw(s, folder / "Set")
         paths = sorted((folder / "Set/JPEGImages").iterdir())
         chunks = [paths[i:i + 50] for i in range(0, len(paths), 50)]
         ratios, rates = [], []
         with ProcessPoolExecutor(PROCESSES) as pool:
             list(pool.map(merely_decode, chunks[:4]))                           # started, and the files are in the system's memory
-            for number in range(rounds):
+            for number in range(s.rounds):
                 began = time.perf_counter()
                 list(pool.map(merely_decode, chunks))
                 plain = time.perf_counter() - began
                 began = time.perf_counter()
                 findings, part = checked(folder / "Set")
                 mine = time.perf_counter() - began
-                assert not findings and len(part.samples) == images
+                assert not findings and len(part.samples) == s.images
                 ratios.append(plain / mine)
-                rates.append((images / plain, images / mine))
-                print(f"round {number + 1}: {PROCESSES} processes decode {images / plain:.0f} images/s, the check pass {images / mine:.0f}, "
+                rates.append((s.images / plain, s.images / mine))
+                print(f"round {number + 1}: {PROCESSES} processes decode {s.images / plain:.0f} images/s, the check pass {s.images / mine:.0f}, "
                       f"ratio {plain / mine:.2f}")
-        print(f"{images} images of {size:.0f} kB: decoding {statistics.median(r for r, _ in rates):.0f}/s, checking "
+        print(f"{s.images} images of {size:.0f} kB: decoding {statistics.median(r for r, _ in rates):.0f}/s, checking "
               f"{statistics.median(r for _, r in rates):.0f}/s, median ratio {statistics.median(ratios):.2f}")
         second_start(folder, part)
     finally:
@@ -122,5 +122,4 @@ def second_start(folder, part):
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

@@ -19,7 +19,7 @@ from torchvision.models import detection  # noqa: E402
 import nets  # noqa: E402
 from utils.evaluate import suppress  # noqa: E402
 from utils.results.report import text_table  # noqa: E402
-from utils.settings import override  # noqa: E402
+from utils.settings import read_settings  # noqa: E402
 from utils.weights import load_weights  # noqa: E402
 
 networks = ["ssd300", "ssdlite320_mobilenet_v3", "retinanet", "faster_rcnn"]   # which      哪些网络
@@ -33,14 +33,14 @@ THEIRS = {"ssd300": (detection.ssd300_vgg16, (300, 300), 0.01, 0.45, 200),
           "faster_rcnn": (detection.fasterrcnn_resnet50_fpn, (480, 640), 0.05, 0.5, 100)}
 
 
-def main():
-    if threads:
-        torch.set_num_threads(threads)
+def main(s):
+    if s.threads:
+        torch.set_num_threads(s.threads)
     rows = []
-    for name in networks:
+    for name in s.networks:
         ours, theirs, boxes = pair(name)
         times = {"ours": [], "theirs": []}
-        for number in range(rounds + 2):                    # the first two warm up
+        for number in range(s.rounds + 2):                    # the first two warm up
             for side, run in (("ours", ours), ("theirs", theirs)) if number % 2 else (("theirs", theirs), ("ours", ours)):
                 began = time.perf_counter()
                 run()
@@ -48,7 +48,7 @@ def main():
                     times[side].append(time.perf_counter() - began)
         a, b = (statistics.median(times[side]) * 1e3 for side in ("ours", "theirs"))
         rows.append([name, f"{THEIRS[name][1][1]} x {THEIRS[name][1][0]}", f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}", *(str(n) for n in boxes)])
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {rounds}")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {s.rounds}")
     print(*text_table([["network", "input", "ours, ms", "torchvision, ms", "ratio", "boxes, ours", "theirs"], *rows]), sep="\n")
 
 
@@ -80,5 +80,4 @@ def pair(name):
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

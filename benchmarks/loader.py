@@ -23,7 +23,7 @@ from utils import augment  # noqa: E402
 from utils.dataset import DetectionData, collate  # noqa: E402
 from utils.images import open_image, open_shrunken  # noqa: E402
 from utils.lists import read_list  # noqa: E402
-from utils.settings import find, override  # noqa: E402
+from utils.settings import find, read_settings  # noqa: E402
 
 list_path = "Shapes_train.txt"      # a detection list                列表文件
 size = 320                          # side of the network's input     输入边长
@@ -39,8 +39,8 @@ def cpu_time(function, count):
     return (time.process_time() - began) / count * 1e3
 
 
-def ours(cache):
-    return DetectionData(list_path, class_numbers(read_list(find(list_path))[1]), (size, size), train=True, scale=(0.5, 1.5), aspect=0.0,
+def ours(s, cache):
+    return DetectionData(s.list_path, class_numbers(read_list(find(s.list_path))[1]), (s.size, s.size), train=True, scale=(0.5, 1.5), aspect=0.0,
                          translate=0.1, flip_chance=0.5, colours=(0.015, 0.7, 0.4), mosaic_chance=1.0, cache=cache)
 
 
@@ -49,26 +49,26 @@ def class_numbers(boxes):
     return [str(i) for i in range(1 + int(max(rows[:, 4].max() for rows in boxes if len(rows))))]
 
 
-def batches(data, epoch):
-    keys = [(epoch, i % len(data)) for i in range(samples)]
-    for start in range(0, samples, BATCH):
+def batches(s, data, epoch):
+    keys = [(epoch, i % len(data)) for i in range(s.samples)]
+    for start in range(0, s.samples, BATCH):
         yield collate([data[key] for key in keys[start:start + BATCH]])
 
 
-def stages(data):
+def stages(s, data):
     """name -> function(i) of every stage, on real pictures of the list."""
     rng = random.Random(0)
     paths = [find(p) for p in data.paths]
     pictures = [data.picture(i)[:2] for i in range(min(64, len(data)))]
-    canvas, boxes = augment.mosaic(rng, (size, size), pictures[:4], (0.5, 1.5), 0.0)
+    canvas, boxes = augment.mosaic(rng, (s.size, s.size), pictures[:4], (0.5, 1.5), 0.0)
     batch = [data[(0, i)] for i in range(BATCH)]
     pick = lambda i: [pictures[(i + k) % len(pictures)] for k in range(4)]      # noqa: E731
     return {
         "decode": lambda i: open_image(paths[i % len(paths)]),
-        "decode and shrink to the input": lambda i: open_shrunken(paths[i % len(paths)], (size, size), exact=False),
+        "decode and shrink to the input": lambda i: open_shrunken(paths[i % len(paths)], (s.size, s.size), exact=False),
         "take from the cache": lambda i: data.picture(i % len(pictures)),
-        "mosaic of four": lambda i: augment.mosaic(rng, (size, size), pick(i), (0.5, 1.5), 0.0),
-        "one picture, scaled and cropped": lambda i: augment.scale_and_crop(rng, (size, size), *pick(i)[0], (0.5, 1.5), 0.0, 0.1),
+        "mosaic of four": lambda i: augment.mosaic(rng, (s.size, s.size), pick(i), (0.5, 1.5), 0.0),
+        "one picture, scaled and cropped": lambda i: augment.scale_and_crop(rng, (s.size, s.size), *pick(i)[0], (0.5, 1.5), 0.0, 0.1),
         "colours": lambda i: augment.change_colours(rng, canvas, (0.015, 0.7, 0.4)),
         "flip": lambda i: augment.flip(canvas, boxes),
         "seeding the sample": lambda i: random.Random(f"0 0 {i}"),
@@ -76,12 +76,12 @@ def stages(data):
     }
 
 
-def theirs(folder):
+def theirs(s, folder):
     """Ultralytics' training data set on copies of the same images, with the same augmentation ranges."""
     from ultralytics.cfg import get_cfg
     from ultralytics.data.dataset import YOLODataset
 
-    paths, boxes = read_list(find(list_path))
+    paths, boxes = read_list(find(s.list_path))
     for part in ("images", "labels"):
         (folder / part).mkdir()
     for number, (path, rows) in enumerate(zip(paths, boxes)):
@@ -90,40 +90,41 @@ def theirs(folder):
         lines = [f"{int(label)} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} {(x2 - x1) / width} {(y2 - y1) / height}"
                  for x1, y1, x2, y2, label, _ in rows]
         (folder / "labels" / f"{number:06d}.txt").write_text("\n".join(lines))
-    settings = get_cfg(overrides={"imgsz": size, "mosaic": 1.0, "scale": 0.5, "translate": 0.1, "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4,
+    settings = get_cfg(overrides={"imgsz": s.size, "mosaic": 1.0, "scale": 0.5, "translate": 0.1, "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4,
                                   "fliplr": 0.5, "mixup": 0.0, "degrees": 0.0, "shear": 0.0, "perspective": 0.0})
     names = dict(enumerate(class_numbers(boxes)))
-    return YOLODataset(img_path=str(folder / "images"), imgsz=size, batch_size=BATCH, augment=True, hyp=settings, rect=False, cache=None, stride=32,
+    return YOLODataset(img_path=str(folder / "images"), imgsz=s.size, batch_size=BATCH, augment=True, hyp=settings, rect=False, cache=None, stride=32,
                        pad=0.0, task="detect", data={"names": names, "nc": len(names), "channels": 3})
 
 
-def their_batches(data, order):
-    for start in range(0, samples, BATCH):
+def their_batches(s, data, order):
+    for start in range(0, s.samples, BATCH):
         data.collate_fn([data[i] for i in order[start:start + BATCH]])
 
 
-def main():
+def main(s):
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    cached, uncached = ours(True), ours(False)
+    cached, uncached = ours(s, True), ours(s, False)
     for i in range(len(cached)):
         cached.picture(i)                                   # fill the cache: what the first epoch does
-    print(f"{list_path}, {len(cached)} images, input {size} x {size}; CPU milliseconds per sample, median of {rounds}\n")
-    for name, function in stages(cached).items():
-        print(f"  {name:<36}{statistics.median(cpu_time(function, samples) for _ in range(rounds)):8.3f}")
-    runs = {"ours, images in memory": lambda r: list(batches(cached, r)), "ours, every image decoded anew": lambda r: list(batches(uncached, r))}
+    print(f"{s.list_path}, {len(cached)} images, input {s.size} x {s.size}; CPU milliseconds per sample, median of {s.rounds}\n")
+    for name, function in stages(s, cached).items():
+        print(f"  {name:<36}{statistics.median(cpu_time(function, s.samples) for _ in range(s.rounds)):8.3f}")
+    runs = {"ours, images in memory": lambda r: list(batches(s, cached, r)),
+            "ours, every image decoded anew": lambda r: list(batches(s, uncached, r))}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            other = theirs(Path(folder))
+            other = theirs(s, Path(folder))
             import ultralytics
             stream = np.random.RandomState(0)
-            runs[f"Ultralytics {ultralytics.__version__}"] = lambda r: their_batches(other, stream.randint(0, len(other), samples).tolist())
+            runs[f"Ultralytics {ultralytics.__version__}"] = lambda r: their_batches(s, other, stream.randint(0, len(other), s.samples).tolist())
         except ImportError:
             print("\n(pip install ultralytics to compare)")
         times = {name: [] for name in runs}
-        for r in range(rounds):
+        for r in range(s.rounds):
             for name, function in runs.items():
-                times[name].append(cpu_time(lambda _, f=function, k=r: f(k), 1) / samples)
+                times[name].append(cpu_time(lambda _, f=function, k=r: f(k), 1) / s.samples)
     print("\n  whole sample, in batches of 16")
     for name, values in times.items():
         middle = statistics.median(values)
@@ -136,5 +137,4 @@ def main():
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

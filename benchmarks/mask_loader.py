@@ -22,7 +22,7 @@ from PIL import Image  # noqa: E402
 from utils.dataset import SegmentationData, collate  # noqa: E402
 from utils.images import open_image, open_mask  # noqa: E402
 from utils.lists import read_mask_list  # noqa: E402
-from utils.settings import find, override  # noqa: E402
+from utils.settings import find, read_settings  # noqa: E402
 
 list_path = "Shapes_segmentation_train.txt"     # a segmentation list             列表文件
 size = 512                                      # side of the network's input     输入边长
@@ -32,13 +32,13 @@ samples = 64                                    # samples a round               
 BATCH = 8
 
 
-def usual_sample(rng, image_path, mask_path):
+def usual_sample(s, rng, image_path, mask_path):
     """-> image (3, H, W) float64 0-1, mask (H, W) int64, one-hot (H, W, K+1) float64."""
     image, mask = Image.fromarray(open_image(image_path)), Image.fromarray(open_mask(mask_path))
-    factor = min(size / image.width, size / image.height) * rng.uniform(0.5, 2.0)
+    factor = min(s.size / image.width, s.size / image.height) * rng.uniform(0.5, 2.0)
     w, h = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-    corner = round((size - w) * rng.random()), round((size - h) * rng.random())
-    canvas, labels = Image.new("RGB", (size, size), (128, 128, 128)), Image.new("L", (size, size), 0)
+    corner = round((s.size - w) * rng.random()), round((s.size - h) * rng.random())
+    canvas, labels = Image.new("RGB", (s.size, s.size), (128, 128, 128)), Image.new("L", (s.size, s.size), 0)
     canvas.paste(image.resize((w, h), Image.Resampling.BICUBIC), corner)
     labels.paste(mask.resize((w, h), Image.Resampling.NEAREST), corner)
     if rng.random() < 0.5:
@@ -47,48 +47,49 @@ def usual_sample(rng, image_path, mask_path):
     if rng.random() < 0.25:
         pixels = cv2.GaussianBlur(pixels, (5, 5), 0)
     if rng.random() < 0.25:
-        matrix = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(-10, 10), 1)
-        pixels = cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_CUBIC, borderValue=(128, 128, 128))
-        labels = cv2.warpAffine(labels, matrix, (size, size), flags=cv2.INTER_NEAREST)
+        matrix = cv2.getRotationMatrix2D((s.size / 2, s.size / 2), rng.uniform(-10, 10), 1)
+        pixels = cv2.warpAffine(pixels, matrix, (s.size, s.size), flags=cv2.INTER_CUBIC, borderValue=(128, 128, 128))
+        labels = cv2.warpAffine(labels, matrix, (s.size, s.size), flags=cv2.INTER_NEAREST)
     hue, saturation, value = cv2.split(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV))
     gains = [1 + rng.uniform(-1, 1) * gain for gain in (0.1, 0.7, 0.3)]
     steps = np.arange(256)
     tables = (steps * gains[0] % 180).astype(np.uint8), *((steps * gain).clip(0, 255).astype(np.uint8) for gain in gains[1:])
     pixels = cv2.cvtColor(cv2.merge([cv2.LUT(c, t) for c, t in zip((hue, saturation, value), tables)]), cv2.COLOR_HSV2RGB)
-    labels = np.where(labels >= classes, classes, labels).astype(np.int64)
-    return np.transpose(pixels.astype(np.float64) / 255, (2, 0, 1)), labels, np.eye(classes + 1)[labels.reshape(-1)].reshape(size, size, -1)
+    labels = np.where(labels >= s.classes, s.classes, labels).astype(np.int64)
+    return np.transpose(pixels.astype(np.float64) / 255, (2, 0, 1)), labels, np.eye(s.classes + 1)[labels.reshape(-1)].reshape(s.size, s.size, -1)
 
 
-def usual_batches(pairs, rng):
-    for _ in range(0, samples, BATCH):
-        images, masks, one_hot = zip(*(usual_sample(rng, *rng.choice(pairs)) for _ in range(BATCH)))
+def usual_batches(s, pairs, rng):
+    for _ in range(0, s.samples, BATCH):
+        images, masks, one_hot = zip(*(usual_sample(s, rng, *rng.choice(pairs)) for _ in range(BATCH)))
         torch.from_numpy(np.array(images)).float(), torch.from_numpy(np.array(masks)), torch.from_numpy(np.array(one_hot)).float()
 
 
-def ours(cache):
-    return SegmentationData(list_path, [str(k) for k in range(classes)], (size, size), train=True, scale=(0.5, 2.0), aspect=0.0, translate=0.0,
+def ours(s, cache):
+    names = [str(k) for k in range(s.classes)]
+    return SegmentationData(s.list_path, names, (s.size, s.size), train=True, scale=(0.5, 2.0), aspect=0.0, translate=0.0,
                             rotation=10.0, blur_chance=0.25, colours=(0.015, 0.7, 0.4), cache=cache)
 
 
-def our_batches(data, epoch):
-    for start in range(0, samples, BATCH):
+def our_batches(s, data, epoch):
+    for start in range(0, s.samples, BATCH):
         collate([data[epoch, i % len(data)] for i in range(start, start + BATCH)])
 
 
-def main():
+def main(s):
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    cached, uncached = ours(True), ours(False)
-    pairs = [tuple(find(path) for path in pair) for pair in zip(*read_mask_list(find(list_path)))]
-    for index in range(samples):
+    cached, uncached = ours(s, True), ours(s, False)
+    pairs = [tuple(find(path) for path in pair) for pair in zip(*read_mask_list(find(s.list_path)))]
+    for index in range(s.samples):
         cached.cached(index % len(cached))                  # fill the cache: what the first epoch does
-    runs = {"ours, images in memory": lambda r: our_batches(cached, r), "ours, every image decoded anew": lambda r: our_batches(uncached, r),
-            "the usual way, one-hot": lambda r: usual_batches(pairs, random.Random(r))}
+    runs = {"ours, images in memory": lambda r: our_batches(s, cached, r), "ours, every image decoded anew": lambda r: our_batches(s, uncached, r),
+            "the usual way, one-hot": lambda r: usual_batches(s, pairs, random.Random(r))}
     times = {name: [] for name in runs}
-    for r in range(rounds):
+    for r in range(s.rounds):
         for name, run in runs.items():
-            times[name].append(cpu_time(lambda _, f=run, k=r: f(k), 1) / samples)
-    print(f"{list_path}, {len(cached)} images, input {size} x {size}, {classes} classes; CPU milliseconds per sample, median of {rounds}\n")
+            times[name].append(cpu_time(lambda _, f=run, k=r: f(k), 1) / s.samples)
+    print(f"{s.list_path}, {len(cached)} images, input {s.size} x {s.size}, {s.classes} classes; CPU milliseconds per sample, median of {s.rounds}\n")
     for name, values in times.items():
         print(f"  {name:<36}{statistics.median(values):8.2f}   ({min(values):.2f} to {max(values):.2f})")
     names = list(times)
@@ -98,5 +99,4 @@ def main():
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

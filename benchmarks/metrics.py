@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 
 from utils.metrics import detection_results  # noqa: E402
 from utils.miou import count_confusion, segmentation_results  # noqa: E402
-from utils.settings import override  # noqa: E402
+from utils.settings import read_settings  # noqa: E402
 
 images = 4952           # pictures                  图片数
 classes = 20            # classes                   类别数
@@ -26,32 +26,32 @@ mask_classes = 21       # their classes             掩码的类别数
 rounds = 5              # repetitions               重复次数
 
 
-def workload():
+def workload(s):
     """Three objects a picture, a third of the detections near one of them."""
     stream = np.random.default_rng(0)
     detections, truths = [], []
-    for _ in range(images):
+    for _ in range(s.images):
         corner = stream.uniform(0, 300, (3, 2))
         objects = np.concatenate([corner, corner + stream.uniform(20, 200, (3, 2))], 1)
-        labels = stream.integers(0, classes, 3)
-        pick = stream.integers(0, 3, found)
-        near = stream.random(found) < 0.33
-        boxes = objects[pick] + stream.normal(0, np.where(near, 8, 80)[:, None], (found, 4))
+        labels = stream.integers(0, s.classes, 3)
+        pick = stream.integers(0, 3, s.found)
+        near = stream.random(s.found) < 0.33
+        boxes = objects[pick] + stream.normal(0, np.where(near, 8, 80)[:, None], (s.found, 4))
         boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
-        said = np.where(near, labels[pick], stream.integers(0, classes, found))
-        detections.append({"boxes": boxes, "scores": stream.random(found), "labels": said})
+        said = np.where(near, labels[pick], stream.integers(0, s.classes, s.found))
+        detections.append({"boxes": boxes, "scores": stream.random(s.found), "labels": said})
         truths.append({"boxes": objects, "labels": labels, "difficult": stream.random(3) < 0.2})
     return detections, truths
 
 
-def mask_workload():
+def mask_workload(s):
     """Pictures of rectangles with borders that are not labelled; a fifth of the predicted pixels is given at random."""
     stream = np.random.default_rng(0)
     pairs = []
-    for _ in range(masks):
-        coarse = stream.integers(0, mask_classes, (8, 10), dtype=np.uint8)
+    for _ in range(s.masks):
+        coarse = stream.integers(0, s.mask_classes, (8, 10), dtype=np.uint8)
         truth = np.kron(coarse, np.ones((47, 50), np.uint8))[:375]
-        anything = stream.integers(0, mask_classes, truth.shape, np.uint8)
+        anything = stream.integers(0, s.mask_classes, truth.shape, np.uint8)
         labels = np.where(stream.random(truth.shape, np.float32) < 0.2, anything, truth)
         truth[::47], truth[:, ::50] = 255, 255
         pairs.append((truth, labels))
@@ -64,39 +64,38 @@ def usual_count(truth, labels, num_classes):
     return np.bincount(num_classes * truth[kept].astype(int) + labels[kept], minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def time_detection():
-    detections, truths = workload()
-    names, times = [str(i) for i in range(classes)], []
-    for _ in range(rounds):
+def time_detection(s):
+    detections, truths = workload(s)
+    names, times = [str(i) for i in range(s.classes)], []
+    for _ in range(s.rounds):
         began = time.process_time()
         results = detection_results(detections, truths, names)
         times.append(time.process_time() - began)
-    print(f"{images} images, {classes} classes, {images * found} detections: median {statistics.median(times):.2f} s "
+    print(f"{s.images} images, {s.classes} classes, {s.images * s.found} detections: median {statistics.median(times):.2f} s "
           f"({min(times):.2f} to {max(times):.2f}); mAP50 {results['map50']:.4f}, mAP50_95 {results['map50_95']:.4f}")
 
 
-def time_segmentation():
-    pairs, names = mask_workload(), [str(i) for i in range(mask_classes)]
+def time_segmentation(s):
+    pairs, names = mask_workload(s), [str(i) for i in range(s.mask_classes)]
     times, matrices = {count_confusion: [], usual_count: []}, []
-    for _ in range(rounds):
+    for _ in range(s.rounds):
         for count, spent in times.items():
             began = time.process_time()
-            matrices.append(sum(count(truth, labels, mask_classes) for truth, labels in pairs))
+            matrices.append(sum(count(truth, labels, s.mask_classes) for truth, labels in pairs))
             results = segmentation_results(matrices[-1], names)
             spent.append(time.process_time() - began)
     assert all(np.array_equal(matrix, matrices[0]) for matrix in matrices)
     for count, spent in times.items():
         middle = statistics.median(spent)
-        print(f"{masks} masks of 500 x 375, {mask_classes} classes, {count.__name__}: median {middle:.2f} s "
-              f"({min(spent):.2f} to {max(spent):.2f}), {1000 * middle / masks:.2f} ms a mask; mIoU {results['miou']:.4f}")
+        print(f"{s.masks} masks of 500 x 375, {s.mask_classes} classes, {count.__name__}: median {middle:.2f} s "
+              f"({min(spent):.2f} to {max(spent):.2f}), {1000 * middle / s.masks:.2f} ms a mask; mIoU {results['miou']:.4f}")
     print(f"ratio of the medians {statistics.median(times[count_confusion]) / statistics.median(times[usual_count]):.2f}")
 
 
-def main():
-    time_detection()
-    time_segmentation()
+def main(s):
+    time_detection(s)
+    time_segmentation(s)
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

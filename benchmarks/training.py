@@ -87,12 +87,11 @@ def theirs(folder, size, batch, device, cache, turns):
                 project=str(Path(folder) / "runs"), verbose=False)
 
 
-def ours(list_path, size, batch, device, half, turns):
+def ours(s, list_path, size, batch, device, half, turns):
     """The same with our parts, put together as in train.py."""
     import torch
 
     import nets
-    from utils import steps
     from utils.dataset import DetectionData, make_loader
     from utils.evaluate import to_device
     from utils.system.device import autocast, choose_precision
@@ -106,7 +105,7 @@ def ours(list_path, size, batch, device, half, turns):
     loader = make_loader(data, batch, 0, 0, hardware)
     torch.manual_seed(0)
     model = nets.build("yolov8", len(data.class_names), (size, size)).to(hardware, memory_format=torch.channels_last).train()
-    average, solver = steps.MovingAverage(model), steps.make_optimizer(model, "adamw", 1e-3, 0.9, 5e-4)
+    average, solver = s.steps.MovingAverage(model), s.steps.make_optimizer(model, "adamw", 1e-3, 0.9, 5e-4)
     scaler = torch.amp.GradScaler(hardware.type, enabled=precision == torch.float16)
     for epoch in range(10_000):
         loader.sampler.epoch = epoch
@@ -133,18 +132,18 @@ def classes_of(path):
     return 1 + int(max(rows[:, 4].max() for rows in read_list(find(path))[1] if len(rows)))
 
 
-def prepare(folder):
+def prepare(s, folder):
     """In `folder`: a list of whole batches for ours, the same pictures as Ultralytics wants them. -> number of images."""
     from utils.errors import UserError
     from utils.images import open_image
     from utils.lists import read_list
     from utils.settings import find
 
-    paths, boxes = read_list(find(list_path))
-    count = len(paths) // batch * batch
+    paths, boxes = read_list(find(s.list_path))
+    count = len(paths) // s.batch * s.batch
     if not count:
-        raise UserError(f"{list_path} has {len(paths)} images, that is less than one batch of {batch}. Choose a smaller batch.")
-    lines = [line for line in find(list_path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        raise UserError(f"{s.list_path} has {len(paths)} images, that is less than one batch of {s.batch}. Choose a smaller batch.")
+    lines = [line for line in find(s.list_path).read_text(encoding="utf-8").splitlines() if line.strip()]
     (folder / "list.txt").write_text("\n".join(lines[:count]) + "\n", encoding="utf-8")
     for part in ("images", "labels"):
         (folder / part).mkdir()
@@ -155,7 +154,7 @@ def prepare(folder):
         (folder / "labels" / f"{number:06d}.txt").write_text("\n".join(
             f"{int(label)} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} {(x2 - x1) / width} {(y2 - y1) / height}"
             for x1, y1, x2, y2, label, _ in rows))
-    names = "".join(f"  {i}: c{i}\n" for i in range(classes_of(list_path)))
+    names = "".join(f"  {i}: c{i}\n" for i in range(classes_of(s.list_path)))
     (folder / "data.yaml").write_text(f"path: {folder.as_posix()}\ntrain: images\nval: images\nnames:\n{names}")
     return count
 
@@ -192,37 +191,37 @@ class Side:
             self.process.kill()
 
 
-def main():
+def main(s):
     from utils.settings import check, shown, whole
     from utils.system.device import choose_device
-    globals()["device"] = choose_device(device, lambda line: None).type
-    check(globals(), size=whole(32), batch=whole(1), rounds=whole(1), steps=whole(1), threads=whole(0))
-    python = their_python or sys.executable
+    s["device"] = choose_device(s.device, lambda line: None).type
+    check(s, size=whole(32), batch=whole(1), rounds=whole(1), steps=whole(1), threads=whole(0))
+    python = s.their_python or sys.executable
     there = subprocess.run([python, "-c", "import ultralytics; print(ultralytics.__version__)"], capture_output=True, text=True,
-                           env=os.environ | {"YOLO_CONFIG_DIR": tempfile.gettempdir()}) if their_python or installed_here() else None
+                           env=os.environ | {"YOLO_CONFIG_DIR": tempfile.gettempdir()}) if s.their_python or installed_here() else None
     with tempfile.TemporaryDirectory() as folder:
-        count = prepare(Path(folder))
-        common = {"size": size, "batch": batch, "steps": steps, "threads": threads, "device": device}
+        count = prepare(s, Path(folder))
+        common = {"size": s.size, "batch": s.batch, "steps": s.steps, "threads": s.threads, "device": s.device}
         own = common | {"list_path": str(Path(folder) / "list.txt")}
         sides = [("ours, float32", sys.executable, own | {"half": False})]
-        if half_name():
-            sides.append((f"ours, {half_name()}, as train.py chooses", sys.executable, own | {"half": True}))
+        if half_name(s):
+            sides.append((f"ours, {half_name(s)}, as train.py chooses", sys.executable, own | {"half": True}))
         if there and there.returncode == 0:
             version = there.stdout.split()[-1]
-            sides.append((f"Ultralytics {version}, float32", python, common | {"folder": folder, "cache": their_cache}))
+            sides.append((f"Ultralytics {version}, float32", python, common | {"folder": folder, "cache": s.their_cache}))
         sides = [Side(*side, folder) for side in sides]
         try:
             for side in sides:
                 side.threads = side.hear("READY")["threads"]
                 side.take_turn()                            # warms up
                 side.turns.clear()
-            for number in range(rounds):
+            for number in range(s.rounds):
                 for side in sides[number % len(sides):] + sides[:number % len(sides)]:
                     side.take_turn()
         finally:
             for side in sides:
                 side.end()
-    report(sides, count, shown(list_path))
+    report(s, sides, count, shown(s.list_path))
     if not there or there.returncode:
         print(f"\nUltralytics is not installed for {python}, so there is nothing to compare with: "
               f'"{python}" -m pip install ultralytics, or their_python=... for another Python that has it.')
@@ -232,22 +231,23 @@ def installed_here():
     return importlib.util.find_spec("ultralytics") is not None
 
 
-def half_name():
+def half_name(s):
     """The precision that train.py chooses here, "" for float32."""
     import torch
 
     from utils.system.device import choose_precision
-    precision = choose_precision(None, torch.device(device))
+    precision = choose_precision(None, torch.device(s.device))
     return str(precision)[6:] if precision else ""
 
 
-def report(sides, count, where):
+def report(s, sides, count, where):
     import torch
 
     from utils.results.report import text_table
-    print(f"torch {torch.__version__}, {device}, threads {', '.join(str(side.threads) for side in sides)}; {where}, {count} images, {size} x {size}, "
-          f"batch {batch}; medians of {rounds} turns of {steps} steps (smallest to largest)\n")
-    rate = lambda turn, part: steps * batch / turn[part]    # noqa: E731
+    threads = ", ".join(str(side.threads) for side in sides)
+    print(f"torch {torch.__version__}, {s.device}, threads {threads}; {where}, {count} images, {s.size} x {s.size}, "
+          f"batch {s.batch}; medians of {s.rounds} turns of {s.steps} steps (smallest to largest)\n")
+    rate = lambda turn, part: s.steps * s.batch / turn[part]    # noqa: E731
     rows = [["images a second", "with the loader", "", "the step alone", ""]]
     for side in sides:
         row = [side.name]
@@ -276,6 +276,5 @@ if __name__ == "__main__":
         (theirs if "folder" in side else ours)(**side)
     else:
         import utils  # noqa: F401  it says in a sentence which package is missing
-        from utils.settings import override
-        override(globals())
-        main()
+        from utils.settings import read_settings
+        main(read_settings(globals()))

@@ -1,6 +1,11 @@
 """The networks. `NETS` is the whole list: the name a user writes -> the class, in the order the papers build on each other."""
+import contextlib
 import inspect
+import io
+import warnings
 from pathlib import Path
+
+import torch
 
 from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
@@ -17,6 +22,7 @@ from nets.yolov8 import YOLOv8
 from nets.yolox import YOLOX
 from utils.checkpoint import is_darknet, read_checkpoint
 from utils.errors import UserError, did_you_mean
+from utils.images import nearest_shape, stride_of
 from utils.lists import read_classes
 from utils.settings import ROOT, shown
 from utils.weights import load_weights
@@ -74,16 +80,14 @@ def build(name, num_classes, input_shape=None, **options):
     return network(num_classes, input_shape, **options)
 
 
-def stride_of(network, options):
-    """What the height and width of the input must divide by."""
-    return options.get("downsample_factor", network.stride)
-
-
-def nearest_shape(network, input_shape, options):
-    """The (H, W) nearest to input_shape that the network (a class of NETS, built with these options) can take."""
-    step = stride_of(network, options)
-    least = -(-getattr(network, "smallest", step) // step)                  # SSD's pyramid ends below a certain size
-    return tuple(max(least, round(side / step)) * step for side in input_shape)
+def try_to_build(name, input_shape, **options):
+    """Error: the network cannot be built so. It is tried without memory (on the device "meta"), which takes no time; official weights that
+    are to be fetched are fetched here."""
+    if "class_weights" in options:
+        options["class_weights"] = None                     # one for each class, and how many classes there are is not known yet
+    with torch.device("meta"), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")                     # that weights are not copied into a tensor without memory
+        build(name, 2, input_shape, **options)
 
 
 def load(path, device="cpu", net="", options=None):

@@ -10,14 +10,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)      
 # What the segmenters' recipes share: how the pictures are varied (random scale 0.5 to 2 and crop, as DeepLab and PSPNet do), and a
 # training from random weights that fits the built-in Shapes. The papers' own, with SGD from ImageNet weights: recipes/.
 SEGMENTATION_RECIPE = {
-    "input_shape": (512, 512), "epochs": 13, "batch_size": 4, "optimizer": "adamw", "lr": 0.004, "momentum": 0.9, "weight_decay": 1e-2,
+    "input_shape": (512, 512), "steps": 1300, "batch_size": 4, "optimizer": "adamw", "lr": 0.004, "momentum": 0.9, "weight_decay": 1e-2,
     "warmup_epochs": 1.0, "schedule": "poly", "backbone_lr": 0.1, "scale": (0.5, 2.0), "aspect": 0.0, "translate": 0.0, "small_share": 0.0,
     "colours": (0.015, 0.7, 0.4), "rotate": 10.0, "blur": 0.25, "mosaic": 0.0, "mixup": 0.0, "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0,
     "fit": "letterbox"}
 
 # What the detectors' recipes share; SSD and the two networks with a pyramid vary the pictures in their own way.
 DETECTION_RECIPE = {
-    "epochs": 30, "batch_size": 8, "optimizer": "adamw", "momentum": 0.9, "weight_decay": 5e-4, "warmup_epochs": 1.0, "schedule": "cosine",
+    "steps": 1500, "batch_size": 8, "optimizer": "adamw", "momentum": 0.9, "weight_decay": 5e-4, "warmup_epochs": 1.0, "schedule": "cosine",
     "backbone_lr": 1.0, "scale": (0.5, 1.5), "aspect": 0.3, "translate": 0.1, "colours": (0.015, 0.7, 0.4), "rotate": 0.0, "blur": 0.0,
     "mosaic": 0.5, "mixup": 0.0, "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0, "small_share": 0.0, "fit": "letterbox"}
 

@@ -26,7 +26,7 @@ from utils.images import check_fit  # noqa: E402
 from utils.formats.sweep import Sample  # noqa: E402
 from utils.results.media import save_image  # noqa: E402
 from utils.results.report import new_folder  # noqa: E402
-from utils.settings import check, find, number, optional, override, several, shown, whole  # noqa: E402
+from utils.settings import check, find, number, optional, read_settings, several, shown, whole  # noqa: E402
 from utils.lists import folder_name, list_name, survey_classes  # noqa: E402
 from utils.system.files import printable, write_text  # noqa: E402
 from utils.weights import state_dict_of  # noqa: E402
@@ -50,26 +50,26 @@ WANTED = {"train": "train", "val": "val", "test": "test"}
 MOST = 1000                     # files of a kind in the written report
 
 
-def main():
-    check(globals(), samples=whole(0), seed=whole(0), input_shape=optional(several(2, number(1))))
+def main(s):
+    check(s, samples=whole(0), seed=whole(0), input_shape=optional(several(2, number(1))))
     began = time.perf_counter()
-    folder = new_folder(find(out), folder_name(folders()[0]) if not train_list else Path(train_list).stem)
+    folder = new_folder(find(s.out), folder_name(folders(s)[0]) if not s.train_list else Path(s.train_list).stem)
     sections, stopping = [], 0
     checks = check_environment()
     sections.append(("Environment", lines_of(checks), None))
     stopping += sum(one.effect == STOPS for one in checks)
     names = []
-    kinds = kinds_of_data()
+    kinds = kinds_of_data(s)
     for kind in kinds:
-        findings, seen, splits, names, where = look_at_data(kind)
+        findings, seen, splits, names, where = look_at_data(s, kind)
         title = verdict(findings, f"{len(seen)} usable images")
         sections.append((f"Data for {kind}: {where}", f"{title}\n{report(findings)}".rstrip(), f"{title}\n{report(findings, MOST)}".rstrip()))
         stopping += sum(KINDS[finding.kind][0] == STOPS for finding in findings)
-        if seen and names and samples:
+        if seen and names and s.samples:
             name = f"page_{kind}.png" if len(kinds) > 1 else "page.png"
-            draw(folder / name, kind, seen, splits, names)
-    if model_path:
-        checks = check_weights(find(model_path), names)
+            draw(s, folder / name, kind, seen, splits, names)
+    if s.model_path:
+        checks = check_weights(find(s.model_path), names)
         sections.append(("Weights", lines_of(checks), None))
         stopping += sum(one.effect == STOPS for one in checks)
     print("\n\n".join(f"== {title}\n{text}" for title, text, _ in sections))
@@ -80,61 +80,61 @@ def main():
         raise SystemExit(1)
 
 
-def folders():
-    return ast.literal_eval(dataset) if dataset.startswith("[") else [dataset]
+def folders(s):
+    return ast.literal_eval(s.dataset) if s.dataset.startswith("[") else [s.dataset]
 
 
-def kinds_of_data():
+def kinds_of_data(s):
     """The tasks to look at."""
-    if task is not None:
-        if task not in ("detection", "segmentation"):
-            raise UserError(f'task={task!r}: expected None, "detection" or "segmentation".')
-        return [task]
-    if train_list:
-        path = find(train_list)
+    if s.task is not None:
+        if s.task not in ("detection", "segmentation"):
+            raise UserError(f'task={s.task!r}: expected None, "detection" or "segmentation".')
+        return [s.task]
+    if s.train_list:
+        path = find(s.train_list)
         return ["segmentation" if path.is_file() and b"\t" in path.open("rb").readline() else "detection"]
-    return [nets.find_net(net).task] if net else tasks_of(folders()) if find(folders()[0]).exists() else ["detection"]
+    return [nets.find_net(s.net).task] if s.net else tasks_of(folders(s)) if find(folders(s)[0]).exists() else ["detection"]
 
 
-def look_at_data(kind):
+def look_at_data(s, kind):
     """-> findings, list of Sample, list of the sets of lists they are in, class names, what was looked at."""
-    network, shape = chosen(kind)
+    network, shape = chosen(s, kind)
     fit, stride = network.recipe.get("fit", "letterbox"), strides_of(network)[0]
-    if train_list:
-        lists = {"train": train_list, "val": val_list or train_list, **({"test": test_list} if test_list else {})}
-        return *from_lists(kind, lists, classes_path, shape, stride, fit), ", ".join(dict.fromkeys(lists.values()))
-    if dataset == "VOCdevkit/Shapes" and not find(dataset).exists():
+    if s.train_list:
+        lists = {"train": s.train_list, "val": s.val_list or s.train_list, **({"test": s.test_list} if s.test_list else {})}
+        return *from_lists(s, kind, lists, s.classes_path, shape, stride, fit), ", ".join(dict.fromkeys(lists.values()))
+    if s.dataset == "VOCdevkit/Shapes" and not find(s.dataset).exists():
         return [], [], [], [], "VOCdevkit/Shapes is drawn when train.py needs it; give your own with dataset=..."
     findings, parts = [], []
-    for folder in folders():
+    for folder in folders(s):
         try:
             part, found = look_at(find(folder), kind, WANTED, False)
         except UserError as error:
             part, found = None, [Finding("not_readable", find(folder), None, str(error))]
         parts += [part] if part else []
         findings += found
-    path, names, derived, found = settle_classes(folders(), classes_path, parts, kind, ignore_labels)
+    path, names, derived, found = settle_classes(folders(s), s.classes_path, parts, kind, s.ignore_labels)
     findings += found
     if parts and not any(finding.kind == "list_missing" for finding in findings):
-        findings += whole_findings(parts, None if found else names, find(path), kind, ignore_labels, derived)
+        findings += whole_findings(parts, None if found else names, find(path), kind, s.ignore_labels, derived)
     seen = [sample for part in parts for sample in part.samples.values()]
     splits = [part.splits.get(stem, set()) for part in parts for stem in part.samples]
     if kind == "detection":
         findings += box_sizes(seen, shape, stride, fit)
-    lists = {split: list_name(folders(), split, kind) for split in WANTED}
+    lists = {split: list_name(folders(s), split, kind) for split in WANTED}
     if all(find(name).is_file() for name in lists.values()) and find(path).is_file():
         known = {(finding.kind, finding.file) for finding in findings}
-        findings += [finding for finding in from_lists(kind, lists, path, shape, stride, fit)[0]
+        findings += [finding for finding in from_lists(s, kind, lists, path, shape, stride, fit)[0]
                      if finding.kind in ("list_line", "list_class", "listed_missing", "listed_unusable", "list_empty")
                      and (finding.kind, finding.file) not in known]
-    return findings, seen, splits, names, ", ".join(shown(find(folder)) for folder in folders())
+    return findings, seen, splits, names, ", ".join(shown(find(folder)) for folder in folders(s))
 
 
-def from_lists(kind, lists, path, shape, stride, fit):
+def from_lists(s, kind, lists, path, shape, stride, fit):
     """The same of list files."""
     if not path:
         raise UserError("train_list=... needs classes_path=...: the file of the class names of that list.")
-    findings, rows, known = look_at_lists_of(kind, lists, path, shape, stride, fit, ignore_labels)
+    findings, rows, known = look_at_lists_of(kind, lists, path, shape, stride, fit, s.ignore_labels)
     names, splits, seen = survey_classes(find(path))[0], {}, {}
     for row, sample in known.items():
         splits.setdefault(row.image, set()).add(row.split)
@@ -144,11 +144,11 @@ def from_lists(kind, lists, path, shape, stride, fit):
     return findings, list(seen.values()), [splits[image] for image in seen], names
 
 
-def chosen(kind):
+def chosen(s, kind):
     """The network whose grids and anchors the objects are compared with, and its input shape."""
-    network = nets.find_net(net or {"detection": "yolov8", "segmentation": "deeplabv3plus"}[kind])
+    network = nets.find_net(s.net or {"detection": "yolov8", "segmentation": "deeplabv3plus"}[kind])
     check_fit(network.recipe.get("fit", "letterbox"))
-    return network, tuple(int(side) for side in input_shape or network.recipe["input_shape"])
+    return network, tuple(int(side) for side in s.input_shape or network.recipe["input_shape"])
 
 
 def strides_of(network):
@@ -156,12 +156,12 @@ def strides_of(network):
     return tuple(getattr(network, "strides", (8, 16, 32)))
 
 
-def draw(path, kind, seen, splits, names):
-    network, shape = chosen(kind)
+def draw(s, path, kind, seen, splits, names):
+    network, shape = chosen(s, kind)
     own = inspect.signature(network).parameters.get("anchors")
     anchors = find_anchors(own.default, shape, len(network.strides)).flatten(0, 1).tolist() if own else ()
-    save_image(path, data_page(kind, seen, splits, names, shape, strides_of(network), anchors, network.recipe.get("fit", "letterbox"), ignore_labels,
-                               samples, seed))
+    fit = network.recipe.get("fit", "letterbox")
+    save_image(path, data_page(kind, seen, splits, names, shape, strides_of(network), anchors, fit, s.ignore_labels, s.samples, s.seed))
 
 
 def check_weights(path, names):
@@ -196,5 +196,4 @@ def lines_of(checks):
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

@@ -21,7 +21,7 @@ from utils.findings import STOPS, Finding, tell, worst  # noqa: E402
 from utils.formats.foreign import DEVICES, STEERING, deal  # noqa: E402
 from utils.formats.recognise import home  # noqa: E402
 from utils.lists import folder_name, format_box  # noqa: E402
-from utils.settings import find, override, shown  # noqa: E402
+from utils.settings import find, read_settings, shown  # noqa: E402
 from utils.system.files import printable, write_text  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # a VOC folder, a data.yaml, a COCO .json, a folder of labelme files ...    数据集
@@ -33,8 +33,8 @@ seed = 0                        # of the split, where the data set has none    �
 SPLITS = ("train", "val", "test")
 
 
-def main():
-    folder = export(dataset, to, out, link, seed)
+def main(s):
+    folder = export(s.dataset, s.to, s.out, s.link, s.seed)
     print(f'Use it:  python voc_annotation.py "dataset={shown(folder)}"')
 
 
@@ -200,5 +200,4 @@ def write_coco(folder, names, splits, stems, link):
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

@@ -24,7 +24,7 @@ from utils.formats.voc_folder import survey  # noqa: E402
 from utils.images import IGNORED, SUFFIXES, image_size, open_colours, open_mask, resize_mask  # noqa: E402
 from utils.labels import spans  # noqa: E402
 from utils.results.masks import index_png  # noqa: E402
-from utils.settings import find, override, shown  # noqa: E402
+from utils.settings import find, read_settings, shown  # noqa: E402
 from utils.system.files import replace_text  # noqa: E402
 
 masks = "VOCdevkit/Shapes/SegmentationClass"    # folder of the masks    掩码文件夹
@@ -36,25 +36,25 @@ out = None                                      # the new folder; None: <masks>_
 MOST_COLOURS = 256                              # more are no classes but a photo, or colours that a lossy format has smeared
 
 
-def main():
-    folder = find(masks)
+def main(s):
+    folder = find(s.masks)
     files, _ = survey(folder, SUFFIXES)
     if not files:
         raise UserError(f"{shown(folder)} holds no masks ({', '.join(SUFFIXES)})." if folder.is_dir() else f"There is no folder {shown(folder)}.")
-    check_values(values)
-    pictures = survey(find(images), SUFFIXES)[0] if images else {}
-    if images and not pictures:
-        raise UserError(f"There are no images in {shown(find(images))}.")
-    if not (values or palette or images):
+    check_values(s.values)
+    pictures = survey(find(s.images), SUFFIXES)[0] if s.images else {}
+    if s.images and not pictures:
+        raise UserError(f"There are no images in {shown(find(s.images))}.")
+    if not (s.values or s.palette or s.images):
         raise UserError(suggestion(files, folder))
-    key = read_key(find(palette)) if palette else None
-    target = find(out) if out else folder.with_name(folder.name + "_fixed")
+    key = read_key(find(s.palette)) if s.palette else None
+    target = find(s.out) if s.out else folder.with_name(folder.name + "_fixed")
     if target.exists():
         raise UserError(f"{shown(target)} is there already: nothing is overwritten. Delete or rename it, or set out=...")
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
-        done = sweep(lambda path: fix(path, part, key, pictures), [(path,) for path in files.values()], "Masks")
+        done = sweep(lambda path: fix(s, path, part, key, pictures), [(path,) for path in files.values()], "Masks")
         errors = [error for error, _ in done if error]
         if len(errors) == len(done):
             raise UserError(f"None of the {len(done)} masks can be used, the first: {errors[0]}")
@@ -72,20 +72,20 @@ def check_values(values):
         raise UserError(f"values={{{', '.join(wrong)}}}: expected whole numbers from 0 to 255, like {{255: 1}}.")
 
 
-def fix(path, part, key, pictures):
+def fix(s, path, part, key, pictures):
     """One mask -> part/<name>.png. -> a sentence when it cannot be used, else None; what was changed."""
     try:
-        labels = read(path, key)
+        labels = read(s, path, key)
         before, change = labels, []
-        if values:
+        if s.values:
             table = np.arange(256, dtype=np.uint8)
-            table[list(values)] = list(values.values())
+            table[list(s.values)] = list(s.values.values())
             labels = table[labels]
             change += ["renumbered"] if (labels != before).any() else []
         if pictures:
             picture = pictures.get(path.stem.strip())
             if picture is None:
-                raise UserError(f"{shown(path)} has no image in {images}.")
+                raise UserError(f"{shown(path)} has no image in {s.images}.")
             width, height = image_size(picture)
             if labels.shape == (width, height) != (height, width):
                 raise UserError(f"{shown(path)} lies on its side against its image: turn it, resizing would only warp it.")
@@ -97,12 +97,12 @@ def fix(path, part, key, pictures):
         return str(error), None
 
 
-def read(path, key):
+def read(s, path, key):
     """A mask -> (h, w) uint8: its numbers, or what the palette says about its colours."""
     if key is None:
         return open_mask(path)
     names, meanings, of_colours = key
-    return translate(path, meanings, of_colours, find(palette))
+    return translate(path, meanings, of_colours, find(s.palette))
 
 
 def suggestion(files, folder):
@@ -145,5 +145,4 @@ def tell(target, folder, errors, changes, key):
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

@@ -20,7 +20,7 @@ from utils.boxes import size_iou  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.images import check_fit, fitted_size, image_size  # noqa: E402
 from utils.lists import folder_name, list_name, read_list  # noqa: E402
-from utils.settings import check, find, number, optional, override, several, shown, whole  # noqa: E402
+from utils.settings import check, find, number, optional, read_settings, several, shown, whole  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # the VOC folder, as in train.py    数据集文件夹，与 train.py 相同
 train_list = None               # its training list; None: <dataset>_train.txt    训练集列表
@@ -36,23 +36,23 @@ TRIES, ROUNDS = 10, 300         # first guesses; rounds of one of them at most
 BLOCK = 500_000                 # objects compared with all anchors at a time
 
 
-def main():
-    check(globals(), input_shape=optional(several(2, whole(32))), count=optional(whole(1)), enough=number(0, 1), seed=whole(0))
-    network = nets.find_net(net)
+def main(s):
+    check(s, input_shape=optional(several(2, whole(32))), count=optional(whole(1)), enough=number(0, 1), seed=whole(0))
+    network = nets.find_net(s.net)
     own = inspect.signature(network).parameters.get("anchors")
     if own is None:
-        raise UserError(f"{net} has no option anchors: it needs none, or they follow from its input. Those that have: "
+        raise UserError(f"{s.net} has no option anchors: it needs none, or they follow from its input. Those that have: "
                         f"{', '.join(name for name, one in nets.NETS.items() if 'anchors' in inspect.signature(one).parameters)}.")
-    shape, way, heads = tuple(input_shape or network.recipe["input_shape"]), fit or network.recipe["fit"], len(network.strides)
+    shape, way, heads = tuple(s.input_shape or network.recipe["input_shape"]), s.fit or network.recipe["fit"], len(network.strides)
     check_fit(way)
     now = find_anchors(own.default, shape, heads)
-    many = count or now.shape[0] * now.shape[1]
+    many = s.count or now.shape[0] * now.shape[1]
     if many % heads:
-        raise UserError(f"count={many}: {net} has {heads} heads with equally many anchors each, choose a multiple of {heads}.")
-    source = train_list or list_name(dataset, "train")
+        raise UserError(f"count={many}: {s.net} has {heads} heads with equally many anchors each, choose a multiple of {heads}.")
+    source = s.train_list or list_name(s.dataset, "train")
     sizes = object_sizes(source, shape, way)
     print(f"{source}: {len(sizes)} objects at an input of {shape[0]} x {shape[1]} ({way})")
-    made = kmeans(sizes, many, seed)
+    made = kmeans(sizes, many, s.seed)
 
     recall = {}
     print(f"\n{'':<20}{'best possible recall':>22}{'mean IoU':>12}   anchors: width,height in px, head by head")
@@ -61,16 +61,16 @@ def main():
         listed = " | ".join(" ".join(f"{w:.0f},{h:.0f}" for w, h in level) for level in anchors.tolist())
         print(f"{title:<20}{recall[title]:>22.4f}{overlap:>12.4f}   {listed}")
     print(f"\nBest possible recall: the share of the objects that some anchor reaches, each side less than {RATIO:g} times that of the other.")
-    if recall["k-means"] < enough:
+    if recall["k-means"] < s.enough:
         print(f"WARNING: {1 - recall['k-means']:.1%} of the objects are beyond every anchor. More anchors (count={many + heads}) or, if the smallest "
               "objects are a few pixels, a larger input_shape will help.")
-    elif recall["the network's own"] >= enough:
+    elif recall["the network's own"] >= s.enough:
         print("The network's own anchors reach enough of them as well; they also fit its official weights.")
 
-    path = anchors_path or f"model_data/{folder_name(dataset).lower()}_{many}_anchors.txt"
+    path = s.anchors_path or f"model_data/{folder_name(s.dataset).lower()}_{many}_anchors.txt"
     kept = write_anchors(path, made, shape, source)
     print(f"\nWritten: {path}" + (f" (the old one is now {shown(kept)})" if kept else "") + ". To train with it, in train.py:\n"
-          f'  net, net_options = "{net}", {{"anchors": "{path}"}}')
+          f'  net, net_options = "{s.net}", {{"anchors": "{path}"}}')
 
 
 def object_sizes(path, shape, way):
@@ -127,5 +127,4 @@ def fits(sizes, anchors):
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from utils.formats.shapes import CLASSES, make_shapes  # noqa: E402
-from utils.settings import override, shown  # noqa: E402
+from utils.settings import read_settings, shown  # noqa: E402
 
 folder = "VOCdevkit/Shapes"    # the VOC folder to draw; it must not exist yet    要生成的 VOC 文件夹（不能已存在）
 seed = 0                       # another seed draws other pictures    随机种子
@@ -19,11 +19,10 @@ val = 80                       # pictures for validation    验证图片数
 test = 120                     # pictures for testing    测试图片数
 
 
-def main():
-    where = make_shapes(folder, seed, train, val, test)
-    print(f"{shown(where)}: {train} train, {val} val and {test} test pictures of {', '.join(CLASSES)}.")
+def main(s):
+    where = make_shapes(s.folder, s.seed, s.train, s.val, s.test)
+    print(f"{shown(where)}: {s.train} train, {s.val} val and {s.test} test pictures of {', '.join(CLASSES)}.")
 
 
 if __name__ == "__main__":
-    override(globals())
-    main()
+    main(read_settings(globals()))

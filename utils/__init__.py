@@ -1,9 +1,17 @@
 """What the networks and scripts share; nothing here knows a network.
 
-The scripts import this first: a package that is missing is then a sentence, not a traceback.
+The scripts import this first: a package that is missing is then a sentence, not a traceback, and a script that is only asked for
+--help answers before anything large is loaded.
 """
 import importlib.util
 import sys
+from pathlib import Path
+
+script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+if {"-h", "--help", "help"} & set(sys.argv[1:]) and script.resolve().is_relative_to(Path(__file__).resolve().parent.parent):
+    from utils.settings import print_help
+    print_help(script)
+    raise SystemExit(0)
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "PIL": "pillow", "cv2": "opencv-python-headless",
             "matplotlib": "matplotlib", "tqdm": "tqdm"}

@@ -26,9 +26,9 @@ def find_anchors(anchors, input_shape, heads):
         order = sizes.prod(1).argsort(stable=True)
         return sizes[order].view(heads, -1, 2)
     try:
-        sizes = torch.tensor(anchors, dtype=torch.float32)
+        sizes = torch.tensor(anchors, dtype=torch.float32, device="cpu")     # numbers to be looked at, also in a trial without memory
     except (TypeError, ValueError, RuntimeError):
-        sizes = torch.zeros(0)
+        sizes = torch.zeros(0, device="cpu")
     if sizes.ndim != 3 or len(sizes) != heads or sizes.shape[1] < 1 or sizes.shape[2] != 2 or not (sizes > 0).all() or not sizes.isfinite().all():
         raise UserError(f"anchors={anchors}: expected, for each of the {heads} heads, equally many pairs (width, height) in px, fine head first, "
                         "or the path of a file of tools/kmeans_anchors.py.")

@@ -7,10 +7,10 @@ from tqdm import tqdm
 
 from utils.boxes import nms
 from utils.errors import UserError
-from utils.images import STEP, check_fit, fit_image, fitted_size, from_input, open_image, resize, stack
+from utils.images import STEP, check_fit, fit_image, fitted_size, from_input, nearest_shape, open_image, resize, stack
 from utils.metrics import detection_results
 from utils.miou import count_confusion, segmentation_results
-from utils.settings import check, fill_from_recipe, find, several, whole
+from utils.settings import check, fill, find, several, whole
 from utils.system import distributed
 
 SHOWN = 12                      # predictions of so many pictures are kept for looking at
@@ -26,19 +26,19 @@ def to_device(images, targets, device):
     return images, targets
 
 
-def choose_input(variables, model, info, nearest_shape):
+def choose_input(s, model, info):
     """Give a script's input_shape, fit and nms_iou, where they are None, their values: as in the training, as the recipe says.
 
-    variables: the script's globals().  info: of nets.load.  nearest_shape: the function of nets.
+    s: its settings.  info: of nets.load.
     Error: the network cannot take such an input.
     """
-    fill_from_recipe(variables, {"nms_iou": model.recipe.get("nms_iou", 0.5)}, f"recipe of {info['net']}")
-    fill_from_recipe(variables, {"fit": info["settings"].get("fit", "letterbox"), "input_shape": tuple(info["input_shape"])}, "as trained")
-    check(variables, input_shape=several(2, whole(1)))
-    check_fit(variables["fit"])
-    asked = (STEP, STEP) if variables["fit"] == "short_side" else variables["input_shape"]
+    fill(s, {"nms_iou": model.recipe.get("nms_iou", 0.5)}, f"recipe of {info['net']}")
+    fill(s, {"fit": info["settings"].get("fit", "letterbox"), "input_shape": tuple(info["input_shape"])}, "as trained")
+    check(s, input_shape=several(2, whole(1)))
+    check_fit(s.fit)
+    asked = (STEP, STEP) if s.fit == "short_side" else s.input_shape
     near = nearest_shape(type(model), asked, info["options"])
-    if near != asked and variables["fit"] == "short_side":
+    if near != asked and s.fit == "short_side":
         raise UserError(f'fit="short_side" makes inputs of any height and width that divide by {STEP}; {info["net"]} cannot take all of these '
                         f"(the smallest are {near[0]} x {near[1]}). Use \"letterbox\" or \"stretch\".")
     if near != asked:

@@ -305,3 +305,15 @@ def from_input(boxes, transform, size=None):
     if size is not None:
         boxes = boxes.clip(0, np.array([size[1], size[0]] * 2, boxes.dtype))
     return boxes
+
+
+def stride_of(network, options):
+    """What the height and width of the input must divide by."""
+    return options.get("downsample_factor", network.stride)
+
+
+def nearest_shape(network, input_shape, options):
+    """The (H, W) nearest to input_shape that the network (a class of NETS, built with these options) can take."""
+    step = stride_of(network, options)
+    least = -(-getattr(network, "smallest", step) // step)                  # SSD's pyramid ends below a certain size
+    return tuple(max(least, round(side / step)) * step for side in input_shape)

@@ -2,10 +2,12 @@
 
     python train.py [recipe.py] [name=value ...]
 
-A script calls `override(globals())`. What may be set are its lower-case module variables holding plain values.
+A script ends in  main(read_settings(globals())) : its lower-case module variables that hold plain values are read once, into an
+object that is handed from function to function. Nothing is ever written back into the module.
 A recipe file is a few assignments of plain values; it is parsed, never executed.
 """
 import ast
+import re
 import sys
 import tokenize
 from pathlib import Path
@@ -14,6 +16,93 @@ from utils.errors import UserError, did_you_mean, show_sentence_only
 
 ROOT = Path(__file__).resolve().parent.parent        # the repository; paths in variables and lists are relative to it
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+HELP = ("-h", "--help", "help")
+
+
+class Settings:
+    """The settings of one run: s.epochs, s.lr ...; s.origin says of each name where its value came from."""
+
+    def __init__(self, values, where):
+        """values: dict name -> value.  where: the script's name."""
+        self.origin = dict.fromkeys(values, where)
+        vars(self).update(values)
+
+    def __contains__(self, name):
+        return name in self.origin
+
+    def put(self, name, value, where):
+        """Another value for a setting that is there. where: "command line", "recipe of ssd300", "chosen" ..."""
+        setattr(self, name, value)
+        self.origin[name] = where
+
+
+def read_settings(variables, arguments=None):
+    """A script's variables, changed by recipe files and name=value words, of which the later one wins -> Settings.
+
+    variables: the script's globals(), which stay as they are.  arguments: list of words, default the command line.
+    Errors: unknown name (with the nearest one), wrong type, a recipe that is not there or holds more than values.
+    """
+    sys.excepthook = show_sentence_only
+    never_fail_to_print()
+    script = Path(variables.get("__file__", "script.py")).name
+    s = Settings({name: variables[name] for name in settable(variables)}, script)
+    defaults = as_dict(s)                                   # a later word need not be like an earlier one
+
+    for word in sys.argv[1:] if arguments is None else arguments:
+        name, equals, text = word.partition("=")
+        if word in HELP:
+            print_help(variables["__file__"])
+            raise SystemExit(0)
+        if equals:
+            check_name(name, s, f"python {script} {word}")
+            s.put(name, check_type(name, from_text(text, defaults[name]), defaults[name]), "command line")
+        elif word.endswith(".py"):
+            for name, value, line in read_recipe(find(word)):
+                check_name(name, s, f"{word}, line {line}")
+                s.put(name, check_type(name, value, defaults[name]), word)
+        else:
+            first = next(iter(s.origin))
+            meant = f'Did you mean source="{word}"?' if "source" in s else f"Example: python {script} {first}={defaults[first]}"
+            raise UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
+    return s
+
+
+def settable(variables):
+    """The names of a script that a recipe or the command line may set, in the script's order."""
+    return [name for name, value in variables.items() if name.islower() and not name.startswith("_") and isinstance(value, PLAIN)]
+
+
+def never_fail_to_print():
+    """A console that cannot show a character shows ? instead."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def fill(s, values, where):
+    """Give every setting that is None its value in `values`; check the types of the others against it.
+
+    values: dict name -> value; names that the script does not have are not for it.  where: what is said of where they came from.
+    """
+    for name, value in values.items():
+        if name not in s:
+            continue
+        if getattr(s, name) is None:
+            s.put(name, value, where)
+        else:
+            setattr(s, name, check_type(name, getattr(s, name), value))
+
+
+def as_dict(s):
+    """name -> value of all settings, plain values only, to be saved with a run."""
+    return {name: getattr(s, name) for name in s.origin}
+
+
+def as_table(s):
+    """The settings as text: name, value, where it came from."""
+    rows = [(name, repr(getattr(s, name)), where) for name, where in s.origin.items()]
+    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+    return "\n".join(f"  {name:<{widths[0]}}  {value:<{min(widths[1], 44)}}  {where}" for name, value, where in rows)
 
 
 def find(path):
@@ -28,72 +117,6 @@ def shown(path):
     """A path for people: relative to the repository when it lies inside, with / on every system."""
     path = Path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
-
-
-def settable(variables):
-    """The names of a script that a recipe or the command line may set, in the script's order."""
-    return [name for name, value in variables.items()
-            if name.islower() and not name.startswith("_") and isinstance(value, PLAIN)]
-
-
-def override(variables, arguments=None):
-    """Set a script's variables from recipe files and name=value words, the later one wins.
-
-    variables: the script's globals().  arguments: list of words, default the command line.
-    Errors: unknown name (with the nearest one), wrong type, a recipe that is not there or holds more than values.
-    """
-    sys.excepthook = show_sentence_only
-    for stream in (sys.stdout, sys.stderr):                 # a console that cannot show a character shows ? instead
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    script = Path(variables.get("__file__", "script.py")).name
-    names = settable(variables)
-    origin = dict.fromkeys(names, script)
-    defaults = {name: variables[name] for name in names}    # a later word need not be like an earlier one
-    for word in sys.argv[1:] if arguments is None else arguments:
-        name, equals, text = word.partition("=")
-        if word in ("-h", "--help", "help"):
-            print_help(variables, names)
-            raise SystemExit(0)
-        if equals:
-            check_name(name, names, f"python {script} {word}")
-            variables[name] = check_type(name, from_text(text, defaults[name]), defaults[name])
-            origin[name] = "command line"
-        elif word.endswith(".py"):
-            for name, value, line in read_recipe(find(word)):
-                check_name(name, names, f"{word}, line {line}")
-                variables[name] = check_type(name, value, defaults[name])
-                origin[name] = word
-        else:
-            meant = f'Did you mean source="{word}"?' if "source" in names else f"Example: python {script} {names[0]}={variables[names[0]]}"
-            raise UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
-    variables["_origin"] = origin
-
-
-def fill_from_recipe(variables, recipe, where):
-    """Give every variable that is None the value of the network's recipe (`where` names it); check the types of the others.
-
-    What the recipe says beyond the script's variables is not for this script.
-    """
-    for name, value in ((name, value) for name, value in recipe.items() if name in variables):
-        if variables[name] is None:
-            variables[name] = value
-            variables.setdefault("_origin", {})[name] = where
-        else:
-            variables[name] = check_type(name, variables[name], value)
-
-
-def as_dict(variables):
-    """name -> value of all settings, plain values only, to be saved with a run."""
-    return {name: variables[name] for name in settable(variables)}
-
-
-def as_table(variables):
-    """The settings as text: name, value, where it came from."""
-    origin = variables.get("_origin", {})
-    rows = [(name, repr(variables[name]), origin.get(name, "")) for name in settable(variables)]
-    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
-    return "\n".join(f"  {name:<{widths[0]}}  {value:<{min(widths[1], 44)}}  {source}" for name, value, source in rows)
 
 
 def whole(low):
@@ -122,16 +145,23 @@ def yes_or_no():
     return lambda value: isinstance(value, bool), "True or False"
 
 
-def check(variables, **rules):
-    """Stop at the first variable whose value breaks its rule: what would fail only later, or silently do something else."""
+def one_of(known):
+    """A rule for `check`: one of these words."""
+    return lambda value: value in known, " or ".join(f'"{word}"' for word in known)
+
+
+def check(s, **rules):
+    """Stop at the first setting whose value breaks its rule: what would fail only later, or silently do something else."""
     for name, (good, expected) in rules.items():
-        if not good(variables[name]):
-            raise UserError(f"{name}={variables[name]!r}: expected {expected}.")
+        value = getattr(s, name)
+        if not good(value):
+            raise UserError(f"{name}={value!r}: expected {expected}.")
 
 
-def check_name(name, names, where):
-    if name not in names:
-        raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, names)} All names: {", ".join(names)}')
+def check_name(name, s, where):
+    """Error: the script has no such variable."""
+    if name not in s:
+        raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} All names: {", ".join(s.origin)}')
 
 
 def from_text(text, default):
@@ -188,14 +218,33 @@ def read_recipe(path):
     return rows
 
 
-def print_help(variables, names):
-    """Every variable with its value and the comment that stands beside it in the script."""
-    path = Path(variables["__file__"])
-    comments = {}
+def print_help(path):
+    """Every variable of a script with its value and the comment beside it, in the script's groups. It is read, not run: no package is loaded."""
+    path = Path(path)
+    never_fail_to_print()
+    groups = groups_of(path)
+    width = max(len(assignment) for _, rows in groups for assignment, _ in rows)
+    print(f"python {path.name} [recipe.py] [name=value ...]")
+    for title, rows in groups:
+        print(f"\n{title}" if title else "")
+        for assignment, comment in rows:
+            print(f"  {assignment:<{width}}  {comment}".rstrip())
+
+
+def groups_of(path):
+    """The variables of a script as its source groups them -> list of (title or "", list of ("name = value", comment))."""
     with open(path, "rb") as file:
-        for token in tokenize.tokenize(file.readline):
-            if token.type == tokenize.COMMENT and "=" in token.line:
-                comments[token.line.split("=")[0].strip()] = token.string
-    print(f"python {path.name} [recipe.py] [name=value ...]\n")
-    for name in names:
-        print(f"  {name} = {variables[name]!r}   {comments.get(name, '')}")
+        tokens = list(tokenize.tokenize(file.readline))
+    comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
+    titles = {token.start[0] for token in tokens if token.type == tokenize.COMMENT and token.start[1] == 0}
+
+    groups, last = [], 0
+    for node in ast.parse(path.read_bytes()).body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name) or not node.targets[0].id.islower():
+            continue
+        if not groups or node.lineno > last + 1:            # a blank line or a title begins another group
+            title = re.sub("  +", "  ", comments[node.lineno - 1].lstrip("# ")) if node.lineno - 1 in titles else ""
+            groups.append((title, []))
+        last = node.end_lineno
+        groups[-1][1].append((ast.unparse(node), comments.get(node.end_lineno, "")))
+    return groups

@@ -1,41 +1,30 @@
-"""What a training step needs besides the network: device, parameter groups, learning rate, freezing, moving average."""
+"""What a training step needs besides the network: pieces of a batch, learning rate, parameter groups, freezing, moving average."""
 import copy
 import math
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from utils.errors import UserError
-from utils.system import distributed
-from utils.system.device import autocast
 
 NOMINAL_BATCH = 64              # the batch size that a recipe's learning rate is meant for
 
 
-def add_gradients(model, images, targets, scaler, device, precision, parts=1):
-    """Forward and backward of a batch, in `parts` pieces one after the other: less memory, and the gradients add up to those of the batch
-    (each piece's loss counts by its pictures). -> losses as means over the batch, name -> 0-d tensor.
+def pieces(images, targets, parts):
+    """A batch in `parts` pieces, one after the other: less memory, and gradients that count by a piece's share add up to those of the batch.
 
-    images: (B, 3, H, W) float on the device.  targets: list of B dicts.
+    images: (B, 3, H, W).  targets: list of B dicts. -> generator of images, targets, share of the batch, whether it is the last piece.
     """
-    count, sums = len(targets), {}
+    count = len(targets)
     size = -(-count // parts)
     for start in range(0, count, size):
-        piece = targets[start:start + size]
-        last = start + size >= count
-        with distributed.one_batch(model), nullcontext() if last else distributed.no_sync(model):
-            with autocast(device, precision), explained_single():
-                _, losses = model(images[start:start + size], piece)
-            share = len(piece) / count
-            scaler.scale(sum(losses.values()) * share).backward()
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value.detach() * share
-    return sums
+        some = targets[start:start + size]
+        yield images[start:start + size], some, len(some) / count, start + size >= count
 
 
 @contextmanager
-def explained_single():
+def single_explained():
     """Says in a sentence what BatchNorm means by "more than 1 value per channel"."""
     try:
         yield
@@ -76,6 +65,19 @@ def lr_factor(progress, epochs, warmup, schedule, floor):
     if schedule == "step":
         return 1.0 if done < 0.7 else 0.1 if done < 0.9 else 0.01
     return 1.0
+
+
+def lr_at(place, s):
+    """The learning rate's share at a place of the training, in epochs. s: the settings of train.py."""
+    return lr_factor(place, s.epochs, s.warmup_epochs, s.schedule, s.min_lr)
+
+
+def set_lr(solver, full_lr, place, s):
+    """Each group of the optimizer gets its learning rate, a function of the place (epochs done, with fraction) alone. In place."""
+    for group in solver.param_groups:
+        group["lr"] = full_lr * lr_at(place, s)
+        if group["part"] == "backbone":
+            group["lr"] *= s.backbone_lr * unfreeze_factor(place, s.freeze_epochs)
 
 
 def unfreeze_factor(progress, freeze_epochs, warmup=1.0):

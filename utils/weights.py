@@ -69,6 +69,14 @@ def load_weights(model, path, allow_partial=False):
     return report
 
 
+def check_weights(path):
+    """Error: there is no such weight file, or nothing in it can be read. Which network it is of `load_weights` says."""
+    if not is_darknet(path):
+        state_dict_of(read_checkpoint(path), path)
+    elif not path.is_file():
+        raise UserError(f"There is no weight file {shown(path)}.")
+
+
 def our_name(name, rules):
     """A tensor's name in an official file -> its name in the network. rules: (regular expression, replacement) pairs, all are applied."""
     for pattern, replacement in rules:

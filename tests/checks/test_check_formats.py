@@ -16,6 +16,7 @@ from utils.checks import prepare as preparing
 from utils.errors import UserError
 from utils.findings import KINDS, WITHOUT
 from utils.formats import sweep as look
+from utils.settings import read_settings
 
 CASES = [(kind, name) for kind in dirty.SINGLE for name in dirty.SINGLE[kind]]
 MIXTURES = [(kind, number) for kind in dirty.MIXABLE for number in range(3)]
@@ -119,13 +120,13 @@ def test_doctor(root, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "dataset", "Set")
     monkeypatch.setattr(doctor, "samples", 0)
     with pytest.raises(SystemExit):
-        doctor.main()
+        doctor.main(read_settings(vars(doctor), []))
     out = capsys.readouterr().out
     assert "Set/labels/train/t03.txt, line 3: 'x' is not a number" in out and "Set/labels/train/t03.txt, line 4: class 7, but there" in out
     assert "[class_number: stops]" in out and out.splitlines()[-1].startswith("Verdict: training would not work: 1 ")
     (root / "Set" / "data.yaml").write_bytes(b"train: images/train\n")
     with pytest.raises(SystemExit):
-        doctor.main()
+        doctor.main(read_settings(vars(doctor), []))
     assert "Set/data.yaml: has no names: of the classes" in capsys.readouterr().out
 
 

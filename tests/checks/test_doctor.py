@@ -15,6 +15,7 @@ from tools import doctor
 from utils.checkpoint import save_checkpoint
 from utils.checks import environment, prepare
 from utils.findings import STOPS, WORKS
+from utils.settings import read_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -39,7 +40,7 @@ def run(monkeypatch, capsys, **settings):
         monkeypatch.setattr(doctor, name, value)
     monkeypatch.setattr(doctor, "check_environment", lambda: [environment.check_python()])
     try:
-        doctor.main()
+        doctor.main(read_settings(vars(doctor), []))
         code = 0
     except SystemExit as end:
         code = end.code

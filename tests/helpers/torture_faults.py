@@ -9,24 +9,25 @@ import signal
 import torch
 
 import train
-from utils import checkpoint, evaluate, steps
+from utils import checkpoint, dataset, evaluate, steps
 from utils.errors import UserError
+from utils.training import begin, keep
 
 
 def save_before_the_first_step():
     """last.pth as it is when the training begins, before the freeze stage."""
     begin = train.begin_training
 
-    def begin_and_save(*arguments):
-        training = begin(*arguments)
-        train.save(training)
+    def begin_and_save(s, *arguments):
+        training = begin(s, *arguments)
+        keep.save(s, training)
         return training
     train.begin_training = begin_and_save
 
 
 def save_back_to_back(path):
     """Instead of a training: save after save, each one's number printed when it is done."""
-    def saves():
+    def saves(_):
         for number in itertools.count(1):
             model = {f"layer{i}.weight": torch.full((200_000 + i,), float(number)) for i in range(3)}
             checkpoint.save_checkpoint(path, step=number, model=model)
@@ -71,16 +72,16 @@ def norms_frozen():
 
 def at_step(number, act):
     """act(training, images, targets) before step `number` of this process, counted from 1."""
-    take_step, count = train.take_step, [0]
+    step, count = train.step, [0]
 
-    def counted(training, images, targets, place):
+    def counted(s, training, images, targets):
         count[0] += 1
         if count[0] == number:
             print("FAULT NOW", flush=True)
             changed = act(training, images, targets)
             images = images if changed is None else changed
-        return take_step(training, images, targets, place)
-    train.take_step = counted
+        return step(s, training, images, targets)
+    train.step = counted
 
 
 def raises():
@@ -136,7 +137,8 @@ def out_of_memory(most, first=0, last=10**9):
             if self.training and len(images) > most and first <= count[0] <= last:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             return forward(self, images, targets)
-        kind.forward = limited
+        if forward.__name__ != "limited":                   # a network is built twice: once to try
+            kind.forward = limited
         return model
     train.nets.build = built
 
@@ -149,7 +151,7 @@ def evaluation_out_of_memory():
 
 def worker_dies(train_too, epoch, index):
     """A loader's process is killed when it comes to this picture of this epoch, of the training set or (train_too false) in an evaluation."""
-    for kind in (train.DetectionData, train.SegmentationData):
+    for kind in (dataset.DetectionData, dataset.SegmentationData):
         get = kind.__getitem__
 
         def deadly(self, key, get=get):
@@ -161,7 +163,7 @@ def worker_dies(train_too, epoch, index):
 
 def picture_breaks(number, epoch):
     """From this epoch on the file of training picture `number` cannot be read."""
-    for kind in (train.DetectionData, train.SegmentationData):
+    for kind in (dataset.DetectionData, dataset.SegmentationData):
         drawn, read = kind.drawn, kind.read
 
         def noted(self, now, index, drawn=drawn):
@@ -194,5 +196,5 @@ def random_best():
 
 def workers_by(start):
     """"fork" or "spawn"."""
-    make_loader = train.make_loader
-    train.make_loader = lambda *arguments, **options: make_loader(*arguments, **options, start=start)
+    make_loader = begin.make_loader
+    begin.make_loader = lambda *arguments, **options: make_loader(*arguments, **options, start=start)

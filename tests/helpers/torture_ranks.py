@@ -16,14 +16,13 @@ def main():
     import torture_server
 
     import train
-    from utils.settings import override
-    torture_server.draw_nothing(train)
+    from utils.settings import read_settings
+    torture_server.draw_nothing()
     torture_server.count_time_in_steps(train)
     for rank, name, *arguments in json.loads(faults):
         if rank == int(os.environ["RANK"]):
             getattr(importlib.import_module("torture_faults"), name)(*arguments)
-    override(vars(train), words)
-    train.signals.run(train.main)
+    train.signals.run(train.main, read_settings(vars(train), words))
 
 
 if __name__ == "__main__":

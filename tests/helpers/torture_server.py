@@ -24,12 +24,13 @@ import tempfile
 import time
 from types import SimpleNamespace
 
-TICKS = ["train.complete_settings", "train.make_data", "train.new_folder", "utils.training.log.write_settings", "train.begin_training",
-         "utils.training.accidents.check_precision", "utils.training.accidents.try_step", "train.make_solver", "train.restore",
-         "utils.steps.set_frozen", "train.make_loader", "utils.steps.add_gradients", "torch.nn.utils.clip_grad_norm_",
-         "torch.optim.AdamW.step", "torch.optim.SGD.step", "utils.steps.MovingAverage.update", "train.save", "utils.checkpoint.size_of",
-         "torch.save", "utils.checkpoint.seal", "os.fsync", "os.replace", "train.evaluate_epoch", "utils.evaluate.suppress",
-         "utils.evaluate.classify", "train.save_image", "utils.training.resume.Progress.end_epoch", "utils.training.log.report"]
+TICKS = ["train.complete", "train.make_data", "utils.training.begin.new_folder", "utils.training.log.write_settings",
+         "train.begin_training", "utils.training.accidents.check_precision", "utils.training.accidents.try_step",
+         "utils.steps.make_optimizer", "utils.training.begin.restore", "utils.steps.set_frozen", "utils.training.begin.make_loader",
+         "train.step", "torch.nn.utils.clip_grad_norm_", "torch.optim.AdamW.step", "torch.optim.SGD.step",
+         "utils.steps.MovingAverage.update", "utils.training.keep.save", "utils.checkpoint.size_of", "torch.save", "utils.checkpoint.seal",
+         "os.fsync", "os.replace", "train.evaluate_epoch", "utils.evaluate.suppress", "utils.evaluate.classify",
+         "utils.training.keep.save_image", "utils.training.resume.Progress.end_epoch", "utils.training.log.report"]
 PATIENCE = 10.0                 # seconds that processes of a run may live on after it
 SUBREAPER = 36                  # PR_SET_CHILD_SUBREAPER of Linux: orphans of a run become children of this process
 
@@ -74,28 +75,27 @@ def count_moments(log, at, number, group):
 
 
 def count_time_in_steps(train):
-    steps, take_step = [0], train.take_step
+    steps, step = [0], train.step
 
     def counted(*arguments):
         steps[0] += 1
-        return take_step(*arguments)
-    train.take_step, train.time = counted, SimpleNamespace(perf_counter=lambda: 60.0 * steps[0])
+        return step(*arguments)
+    train.step, train.time = counted, SimpleNamespace(perf_counter=lambda: 60.0 * steps[0])
 
 
-def draw_nothing(train):
-    train.batch_page = train.prediction_page = lambda *_: None
-    train.save_image = lambda *_: None
-    importlib.import_module("utils.training.log").training_curves = lambda *_: None
+def draw_nothing():
+    begin, keep, log = (importlib.import_module(f"utils.training.{name}") for name in ("begin", "keep", "log"))
+    begin.batch_page = keep.prediction_page = begin.save_image = keep.save_image = log.training_curves = lambda *_: None
 
 
 def child(command, log, out):
     """The training itself. -> exit code; as train.py's last lines do it."""
     import train
-    from utils.settings import override
+    from utils.settings import read_settings
     os.dup2(out, 1)
     os.dup2(out, 2)
     if not command.get("draw"):
-        draw_nothing(train)
+        draw_nothing()
     if not command.get("clock"):
         count_time_in_steps(train)
     if command.get("faults"):
@@ -104,8 +104,7 @@ def child(command, log, out):
             getattr(faults, name)(*arguments)
     count_moments(log, command.get("at", []), command.get("signal", signal.SIGKILL), command.get("group"))
     try:
-        override(vars(train), command["words"])
-        train.signals.run(train.main)
+        train.signals.run(train.main, read_settings(vars(train), command["words"]))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except BaseException as error:
@@ -175,11 +174,13 @@ def serve(project):
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     import torch
     torch.set_num_threads(1)
-    train = importlib.import_module("train")
+    importlib.import_module("train")
     from utils.checks.lists import look_at_lists_of
+    from utils.checks.prepare import current_lists
+    from utils.training.plan import SHAPES
     with contextlib.redirect_stdout(sys.stderr):        # the lists, made and looked at: every run does the same from its first moment on
         for task in ("detection", "segmentation"):
-            lists = train.current_lists(train.SHAPES, dict.fromkeys(("classes_path", "train_list", "val_list", "test_list")), task)
+            lists = current_lists(SHAPES, dict.fromkeys(("classes_path", "train_list", "val_list", "test_list")), task)
             look_at_lists_of(task, {name: lists[f"{name}_list"] for name in ("train", "val", "test")}, lists["classes_path"])
     for line in sys.stdin:
         command = json.loads(line)

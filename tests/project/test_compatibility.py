@@ -9,9 +9,11 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from one_step import take_step
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from colour_net import ColourNet
@@ -63,7 +65,9 @@ def test_an_old_training_goes_on(tmp_path):
     model, average, solver, scaler = objects()
     said = []
     (tmp_path / "best.pth").write_bytes(OLD.read_bytes())
-    progress = resume.restore(content, tmp_path, model, average, solver, scaler, said.append)
+    training = SimpleNamespace(run=tmp_path, model=model, average=average, solver=solver, scaler=scaler, device="cpu", say=said.append)
+    resume.restore(content, training)
+    progress = training.progress
     assert (progress.epoch, progress.step, progress.seen, progress.best) == (2, 1, 4, 0.5) and len(progress.history) == 2
     assert all(torch.equal(tensor, content["training"]["model"][name]) for name, tensor in model.state_dict().items())
     assert average.steps == 5 and float(progress.sums["cross_entropy"]) == 0.25
@@ -79,19 +83,17 @@ def write():
     model, average, solver, scaler = objects()
     targets = [{"mask": torch.randint(0, 3, (48, 64))} for _ in range(4)]
     for _ in range(5):
-        steps.add_gradients(model, torch.rand(4, 3, 48, 64), targets, scaler, torch.device("cpu"), None)
-        solver.step()
-        solver.zero_grad()
-        average.update()
+        take_step(model, torch.randint(0, 256, (4, 3, 48, 64), dtype=torch.uint8), targets, solver=solver, average=average)
     row = {"epoch": 1, "epochs": 4, "lr": 0.01, "train_cross_entropy": 1.0, "miou": 0.5}
-    progress = resume.Progress(2, 1, 4, {"cross_entropy": torch.tensor(0.25)}, 4, 1.5, [row, {**row, "epoch": 2}], [3.0, 3.0], 0.5, 1)
+    training = SimpleNamespace(model=model, average=average, solver=solver, scaler=scaler)
+    training.progress = resume.Progress(2, 1, 4, {"cross_entropy": torch.tensor(0.25)}, 4, 1.5, [row, {**row, "epoch": 2}], [3.0, 3.0], 0.5, 1)
     picture = torch.rand(1, 3, 8, 16)
     with torch.no_grad():
         answer = average.model.decode(average.model(picture)[0])
     settings = {"net": "colour_net", "optimizer": "adamw", "ema": True, "lr": 0.01, "epochs": 4}
     save_checkpoint(OLD, net="colour_net", options={}, class_names=["background", "red", "green"], input_shape=[48, 64], settings=settings,
                     epoch=2, miou=0.5, model=average.model.state_dict(), picture=picture, answer=answer,
-                    training=resume.training_state(progress, model, average, solver, scaler) | {"machine": {"device": "auto", "num_workers": None}})
+                    training=resume.training_state(training) | {"machine": {"device": "auto", "num_workers": None}})
 
 
 if __name__ == "__main__":

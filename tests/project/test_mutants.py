@@ -36,12 +36,13 @@ MUTANTS = {
         "random.Random(torch.initial_seed())", "tests/spine/test_dataset.py"),
     "every epoch the same": ("utils/dataset.py", 'f"{self.seed} {epoch} {index}"', 'f"{self.seed} {index}"', "tests/spine/test_dataset.py"),
     "the learning rate from a counter": (
-        "train.py", "    factor = steps.lr_factor(place, ",
-        "    training.count = getattr(training, 'count', 0) + 1\n    factor = steps.lr_factor(training.count / 5, ", YOLO),
+        "train.py", "    steps.set_lr(solver, training.full_lr, place, s)\n",
+        "    training.last_count = getattr(training, 'last_count', 0) + 1\n"
+        "    steps.set_lr(solver, training.full_lr, training.last_count / 5, s)\n", YOLO),
     "saved before the epoch has ended": (
-        "train.py", "            save(training, better)\n        left = ",
-        "            progress.epoch -= 1\n            save(training, better)\n            progress.epoch += 1\n        left = ", YOLO),
-    "the optimizer is forgotten": ("utils/training/resume.py", '    steps.load_moments(solver, saved["optimizer"])\n', "", STATE),
+        "utils/training/keep.py", "        save(s, training, better)\n\n",
+        "        progress.epoch -= 1\n        save(s, training, better)\n        progress.epoch += 1\n\n", YOLO),
+    "the optimizer is forgotten": ("utils/training/resume.py", '    steps.load_moments(training.solver, saved["optimizer"])\n', "", STATE),
     "the average's steps are forgotten": ("utils/training/resume.py", '        average.steps = saved["ema_steps"]\n', "", STATE),
     "the scaler is forgotten": ("utils/training/resume.py", '        scaler.load_state_dict(saved["scaler"])\n', "        pass\n", STATE),
     "the sums of the epoch are forgotten": (
@@ -50,7 +51,9 @@ MUTANTS = {
     "the seed of a step is constant": (
         "utils/steps.py", " + epoch * 100_003 + step)",
         ")", "tests/training/test_resume.py::test_every_step_has_a_seed_of_its_own"),
-    "steps are not seeded": ("train.py", "    torch.manual_seed(step_seed)\n", "", DEEPLAB),
+    "steps are not seeded": (
+        "train.py", "    torch.manual_seed(seed)                                     # for dropout and what else is random within a network\n",
+        "", DEEPLAB),
     "an epoch begins anew": ("train.py", "progress.epoch, progress.first_step(sampler.batch_size)", "progress.epoch, 0", YOLO),
     "shares of the wrong process": (
         "utils/system/distributed.py", "return rank() * per, (rank() + 1) * per",
@@ -71,8 +74,8 @@ MUTANTS = {
         "utils/training/accidents.py", "                buffer.copy_(before)\n",
         "                pass\n", "tests/training/test_accidents.py::test_a_trial_changes_nothing"),
     "pieces count alike": (
-        "utils/steps.py", "scaler.scale(sum(losses.values()) * share)",
-        "scaler.scale(sum(losses.values()) / parts)", "tests/training/test_accidents.py::test_pieces_add_up"),
+        "train.py", "scaler.scale(sum(losses.values()) * share)",
+        "scaler.scale(sum(losses.values()) / s.accumulate)", "tests/training/test_accidents.py::test_pieces_add_up"),
 }
 
 

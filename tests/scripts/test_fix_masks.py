@@ -7,6 +7,7 @@ from tools import fix_masks
 from utils.checks import prepare
 from utils.errors import UserError
 from utils.images import open_mask
+from utils.settings import read_settings
 
 PIXELS = np.array([[0, 0, 255], [0, 255, 255]], np.uint8)
 COLOURS = np.array([[[0, 0, 0], [128, 64, 128], [0, 0, 0]], [[0, 0, 0], [60, 16, 152], [0, 0, 0]]], np.uint8)
@@ -27,7 +28,7 @@ def run(monkeypatch, root, **settings):
     for name, value in {"masks": "Set/masks", "values": {}, "palette": None, "images": None, "out": None, **settings}.items():
         monkeypatch.setattr(fix_masks, name, value)
     try:
-        fix_masks.main()
+        fix_masks.main(read_settings(vars(fix_masks), []))
     finally:
         after = tree(root)
         assert {name: after.get(name) for name in before} == before and not [name for name in after if ".part" in name]
@@ -126,7 +127,7 @@ def test_the_remedy_of_the_report_works(root, monkeypatch, capsys):
     assert 'python tools/fix_masks.py "masks=Set/SegmentationClass" "values={255: 1}"' in str(caught.value)
     for name, value in {"masks": "Set/SegmentationClass", "values": {255: 1}, "palette": None, "images": None, "out": None}.items():
         monkeypatch.setattr(fix_masks, name, value)
-    fix_masks.main()
+    fix_masks.main(read_settings(vars(fix_masks), []))
     (root / "Set/SegmentationClass").rename(root / "Set/SegmentationClass_old")
     (root / "Set/SegmentationClass_fixed").rename(root / "Set/SegmentationClass")
     capsys.readouterr()

@@ -13,6 +13,7 @@ import get_map
 from utils.errors import UserError
 from utils.metrics import confusion_matrix, detection_curves, detection_results
 from utils.results import misses, plots
+from utils.settings import read_settings
 
 NAMES = ["traffic light", "a,b difficult", "猫", "_$x$"]
 
@@ -39,7 +40,7 @@ class Network(torch.nn.Module):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """-> function(detections, **variables): runs get_map.main() in a temporary repository, gives the folder it wrote."""
+    """-> function(detections, **variables): runs get_map.main in a temporary repository, gives the folder it wrote."""
     folder = tmp_path / "图 片"
     folder.mkdir()
     detections, truths = made_up()
@@ -65,7 +66,7 @@ def run(tmp_path, monkeypatch):
         for name, value in {"device": "cpu", "input_shape": None, "fit": None, "nms_iou": None, **variables}.items():
             monkeypatch.setattr(get_map, name, value)
         before = set(tmp_path.glob("map_out/*"))
-        get_map.main()
+        get_map.main(read_settings(vars(get_map), []))
         (new,) = set(tmp_path.glob("map_out/*")) - before
         return new
 

@@ -7,16 +7,18 @@ import pytest
 import torch
 from colour_net import NAMES, ColourNet, draw, save_weights
 from PIL import Image
+from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 import get_miou
 import nets
 from utils.errors import UserError
 from utils.results import masks
+from utils.settings import read_settings
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """-> function(images, **variables): runs get_miou.main() in a temporary repository on pictures drawn as `images` says (a list of
+    """-> function(images, **variables): runs get_miou.main in a temporary repository on pictures drawn as `images` says (a list of
     arguments of colour_net.draw), gives the folder it wrote. settings: of the training; weights: arguments of colour_net.save_weights."""
     monkeypatch.setitem(nets.NETS, "colour_net", ColourNet)
     monkeypatch.setattr(get_miou, "ROOT", tmp_path)
@@ -34,7 +36,7 @@ def run(tmp_path, monkeypatch):
         for name, value in {"model_path": str(path), "device": "cpu", **variables}.items():
             monkeypatch.setattr(get_miou, name, value)
         before = set(tmp_path.glob("miou_out/*"))
-        get_miou.main()
+        get_miou.main(read_settings(vars(get_miou), []))
         (new,) = set(tmp_path.glob("miou_out/*")) - before
         return new
 
@@ -179,3 +181,16 @@ def test_prediction_that_cannot_be_is_named(run, monkeypatch):
 def test_the_made_up_network_is_what_it_says():
     model = ColourNet(4)
     assert torch.equal(model(torch.full((1, 3, 8, 8), 60 / 255))[0].argmax(1), torch.zeros(1, 8, 8, dtype=torch.int64))
+
+
+def test_torchvisions_deeplab_can_be_measured(run):
+    """Weights as they are published say neither which network they are nor what classes they know: net and net_options do."""
+    torch.manual_seed(0)
+    theirs = deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, aux_loss=True)
+    torch.save(theirs.state_dict(), run.home / "deeplabv3.pth")
+    words = {"model_path": str(run.home / "deeplabv3.pth"), "list_path": str(run.list)}
+    folder = run([SAME], net="deeplabv3", net_options={"backbone": "mobilenet_v3_large"}, **words)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert folder.name.startswith("deeplabv3_") and results["net"] == "deeplabv3" and len(results["per_class"]) == 21
+    with pytest.raises(UserError, match="Say which network it is"):
+        run([SAME], net="", **words)

@@ -9,6 +9,7 @@ from nets.yolov3 import ANCHORS, AnchorYOLO, YOLOv3
 from tools import kmeans_anchors as tool
 from utils.anchors import find_anchors, read_anchors, suitability, write_anchors
 from utils.errors import UserError
+from utils.settings import read_settings
 
 GROUPS = torch.tensor([[10.0, 12], [14, 40], [40, 14], [50, 60], [110, 50], [120, 130]])
 
@@ -71,7 +72,7 @@ def test_sizes_are_those_in_the_input(listed, capsys):
 
 def test_file_and_network(listed, capsys):
     """What the tool writes is what a network trains with; another input has other pixels; more than the groups cannot be dealt out."""
-    tool.main()
+    tool.main(read_settings(vars(tool), []))
     said = capsys.readouterr().out
     assert 'net_options = "yolov4_tiny", {"anchors": "model_data/shapes_6_anchors.txt"}' in said and "WARNING" not in said
     lines = said.splitlines()
@@ -87,7 +88,7 @@ def test_file_and_network(listed, capsys):
     assert torch.equal(again.anchors, model.anchors)
     with pytest.raises(UserError, match="holds 6 anchors, which cannot be dealt out evenly to the 4 heads"):
         find_anchors("model_data/shapes_6_anchors.txt", (64, 64), 4)
-    tool.main()
+    tool.main(read_settings(vars(tool), []))
     assert not list((listed / "model_data").glob("*.bak"))
 
 
@@ -105,7 +106,7 @@ def test_anchors_grow_with_the_input(root, capsys):
 def test_warns_of_objects_beyond_reach(listed, monkeypatch, capsys):
     (listed / "Shapes_train.txt").write_text("b.jpg " + " ".join(f"0,0,{w},200,0" for w in (8, 9, 10, 40, 45, 50, 180, 390, 400)) + "\n")
     monkeypatch.setattr(tool, "count", 2)
-    tool.main()
+    tool.main(read_settings(vars(tool), []))
     said = capsys.readouterr().out
     assert "WARNING" in said and "count=4" in said and (listed / "model_data" / "shapes_2_anchors.txt").is_file()
 
@@ -118,7 +119,7 @@ def test_wrong_settings(listed, monkeypatch, settings, sentence):
     for name, value in settings.items():
         monkeypatch.setattr(tool, name, value)
     with pytest.raises(UserError, match=sentence):
-        tool.main()
+        tool.main(read_settings(vars(tool), []))
 
 
 @pytest.mark.parametrize("text, sentence", [

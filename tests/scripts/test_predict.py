@@ -19,7 +19,7 @@ import predict
 from utils.errors import UserError
 from utils.evaluate import detect
 from utils.results import draw, media
-from utils.settings import ROOT
+from utils.settings import ROOT, read_settings
 
 NAMES = ["cat", "a/b dog", "person"]
 
@@ -352,7 +352,7 @@ def fake_detect(model, images, input_shape, confidence, nms_iou, max_boxes, fit)
 
 @pytest.fixture
 def go(monkeypatch, tmp_path, capsys):
-    """A function: run predict.main() with these variables -> what it printed. Results lie in tmp_path/out."""
+    """A function: run predict.main with these variables -> what it printed. Results lie in tmp_path/out."""
     info = {"net": "fake", "class_names": NAMES, "input_shape": (64, 96), "options": {}, "settings": {"test_list": str(tmp_path / "my test.txt")}}
     monkeypatch.setattr(predict, "newest_best", lambda: tmp_path / "best.pth")
     monkeypatch.setattr(predict, "choose_device", lambda device: "cpu")
@@ -362,7 +362,7 @@ def go(monkeypatch, tmp_path, capsys):
     def run(**variables):
         for name, value in ({"output": str(tmp_path / "out"), "input_shape": None, "fit": None, "nms_iou": None} | variables).items():
             monkeypatch.setattr(predict, name, str(value) if isinstance(value, Path) else value)
-        predict.main()
+        predict.main(read_settings(vars(predict), []))
         return capsys.readouterr().out
     return run
 
@@ -493,7 +493,7 @@ def test_script_ends_with_one_sentence():
 
 @pytest.fixture
 def official(monkeypatch, tmp_path, capsys):
-    """A function: predict.main() with weights as they are published, on a picture in tmp_path -> what it printed, what the .json says."""
+    """A function: predict.main with weights as they are published, on a picture in tmp_path -> what it printed, what the .json says."""
     path = save(tmp_path / "street 街.png", picture(150, 200))
 
     def run(**variables):
@@ -501,7 +501,7 @@ def official(monkeypatch, tmp_path, capsys):
                  "input_shape": None, "fit": None, "nms_iou": None}
         for name, value in (usual | variables).items():
             monkeypatch.setattr(predict, name, str(value) if isinstance(value, Path) else value)
-        predict.main()
+        predict.main(read_settings(vars(predict), []))
         records = [json.loads(file.read_text(encoding="utf-8")) for file in (tmp_path / "out").glob("*.json")]
         return capsys.readouterr().out, records[0][0] if records else None
     return run
@@ -524,14 +524,17 @@ def test_darknet_weights_work_at_once(official, tmp_path):
         official(net="", model_path=tmp_path / "yolov4-tiny.weights")
 
 
-def test_torchvisions_ssd_works_at_once(official, tmp_path):
+def test_torchvisions_ssd_works_at_once(official, tmp_path, monkeypatch):
     """The whole picture is warped to 300 x 300, and the boxes lie in the picture."""
     torch.manual_seed(0)
+    asked = []
+    monkeypatch.setattr(predict, "detect", lambda *words: asked.append(words) or detect(*words))
     with torch.device("meta"):                                                  # its own first weights take two seconds
         theirs = ssd300_vgg16(weights=None, weights_backbone=None).state_dict()
     torch.save({name: 0.02 * torch.randn(tensor.shape) for name, tensor in theirs.items()}, tmp_path / "ssd300_vgg16_coco-b556d3b4.pth")
     said, record = official(net="ssd300", model_path=tmp_path / "ssd300_vgg16_coco-b556d3b4.pth", confidence=0.0)
-    assert "ssd300, 90 classes, input 300 x 300" in said and predict.fit == "stretch" and predict.nms_iou == 0.45
+    assert "ssd300, 90 classes, input 300 x 300" in said
+    assert asked[0][2:] == ((300, 300), 0.0, 0.45, 100, "stretch")
     boxes = np.array([box["xyxy"] for box in record["boxes"]])
     assert len(boxes) == 100 and boxes.min() >= 0 and 150 < boxes[:, 2].max() <= 200 and 110 < boxes[:, 3].max() <= 150
 

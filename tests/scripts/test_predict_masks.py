@@ -11,6 +11,7 @@ import nets
 import predict
 from utils.errors import UserError
 from utils.results import masks, media
+from utils.settings import read_settings
 
 SAME = {"size": (48, 64), "labels": (1,)}               # as large as the input: nothing is resized, so every pixel is right
 SHARE = 30 * 28 / 48 / 64                               # of the square in it
@@ -18,7 +19,7 @@ SHARE = 30 * 28 / 48 / 64                               # of the square in it
 
 @pytest.fixture
 def go(monkeypatch, tmp_path, capsys):
-    """A function: run predict.main() with these variables -> what it printed. Results lie in tmp_path/out.
+    """A function: run predict.main with these variables -> what it printed. Results lie in tmp_path/out.
     weights: arguments of colour_net.save_weights."""
     monkeypatch.setitem(nets.NETS, "colour_net", ColourNet)
 
@@ -27,7 +28,7 @@ def go(monkeypatch, tmp_path, capsys):
         usual = {"model_path": path, "device": "cpu", "output": tmp_path / "out", "input_shape": None, "fit": None, "nms_iou": None}
         for name, value in (usual | variables).items():
             monkeypatch.setattr(predict, name, str(value) if hasattr(value, "parent") else value)
-        predict.main()
+        predict.main(read_settings(vars(predict), []))
         return capsys.readouterr().out
     return run
 
@@ -118,7 +119,7 @@ def test_what_has_no_meaning_is_said(go, tmp_path, monkeypatch):
         with monkeypatch.context() as context:
             context.setattr(predict, name, value)
             with pytest.raises(UserError, match=f"{name}="):
-                predict.main()
+                predict.main(read_settings(vars(predict), []))
     monkeypatch.setattr(ColourNet, "task", "detection")
     monkeypatch.setattr(predict, "detect", lambda *_: [{"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "labels": np.zeros(0, int)}])
     assert "this network finds boxes: see crop" in go(source=tmp_path / "a.png", save_index=True, threshold=None)

@@ -1,5 +1,4 @@
 """How a picture meets the network's input: letterboxed, stretched, or by its short side; and the way back."""
-import types
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from utils.errors import UserError
 from utils.evaluate import choose_input, collect, detect
 from utils.images import FITS, GREY, MEAN, fit_image, fitted_size, from_input, resize, stack, to_input
 from utils.lists import write_list
+from utils.settings import Settings
 
 SIZES = [(1, 1), (1, 1000), (2000, 1), (37, 53), (53, 37), (416, 416), (333, 500), (1200, 900), (120, 700)]     # (h, w)
 SHAPES = [(416, 416), (224, 320)]
@@ -181,21 +181,17 @@ def test_training_wants_one_size(list_path):
         DetectionData(list_path, ["a"], (96, 96), fit="strech")
 
 
-def nearest(network, shape, options):
-    return tuple(max(1, round(side / options["step"])) * options["step"] for side in shape)
-
-
 def choose(step=32, settings=None, **variables):
-    variables = {"input_shape": None, "fit": None, "nms_iou": None} | variables
-    info = {"net": "bright", "options": {"step": step}, "input_shape": [96, 160], "settings": settings or {}}
-    choose_input(variables, Bright(), info, nearest)
-    return types.SimpleNamespace(**variables)
+    s = Settings({"input_shape": None, "fit": None, "nms_iou": None} | variables, "script")
+    info = {"net": "bright", "options": {"downsample_factor": step}, "input_shape": [96, 160], "settings": settings or {}}
+    choose_input(s, Bright(), info)
+    return s
 
 
 def test_scripts_take_the_input_of_the_training():
     plain = choose()
     assert (plain.input_shape, plain.fit, plain.nms_iou) == ((96, 160), "letterbox", 0.45)
-    assert plain._origin == {"input_shape": "as trained", "fit": "as trained", "nms_iou": "recipe of bright"}
+    assert plain.origin == {"input_shape": "as trained", "fit": "as trained", "nms_iou": "recipe of bright"}
     assert choose(settings={"fit": "stretch"}).fit == "stretch"
     other = choose(input_shape=64, fit="short_side", nms_iou=1, settings={"fit": "stretch"})
     assert (other.input_shape, other.fit, other.nms_iou) == ((64, 64), "short_side", 1.0)

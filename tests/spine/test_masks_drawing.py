@@ -1,6 +1,7 @@
 """Masks as pictures: colours, blends, palette files, legends, error maps, bars and confusion of a segmentation."""
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -139,10 +140,10 @@ def test_percent():
 
 def test_settings_and_threshold(capsys):
     good = {"opacity": 0.5, "threshold": None, "slide": False, "flip": True, "scales": (0.5, 1)}
-    masks.check_settings(good)
+    masks.check_settings(SimpleNamespace(**good))
     for name, value in (("opacity", 60), ("threshold", -1), ("slide", "yes"), ("flip", 1), ("scales", ()), ("scales", (0,)), ("scales", 1.5)):
         with pytest.raises(UserError, match=f"{name}="):
-            masks.check_settings(good | {name: value})
+            masks.check_settings(SimpleNamespace(**good | {name: value}))
     two, four = {"class_names": ["a", "b"], "settings": {"threshold": 0.3}}, {"class_names": NAMES, "settings": {"threshold": None}}
     assert masks.choose_threshold(None, two) == 0.3 and masks.choose_threshold(0.0, two) == 0.0 and masks.choose_threshold(None, four) == 0.5
     assert capsys.readouterr().out == ""

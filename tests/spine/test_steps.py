@@ -3,6 +3,7 @@ import copy
 
 import pytest
 import torch
+from one_step import take_step
 
 import nets
 from utils import steps
@@ -150,10 +151,10 @@ def test_a_single_picture_and_a_single_cell():
     """A sentence, not BatchNorm's own words; two pictures, or two cells, train."""
     model = nets.build("yolov4_tiny", 2, (32, 32)).train()
     target = {"boxes": torch.tensor([[4.0, 4, 20, 20]]), "labels": torch.tensor([1])}
-    off = torch.amp.GradScaler("cpu", enabled=False)
+    images = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8)
     with pytest.raises(UserError, match="there was a single picture"):
-        steps.add_gradients(model, torch.rand(1, 3, 32, 32), [target], off, "cpu", None)
+        take_step(model, images[:1, :, :, :32], [target])
     with pytest.raises(UserError, match="there was a single picture"):
-        steps.add_gradients(model, torch.rand(2, 3, 32, 32), [target] * 2, off, "cpu", None, parts=2)
-    steps.add_gradients(model, torch.rand(2, 3, 32, 32), [target] * 2, off, "cpu", None)
-    steps.add_gradients(model, torch.rand(1, 3, 32, 64), [target], off, "cpu", None)
+        take_step(model, images[:, :, :, :32], [target] * 2, accumulate=2)
+    take_step(model, images[:, :, :, :32], [target] * 2)
+    take_step(model, images[:1], [target])

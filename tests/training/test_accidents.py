@@ -1,5 +1,6 @@
 """What can happen to a training: each has its sentence, and what was learned stays clean and whole."""
 import contextlib
+import copy
 import math
 import re
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from one_step import take_step
 from torture import FAMILIES, LINUX, differences
 from user import ROOT
 
@@ -122,14 +124,13 @@ def test_pieces_add_up():
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    images = torch.rand(5, 3, 64, 64)
+    images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
     targets = [{"boxes": torch.tensor([[5.0, 5, 20 + 8 * i, 40]]), "labels": torch.tensor([i % 2])} for i in range(4)]
     targets.append({"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)})
     found = []
     for parts in (1, 2, 4, 5):
-        model.zero_grad()
-        losses = steps.add_gradients(model, images, targets, torch.amp.GradScaler(enabled=False), CPU, None, parts)
-        found.append((torch.cat([p.grad.flatten() for p in model.parameters()]), torch.stack(list(losses.values()))))
+        gradients, losses = take_step(copy.deepcopy(model), images, targets, parts)
+        found.append((torch.cat([gradient.flatten() for gradient in gradients.values()]), torch.stack(list(losses.values()))))
     for gradient, losses in found[1:]:
         assert (gradient - found[0][0]).abs().max() <= 1e-4 * found[0][0].abs().max()
         assert torch.allclose(losses, found[0][1], rtol=1e-4)
@@ -201,7 +202,7 @@ def test_early_stopping(server):
     answer, whole = server.whole(*words, faults=[["random_best"]])
     assert "stopped early (patience=2)" in answer["out"] and whole["last.epoch"] == "3" and whole["last.training.waited"] == "2"
     server.clear()
-    assert server.run(*words, faults=[["random_best"]], at=[["after train.save", 5]])["status"] == -9
+    assert server.run(*words, faults=[["random_best"]], at=[["after utils.training.keep.save", 5]])["status"] == -9
     assert not differences(whole, server.finish())
     server.run("resume=True", "patience=9", "epochs=4", status=0)
     assert server.result()["last.epoch"] == "4"

@@ -4,6 +4,7 @@ kill -9 is sent by the training to itself, at one of some 320 moments of it (see
 every tensor of network, moving average and optimizer, the history, the bytes of best.pth.
 """
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,11 +17,11 @@ from utils.training import resume
 pytestmark = LINUX
 POINTS = 50                                             # independent kills of each family, half of them with two workers
 CHAINS, LINKS = 3, 10
-SAMPLE = (["before train.make_solver", 0], ["after utils.steps.add_gradients", 1], ["before os.replace", 1], ["before utils.steps.set_frozen", 3],
+SAMPLE = (["before utils.steps.make_optimizer", 0], ["after train.step", 1], ["before os.replace", 1], ["before utils.steps.set_frozen", 3],
           ["after train.evaluate_epoch", 0])            # for every day: at start-up, in a step, in a save, at freeze -> unfreeze, in an evaluation
-KINDS = {"start-up": (4, ("train.complete", "train.make_data", "train.new_folder", "write_settings", "begin_training", "try_step", "make_solver")),
-         "step": (22, ("add_gradients", "clip_grad", ".step", "MovingAverage")),
-         "save": (10, ("train.save", "size_of", "torch.save", "seal", "fsync", "replace")),
+KINDS = {"start-up": (4, ("train.complete", "make_data", "new_folder", "write_settings", "begin_training", "try_step", "make_optimizer")),
+         "step": (22, ("clip_grad", ".step", "MovingAverage")),
+         "save": (10, ("keep.save", "size_of", "torch.save", "seal", "fsync", "replace")),
          "evaluation": (8, ("evaluate", "suppress", "classify", "end_epoch", "log.report")),
          "freeze": (6, ())}
 
@@ -30,7 +31,7 @@ def family(request, server):
     """-> words, the moments of the whole run, its fingerprint."""
     words = FAMILIES[request.param]
     answer, whole = server.whole(*words)
-    assert answer["moments"].count("after train.evaluate_epoch") == 2 and answer["moments"].count("after utils.steps.add_gradients") == 15
+    assert answer["moments"].count("after train.evaluate_epoch") == 2 and answer["moments"].count("after train.step") == 13
     return words, answer["moments"], whole
 
 
@@ -92,7 +93,7 @@ def test_longer(server):
     and where nothing depends on how many epochs there are (schedule=constant, no last epochs without mosaic), with those of a run of that length."""
     words = (*FAMILIES["yolo"], "schedule=constant", "plain_share=0.0", "small_share=0.0", "freeze_epochs=1", "epochs=2", "save_minutes=2.5")
     server.whole(*words)
-    assert server.run("resume=True", "epochs=4", at=[["after utils.steps.add_gradients", 7]])["status"] == -9
+    assert server.run("resume=True", "epochs=4", at=[["after train.step", 5]])["status"] == -9
     extended = server.finish()
     _, long = server.whole(*words, "epochs=4")
     about = {"best.pth", "last.settings.epochs", "last.training.history.0.epochs", "last.training.history.1.epochs"}     # what it says about itself
@@ -119,7 +120,8 @@ def test_frozen_means_frozen(server, name):
     """Through train.main: after the freeze stage not a bit of the backbone has moved, its BatchNorm statistics and their counters included,
     nor of its moving average; and everything else has."""
     states = []
-    for moment in (["before utils.steps.set_frozen", 2], ["after train.save", 2]):                    # before the first step; after the freeze stage
+    # before the first step; after the freeze stage
+    for moment in (["before utils.steps.set_frozen", 2], ["after utils.training.keep.save", 2]):
         server.clear()
         assert server.run(*FAMILIES[name], at=[moment], faults=[["save_before_the_first_step"]])["status"] == -9
         (path,) = server.logs().glob("*/last.pth")
@@ -149,11 +151,13 @@ def test_a_restored_state_is_the_saved_one(tmp_path):
         average.update()
     progress = resume.Progress(epoch=2, step=3, batch=4, sums={"box": torch.tensor(1.1)}, seen=12, clock=5.0, history=[{"epoch": 1}, {"epoch": 2}],
                                seconds=[1.0, 2.0], best=-1.0, waited=1)
-    saved = {"model": average.model.state_dict(), "training": resume.training_state(progress, model, average, solver, scaler), "epoch": 2}
+    training = SimpleNamespace(model=model, average=average, solver=solver, scaler=scaler, progress=progress)
+    saved = {"model": average.model.state_dict(), "training": resume.training_state(training), "epoch": 2}
     torch.save(saved, tmp_path / "last.pth")
     other = made()
-    back = resume.restore(torch.load(tmp_path / "last.pth", weights_only=True), tmp_path, *other, print)
-    assert vars(back) == vars(progress)
+    back = SimpleNamespace(**dict(zip(("model", "average", "solver", "scaler"), other)), run=tmp_path, device="cpu", say=print)
+    resume.restore(torch.load(tmp_path / "last.pth", weights_only=True), back)
+    assert vars(back.progress) == vars(progress)
     assert other[1].steps == 3 and other[3].get_scale() == 512.0
     for one, two in ((model, other[0]), (average.model, other[1].model)):
         assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
@@ -173,9 +177,11 @@ def test_another_batch_size_goes_on_behind_the_pictures_that_were_seen():
 
 def test_a_run_keeps_its_network():
     state = {"settings": {"optimizer": "sgd", "ema": True}, "net": "ssd300", "class_names": ["a"], "input_shape": [300, 300]}
-    now = {"net": "ssd300", "classes": ["a"], "input_shape": [300, 300], "optimizer": "sgd", "ema": True}
-    resume.check_same_run(state, now, resume.ROOT / "logs")
-    for change in ({"net": "ssd512"}, {"classes": ["b"]}, {"input_shape": [512, 512]}, {"optimizer": "adam"}, {"ema": False}):
+    now = {"net": "ssd300", "input_shape": (300, 300), "optimizer": "sgd", "ema": True}
+    resume.check_same_run(state, SimpleNamespace(**now), ["a"], resume.ROOT / "logs")
+    for change in ({"net": "ssd512"}, {"input_shape": (512, 512)}, {"optimizer": "adam"}, {"ema": False}):
         with pytest.raises(UserError, match="cannot be resumed"):
-            resume.check_same_run(state, now | change, resume.ROOT / "logs")
+            resume.check_same_run(state, SimpleNamespace(**now | change), ["a"], resume.ROOT / "logs")
+    with pytest.raises(UserError, match="cannot be resumed"):
+        resume.check_same_run(state, SimpleNamespace(**now), ["b"], resume.ROOT / "logs")
 

@@ -10,8 +10,8 @@ from utils.system import signals
 
 pytestmark = LINUX
 NAMES = {130: "Ctrl-C", 143: "SIGTERM"}
-MOMENTS = (["before torch.optim.AdamW.step", 1], ["before os.replace", 2], ["before train.make_loader", 1], ["before utils.evaluate.suppress", 0],
-           ["after utils.training.resume.Progress.end_epoch", 0])
+MOMENTS = (["before torch.optim.AdamW.step", 1], ["before os.replace", 2], ["before utils.training.begin.make_loader", 1],
+           ["before utils.evaluate.suppress", 0], ["after utils.training.resume.Progress.end_epoch", 0])
 
 
 @pytest.mark.parametrize("moments", [MOMENTS[::2], pytest.param(MOMENTS, marks=pytest.mark.torture)], ids=len)
@@ -34,7 +34,7 @@ def test_stopped_again_and_again(server, moments):
 def test_a_second_signal_means_now(server):
     """The first one waits for the end of a step; the second, in the same step, does not: nothing is saved any more, and what was saved is whole."""
     server.clear()
-    answer = server.run(*FAMILIES["yolo"], "num_workers=2", at=[["after utils.steps.add_gradients", 5], ["before torch.optim.AdamW.step", 3]],
+    answer = server.run(*FAMILIES["yolo"], "num_workers=2", at=[["after train.step", 3], ["before torch.optim.AdamW.step", 3]],
                         signal=signal.SIGINT, status=130)
     assert answer["moments"][-1] == "before torch.optim.AdamW.step" and "Stopped" not in answer["out"]
     (path,) = server.logs().glob("*/last.pth")
@@ -67,7 +67,7 @@ def test_at_any_time(server, number):
     server.clear()
     answer = server.run(*words, after=rng.uniform(0.2, 8.0), signal=kind, group=kind == signal.SIGINT,
                         **({"again": [rng.uniform(0.0, 0.6)]} if twice else {}))
-    begun = "before train.complete_settings" in answer["moments"] and "Done in" not in answer["out"]
+    begun = "before train.complete" in answer["moments"] and "Done in" not in answer["out"]
     edge = not begun or twice and f"Stopped by {NAMES[128 + kind]}" in answer["out"]      # Python's own first and last moments, without our handler
     assert answer["status"] in ((128 + kind, 0, -kind) if edge else (128 + kind, 0)), answer["out"][-2000:]
     for path in server.logs().glob("*/*.pth"):

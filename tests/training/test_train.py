@@ -1,79 +1,95 @@
-"""train.py up to the data: what the variables become before anything is trained. Nothing is read or written here."""
-import importlib.util
+"""train.py up to its first step: what the settings become, what the data and the network are made with. Nothing is trained here."""
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import nets
+import train
 from utils.errors import UserError
-from utils.settings import ROOT, as_dict, as_table, override
+from utils.settings import ROOT, as_dict, as_table, read_settings
+from utils.training import begin, keep
+from utils.training.plan import build_options, choose_epochs, complete
 from utils.training.resume import Progress
 
-OPEN = {"classes_path", "train_list", "val_list", "test_list", "resume", "freeze_epochs", "freeze_batch_size", "loss", "class_weights", "amp",
+OPEN = {"classes_path", "train_list", "val_list", "test_list", "resume", "epochs", "freeze_epochs", "loss", "class_weights", "amp",
         "num_workers"}                                  # what is None for other reasons than the recipe
 
 
-class Stop(Exception):
-    pass
+def plan(*words):
+    """-> settings as they are when the data is about to be read, the network's class."""
+    s = read_settings(vars(train), list(words))
+    network = nets.find_net(s.net)
+    complete(s, network)
+    return s, network
 
 
-def stop(*_):
-    raise Stop
+def data_of(monkeypatch, *words):
+    """What the two data sets are made with: [(arguments, options) of the training data, the same of the validation data]."""
+    made = []
 
-
-def fresh(*words, until="complete_settings"):
-    """A copy of the script of its own, run with these words until it calls the function `until`, which is kept as `stopped_at`."""
-    spec = importlib.util.spec_from_file_location("train_copy", ROOT / "train.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.make_shapes = lambda folder: None
-    script.current_lists = lambda *_: {"classes_path": "model_data/shapes_classes.txt", "train_list": "t.txt", "val_list": "v.txt", "test_list": "x"}
-    script.check_before_training = lambda *_: None
-    override(vars(script), list(words))
-    script.stopped_at = getattr(script, until)
-    setattr(script, until, stop)
-    with pytest.raises(Stop):
-        script.main()
-    return script
+    def record(*arguments, **options):
+        made.append((arguments, options))
+        return [None] * 400
+    for name in ("DetectionData", "SegmentationData"):
+        monkeypatch.setattr(begin, name, record)
+    for name in ("make_lists", "check_before_training", "check_augmentation"):
+        monkeypatch.setattr(begin, name, lambda *_: None)
+    monkeypatch.setattr(begin, "read_classes", lambda _: ["a"])
+    monkeypatch.setattr(begin, "list_lines", lambda _: range(400))
+    monkeypatch.setattr(begin, "class_counts", lambda *_, **__: {"a": 1})
+    s, network = plan(*words)
+    s.classes_path, s.train_list, s.val_list = "c.txt", "t.txt", "v.txt"
+    begin.make_data(s, network)
+    return made
 
 
 @pytest.mark.parametrize("words, shape, origin", [
     ([], (224, 224), "chosen for Shapes"), (["net=unet"], (224, 224), "chosen for Shapes"), (["net=ssd300"], (300, 300), "recipe of ssd300"),
-    (["dataset=VOCdevkit/VOC2007"], (640, 640), "recipe of yolov8"), (["train_list=mine.txt"], (640, 640), "recipe of yolov8"),
+    (["dataset=VOCdevkit/VOC2007"], (640, 640), "recipe of yolov8"), (["train_list=README.md"], (640, 640), "recipe of yolov8"),
     (["input_shape=320"], (320, 320), "command line"), (["net=ssd300", "input_shape=300,512"], (300, 512), "command line"),
     (["net=deeplabv3plus"], (112, 112), "chosen for Shapes"), (["net=deeplabv3plus", "pretrained=True"], (224, 224), "chosen for Shapes"),
     (["net=deeplabv3plus", "net_options={'pretrained': True}"], (224, 224), "chosen for Shapes"),
     (["net=deeplabv3plus", "dataset=VOCdevkit/VOC2007"], (512, 512), "recipe of deeplabv3plus")])
 def test_input_shape(words, shape, origin):
-    script = fresh(*words)
-    assert script.input_shape == shape and script._origin["input_shape"] == origin
-    (line,) = [line for line in as_table(vars(script)).splitlines() if line.split()[0] == "input_shape"]
+    s, _ = plan(*words)
+    assert s.input_shape == shape and s.origin["input_shape"] == origin
+    (line,) = [line for line in as_table(s).splitlines() if line.split()[0] == "input_shape"]
     assert str(shape) in line and line.endswith(origin)
 
 
 @pytest.mark.parametrize("net", nets.NETS)
 def test_every_recipe_says_what_the_script_leaves_open(net):
-    script = fresh(f"net={net}")
-    settings = {name: value for name, value in vars(script).items() if name in script._origin}
-    assert {name for name, value in settings.items() if value is None} <= OPEN
-    assert script.fit in ("letterbox", "stretch")
-    unknown = set(nets.NETS[net].recipe) - set(settings)
-    assert unknown <= {"nms_iou"} and not unknown & set(as_dict(vars(script)))     # and what is saved with the run is a recipe again
+    s, network = plan(f"net={net}")
+    assert {name for name, value in as_dict(s).items() if value is None} <= OPEN
+    assert s.fit in ("letterbox", "stretch")
+    assert set(network.recipe) - set(as_dict(s)) <= {"nms_iou", "steps"}                # and what is saved with the run is a recipe again
 
 
-def test_recipe_and_command_line_reach_the_data():
+def test_the_script_stays_as_it_is():
+    """Settings are read once and never written back: a second run in the same process begins with the same variables."""
+    before = {name: value for name, value in vars(train).items() if name.islower() and not callable(value)}
+    plan("net=deeplabv3plus", "epochs=3", "lr=0.5")
+    assert {name: value for name, value in vars(train).items() if name.islower() and not callable(value)} == before
+    assert train.net == "yolov8" and train.epochs is None
+
+
+@pytest.mark.parametrize("words, images, epochs, where", [
+    ([], 400, 30, "1,500 steps"), (["net=unet", "dataset=x"], 400, 13, "1,300 steps"), (["epochs=7"], 400, 7, "command line"),
+    ([], 100, 120, "1,500 steps"), (["batch_size=32"], 1000, 48, "1,500 steps"),
+    ([], 20, 300, "1,500 steps, but 10 to 300 epochs"), ([], 10_000, 10, "1,500 steps, but 10 to 300 epochs"),
+    (["net=deeplabv3plus"], 400, 80, "chosen for Shapes")])
+def test_epochs_follow_from_steps(words, images, epochs, where):
+    """A recipe names steps: few images are seen more often, many less; where the number came from is said."""
+    s, network = plan(*words)
+    choose_epochs(s, network, images)
+    assert (s.epochs, s.origin["epochs"]) == (epochs, where)
+
+
+def test_settings_reach_the_data(monkeypatch):
     words = ["net=ssd300", "zoom_out=0.25", "mixup=0.125", "scale=0.5,2", "aspect=0.1", "translate=0.2", "flip=0.4", "rotate=3", "blur=0.7",
              "colours=0.1,0.2,0.3", "mosaic=0.6", "seed=7", "epochs=10", "iou_crop=0.35", "distort=0.45"]
-    script, made = fresh(*words, until="make_data"), []
-
-    def record(*arguments, **options):
-        made.append((arguments, options))
-        if len(made) == 2:
-            stop()
-    script.DetectionData = record
-    with pytest.raises(Stop):
-        script.stopped_at("detection", ["a"])
-    (arguments, options), (validation, plain) = made
+    (arguments, options), (validation, plain) = data_of(monkeypatch, *words)
     assert arguments == ("t.txt", ["a"], (300, 300)) and validation == ("v.txt", ["a"], (300, 300))
     assert options == {"fit": "stretch", "cache": True, "scale": (0.5, 2), "aspect": 0.1, "translate": 0.2, "flip_chance": 0.4, "rotation": 3,
                        "blur_chance": 0.7, "colours": (0.1, 0.2, 0.3), "distort_chance": 0.45, "mosaic_chance": 0.6, "plain_from": 7, "seed": 7,
@@ -83,80 +99,84 @@ def test_recipe_and_command_line_reach_the_data():
 
 @pytest.mark.parametrize("words, small", [(["net=yolov3", "input_shape=160,96"], ((64, 64), 4)), (["net=ssd300"], ((268, 268), 4)),
                                           (["epochs=1"], ((128, 128), 0))])
-def test_small_share_reaches_the_training_data(words, small):
+def test_small_share_reaches_the_training_data(monkeypatch, words, small):
     """Half the input, rounded to what the network takes, for so many epochs; validation is as ever."""
-    script, made = fresh("epochs=10", "small_share=0.4", *words, until="make_data"), []
-
-    def record(*arguments, **options):
-        made.append(options)
-        if len(made) == 2:
-            stop()
-    script.DetectionData = record
-    with pytest.raises(Stop):
-        script.stopped_at("detection", ["a"])
-    training, validation = made
+    (_, training), (_, validation) = data_of(monkeypatch, "epochs=10", "small_share=0.4", *words)
     assert (training["small_shape"], training["small_until"]) == small and "small_until" not in validation
 
 
 def test_small_share_of_what_is_small_already():
-    script = fresh("net=yolov3", "input_shape=64,32", "small_share=0.5", until="make_data")
     with pytest.raises(UserError, match="small_share=0.5: yolov3 should not have a smaller input than 64 x 32"):
-        script.stopped_at("detection", ["a"])
+        plan("net=yolov3", "input_shape=64,32", "small_share=0.5")
 
 
 def test_small_share_of_shapes_gives_way():
     """A user who only sets the input is not told off for a small_share that he never set."""
-    script = fresh("net=deeplabv3plus", "input_shape=32", "dataset=VOCdevkit/Shapes", until="make_data")
-    assert script.on_shapes(nets.find_net("deeplabv3plus"))["small_share"] > 0
-    assert script.small_input() == {} and script.small_share == 0 and script._origin["small_share"] == "chosen"
+    s, network = plan("net=deeplabv3plus", "input_shape=32", "dataset=VOCdevkit/Shapes")
+    assert network.shapes["small_share"] > 0 and s.small_share == 0 and s.origin["small_share"] == "chosen"
 
 
 def test_what_means_nothing_to_a_segmenter_is_said(capsys):
-    fresh("net=unet", "zoom_out=0.5", "fit=stretch", until="make_data")
+    plan("net=unet", "zoom_out=0.5", "fit=stretch")
     said = capsys.readouterr().out
     assert "zoom_out=0.5 means nothing to unet" in said and "fit='stretch' means nothing" in said and "iou_crop" not in said
-    fresh("zoom_out=0.5", "fit=stretch", until="make_data")
+    plan("zoom_out=0.5", "fit=stretch")
     assert "NOTE" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("fit, sentence", [("short_side", "get_map.py and predict.py can use it"), ("strech", 'Did you mean "stretch"')])
-def test_fits_that_cannot_be(fit, sentence):
-    script = fresh(f"fit={fit}", until="make_data")
+@pytest.mark.parametrize("words, sentence", [
+    (["fit=strech"], 'Did you mean "stretch"'), (["zoom_out=2"], "zoom_out=2.0: expected a number from 0 to 1"),
+    (["iou_crop=2"], "iou_crop=2.0: expected"), (["distort=2"], "distort=2.0: expected"), (["optimizer=sdg"], 'optimizer=.sdg.: expected "sgd" or'),
+    (["schedule=cos"], 'schedule=.cos.: expected "cosine" or'), (["device=gpu"], 'device="gpu" is not known'),
+    (["model_path=none.pth"], "none.pth"), (["model_path=a.weights"], "no weight file a.weights"), (["classes_path=none.txt"], "none.txt"),
+    (["train_list=none.txt"], "no list file none.txt"), (["class_weights=balance"], 'class_weights=.balance.: expected None, "balanced"'),
+    (["net=unet", "class_weights=1,-2"], "class_weights=.*expected"), (["ignore_labels=[300]"], "ignore_labels=.*from 0 to 255")])
+def test_mistakes_come_before_the_data(words, sentence):
     with pytest.raises(UserError, match=sentence):
-        script.stopped_at("detection", ["a"])
+        plan(*words)
 
 
-@pytest.mark.parametrize("name", ["zoom_out", "iou_crop", "distort"])
-def test_chances(name):
-    with pytest.raises(UserError, match=f"{name}=2.0: expected a number from 0 to 1"):
-        fresh(f"{name}=2", until="make_data")
+@pytest.mark.parametrize("words, sentence", [
+    (["input_shape=415"], "The nearest is"), (["net_options={'sise': 's'}"], "does not take these options"),
+    (["net_options={'size': 'y'}"], 'no size "y"'), (["net=deeplabv3plus", "net_options={'backbone': 'resnet5'}"], 'Did you mean "resnet50"'),
+    (["net=unet", "loss={'cross': 1.0}"], "cross"), (["pretrained=True"], "no plain tensors")])
+def test_a_network_that_cannot_be_built(words, sentence):
+    s, network = plan(*words)
+    with pytest.raises(UserError, match=sentence):
+        nets.try_to_build(s.net, s.input_shape, **build_options(s, network, None))
 
 
-def test_pretrained_may_be_what_the_network_knows():
+@pytest.mark.parametrize("net", nets.NETS)
+def test_trying_to_build_takes_no_memory(net):
+    """Every network of the table can be tried, and a try does not move the random numbers of the real one."""
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    s, network = plan(f"net={net}")
+    nets.try_to_build(s.net, s.input_shape, **build_options(s, network, None))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("words, value", [(["net=retinanet", "pretrained=True"], True), ([], None),
+                                          (["net=retinanet", "net_options={'pretrained': 'coco'}"], "coco"),
+                                          (["pretrained=True", "model_path=tests/data/checkpoint_0.4.0.pth"], None)])
+def test_pretrained_may_be_what_the_network_knows(words, value):
     """net_options={'pretrained': 'coco'} is handed on as it is, and its backbone is frozen at first."""
-    for words, value in ((["pretrained=True"], True), (["net_options={'pretrained': 'coco'}"], "coco"), ([], None),
-                         (["pretrained=True", "model_path=a.pth"], None)):
-        script, seen = fresh(*words, until="make_data"), {}
-        assert (script.freeze_epochs > 0) == bool(words)
-
-        def build(net, num_classes, input_shape, seen=seen, **options):
-            seen.update(options)
-            stop()
-        script.nets = type("Nets", (), {"NETS": nets.NETS, "build": staticmethod(build)})
-        with pytest.raises(Stop):
-            script.make_model(6, None)
-        assert seen.get("pretrained") == value
+    s, network = plan(*words)
+    choose_epochs(s, network, 400)
+    assert (s.freeze_epochs > 0) == bool(words)
+    assert build_options(s, network, None).get("pretrained") == value
 
 
-def test_a_resumed_run_is_built_as_it_was_begun():
+def test_a_resumed_run_is_built_as_it_was_begun(monkeypatch):
     """What the defaults became when the run began (here frozen BatchNorm, because of pretrained=True) travels in the checkpoint."""
-    script = fresh("net=retinanet", "input_shape=64", "net_options={'backbone': 'resnet50'}", until="make_data")
-    model, _ = script.make_model(3, {"options": {"norm": "frozen"}})
+    s, network = plan("net=retinanet", "input_shape=64", "net_options={'backbone': 'resnet50'}")
+    model = nets.build(s.net, 3, s.input_shape, **build_options(s, network, {"options": {"norm": "frozen"}}))
     assert model.options["norm"] == "frozen"
-    script.run_of = []
-    script.save_checkpoint = lambda path, **content: script.run_of.append(content["options"])
-    nothing = {"state_dict": lambda self: {}}
-    solver, scaler = type("Solver", (), nothing)(), type("Scaler", (), nothing)()
-    script.save(SimpleNamespace(run=ROOT, model=model, average=None, solver=solver, scaler=scaler, class_names=["a", "b", "c"],
-                                progress=Progress(history=[{"epoch": 1, "map50": 0.0}])))
-    assert script.run_of == [{"backbone": "resnet50", "norm": "frozen"}]
+
+    saved = []
+    monkeypatch.setattr(keep, "save_checkpoint", lambda path, **content: saved.append(content["options"]))
+    nothing = SimpleNamespace(state_dict=dict)
+    keep.save(s, SimpleNamespace(run=ROOT, model=model, average=None, solver=nothing, scaler=nothing, saved=True,
+                                 train_data=SimpleNamespace(class_names=["a", "b", "c"]),
+                                 progress=Progress(history=[{"epoch": 1, "map50": 0.0}])))
+    assert saved == [{"backbone": "resnet50", "norm": "frozen"}]

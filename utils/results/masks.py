@@ -149,11 +149,10 @@ def percent(share):
     return "<0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
-def check_settings(variables):
-    """The variables that predict.py and get_miou.py share."""
-    scales = variables["scales"]
-    check(variables, opacity=number(0, 1), threshold=optional(number(0, 1)), slide=yes_or_no(), flip=yes_or_no(),
-          scales=several(max(1, len(scales)) if isinstance(scales, (list, tuple)) else 1, number(0.1, 10)))
+def check_settings(s):
+    """The settings that predict.py and get_miou.py share."""
+    sizes = max(1, len(s.scales)) if isinstance(s.scales, (list, tuple)) else 1
+    check(s, opacity=number(0, 1), threshold=optional(number(0, 1)), slide=yes_or_no(), flip=yes_or_no(), scales=several(sizes, number(0.1, 10)))
 
 
 def choose_threshold(threshold, info):

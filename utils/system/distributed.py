@@ -70,11 +70,6 @@ def sync_norms(model, device):
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) if world() > 1 and device.type == "cuda" else model
 
 
-def no_sync(model):
-    """with no_sync(model): gradients stay in this process for now; more of the same batch is to come."""
-    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
-
-
 def share_of(count):
     """(first, last + 1) of a batch's `count` pictures that are this process's."""
     per = count // world()
@@ -85,11 +80,15 @@ together = {"on": False}        # whether all processes are at the same batch: i
 
 
 @contextmanager
-def one_batch(model):
-    """with one_batch(model): what the processes compute are the shares of one batch; not so with a network that is not wrapped, as in a trial."""
+def one_batch(model, last=True):
+    """with one_batch(model): what the processes compute are the shares of one batch; not so with a network that is not wrapped, as in a trial.
+
+    last: False while more pieces of the same batch are to come, for which the gradients stay in this process.
+    """
     together["on"] = isinstance(model, DistributedDataParallel)
     try:
-        yield
+        with nullcontext() if last or not together["on"] else model.no_sync():
+            yield
     finally:
         together["on"] = False
 

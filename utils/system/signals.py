@@ -28,11 +28,11 @@ def set_handlers(handler):
         signal.signal(number, handler)
 
 
-def run(main):
-    """main() of a script, with an exit code of 130 (Ctrl-C) or 143 (SIGTERM) when it is stopped."""
+def run(main, *arguments):
+    """main of a script, with an exit code of 130 (Ctrl-C) or 143 (SIGTERM) when it is stopped."""
     set_handlers(handle)
     try:
-        main()
+        main(*arguments)
         set_handlers(signal.SIG_DFL)                            # what follows is Python's own end: nothing is left to be saved
     except Stopped as stop:
         print(f"\nStopped by {'Ctrl-C' if stop.number == signal.SIGINT else 'SIGTERM'}.", file=sys.stderr)

@@ -5,6 +5,7 @@ import math
 import torch
 
 from utils import steps
+from utils.checkpoint import first_line
 from utils.dataset import collate
 from utils.errors import UserError
 from utils.evaluate import to_device
@@ -27,6 +28,15 @@ def is_out_of_memory(error):
 def is_dead_worker(error):
     """A process of the loader was killed, died, or could not be started."""
     return isinstance(error, (RuntimeError, OSError)) and any(word in str(error) for word in WORKER_WORDS)
+
+
+def go_on_without_workers(error, s, training):
+    """After a loader process died: from now on there are none. Every other error is raised again, as a sentence where that is known."""
+    if not is_dead_worker(error) or training.workers == 0:
+        explain(error, training.progress, training.device, s.accumulate)
+        raise error
+    training.say(f"NOTE: a loader process died ({first_line(error)}); it goes on at the same picture without any (num_workers=0).")
+    training.workers, training.frozen = 0, None                 # None: the loaders are made anew
 
 
 def explain(error, progress, device, accumulate):
@@ -91,7 +101,10 @@ def try_step(model, data, frozen, batch, parts, device, precision, seed):
         with unchanged(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             state = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]         # Adam's; held until the step is done
-            steps.add_gradients(model, *first_batch(data, batch, device), torch.amp.GradScaler(enabled=False), device, precision, parts)
+            for images, targets, share, last in steps.pieces(*first_batch(data, batch, device), parts):
+                with distributed.one_batch(model, last), autocast(device, precision), steps.single_explained():
+                    _, losses = model(images, targets)
+                (sum(losses.values()) * share).backward()
             del state
         return True
     except (RuntimeError, MemoryError) as error:
@@ -122,12 +135,14 @@ def check_precision(model, data, device, precision, seed):
     return precision, None
 
 
-def explain_nan(model, images, targets, losses, where, paths, rate, device, precision, seed):
+def explain_nan(training, images, targets, losses, seed):
     """UserError about a loss or gradient that is not a number: where it began, in which files, and what to do. Call before the optimizer's step."""
+    progress, paths, rate = training.progress, training.train_data.paths, training.solver.param_groups[-1]["lr"]
+    where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
     parts = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
     files = ", ".join(paths[target["index"]] for target in targets[:8]) + (" ..." if len(targets) > 8 else "")
     return UserError(f"The loss or its gradient is not a number any more ({where}; {parts}; learning rate {rate:.3g}). "
-                     f"{first_bad_layer(model, images, targets, device, precision, seed)} Pictures of this step: {files}. "
+                     f"{first_bad_layer(training.model, images, targets, training.device, training.precision, seed)} Pictures of this step: {files}. "
                      "Weights, moving average and best.pth are those of before this step. Three things to try, in this order: "
                      "(1) Try a third of lr: resume=True lr=... ; (2) a longer warmup_epochs, or clip_norm=1; (3) amp=False, "
                      "and a look at the boxes or masks of the pictures named here.")
@@ -163,6 +178,19 @@ def first_bad_layer(model, images, targets, device, precision, seed):
         return f"All layers are finite, the loss {bad[0]} is not."
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
     return f"All layers and losses are finite; the gradient of {bad[-1]} is not." if bad else "In a second try of the same step all was finite."
+
+
+def look_for_trouble(training, found, data):
+    """After an evaluation: nothing is found, or train and eval mode disagree. Each is said once. found: as utils.evaluate.evaluate returns it."""
+    epoch = training.progress.epoch + 1
+    notes = {"nothing": nothing_note(found, data.task, epoch, data.class_names)}
+    if training.last and epoch >= EARLY:
+        images, targets, loss = training.last
+        notes["gap"] = gap_note(training.model, images, targets, float(loss), training.device, training.precision)
+    for kind, text in notes.items():
+        if text and kind not in training.told:
+            training.told.add(kind)
+            training.say(text)
 
 
 @torch.no_grad()

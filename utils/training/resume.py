@@ -7,7 +7,8 @@ import torch
 from utils import steps
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
-from utils.settings import ROOT, find, read_recipe, settable, shown
+from utils.settings import ROOT, find, read_recipe, shown
+from utils.system import distributed
 
 OF_THE_MACHINE = ("device", "num_workers")              # where it runs, not what it does: best.pth does not know it
 
@@ -26,6 +27,13 @@ class Progress:
     seconds: list = field(default_factory=list)         # one number an epoch; apart, because no two runs have the same
     best: float = -1.0                                  # mAP or mIoU of best.pth
     waited: int = 0                                     # evaluations since then
+
+    def end_step(self, losses, images):
+        """One more step is done. losses: name -> 0-d tensor, the mean over this process's images.  images: how many these were."""
+        self.step += 1
+        self.seen += images * distributed.world()
+        for name, value in distributed.added({name: value * images for name, value in losses.items()}).items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
 
     def end_epoch(self, row, goal, better):
         """The next epoch begins, with nothing done of it.
@@ -48,11 +56,17 @@ class Progress:
         return self.step
 
 
-def find_run(resume):
-    """resume as the user set it -> the run's folder; None for a new run.
+def find_run(s):
+    """s.resume -> the run's folder and what it saved, with its settings in s; (folder, None) when it was stopped before; (None, None): a new run.
 
-    True: the newest run below logs/, begun or saved. Errors: no such run, nothing to go on with.
+    Errors: no such run, nothing to go on with.
     """
+    folder = folder_of(s.resume)
+    return (folder, load_run(s, folder)) if folder else (None, None)
+
+
+def folder_of(resume):
+    """resume as the user set it -> the run's folder; None for a new run. True: the newest run below logs/, begun or saved."""
     if resume is None or resume is False:
         return None
     if not isinstance(resume, (bool, str)):
@@ -65,13 +79,9 @@ def find_run(resume):
     return find(resume).parent if resume.endswith(".pth") else find(resume)
 
 
-def load_run(variables, folder):
-    """The saved state of a run, or None when it was stopped before it had saved any. Its settings come back, except those of the command line.
-
-    variables: the script's globals().
-    """
-    origin = variables["_origin"]
-    if origin.get("dataset") == "command line":
+def load_run(s, folder):
+    """The saved state of a run, or None when it was stopped before it had saved any. Its settings come back, except those of the command line."""
+    if s.origin["dataset"] == "command line":
         raise UserError("A resumed run keeps its data. For another dataset start a new run from its weights: "
                         f"model_path={shown(folder / 'best.pth')}")
     begun = not (folder / "last.pth").exists() and (folder / "settings.py").is_file()
@@ -81,20 +91,20 @@ def load_run(variables, folder):
     settings = {name: value for name, value, _ in read_recipe(folder / "settings.py")} if begun else \
         state["settings"] | state["training"].get("machine", {})
     for name, value in settings.items():
-        if name != "resume" and name in settable(variables) and origin.get(name) != "command line":
-            variables[name] = value
-            origin[name] = "resumed run"
+        if name != "resume" and name in s and s.origin[name] != "command line":
+            s.put(name, value, "resumed run")
     for part in folder.glob("*.part"):                  # of a save that was cut off
         with contextlib.suppress(OSError):
             part.unlink()
-    if state and state["epoch"] >= variables["epochs"]:
+    if state and state["epoch"] >= s.epochs:
         raise UserError(f"{shown(folder)} has already done its {state['epoch']} epochs. To go on: epochs={state['epoch'] + 10}")
     return state
 
 
-def check_same_run(state, now, folder):
-    """Error: what cannot change within a run did. now: dict net, classes, input_shape, optimizer, ema."""
+def check_same_run(state, s, class_names, folder):
+    """Error: what cannot change within a run did."""
     settings = state["settings"]
+    now = {"net": s.net, "classes": class_names, "input_shape": list(s.input_shape), "optimizer": s.optimizer, "ema": s.ema}
     then = {"net": state["net"], "classes": state["class_names"], "input_shape": state["input_shape"], "optimizer": settings["optimizer"],
             "ema": settings["ema"]}
     for name, value in now.items():
@@ -109,33 +119,33 @@ def split_settings(settings):
             {name: settings[name] for name in OF_THE_MACHINE})
 
 
-def training_state(progress, model, average, solver, scaler):
+def training_state(training):
     """-> tensors and plain values, to be saved."""
+    progress, average = training.progress, training.average
     plain = {**vars(progress), "sums": {name: float(value) for name, value in progress.sums.items()}}
-    return {"model": model.state_dict(), "optimizer": solver.state_dict(), "scaler": scaler.state_dict(),
+    return {"model": training.model.state_dict(), "optimizer": training.solver.state_dict(), "scaler": training.scaler.state_dict(),
             "ema_steps": average.steps if average else 0, **plain}
 
 
-def restore(state, folder, model, average, solver, scaler, say):
-    """Put what was saved back. -> Progress."""
-    saved = state["training"]
+def restore(state, training):
+    """Put what was saved back, in place."""
+    saved, model, average, scaler, say = state["training"], training.model, training.average, training.scaler, training.say
     model.load_state_dict(saved["model"])
     if average:
         average.model.load_state_dict(state["model"])
         average.steps = saved["ema_steps"]
-    steps.load_moments(solver, saved["optimizer"])
+    steps.load_moments(training.solver, saved["optimizer"])
     if saved["scaler"] and scaler.is_enabled():
         scaler.load_state_dict(saved["scaler"])
-    device = next(model.parameters()).device
     progress = Progress(**{name: saved[name] for name in Progress.__dataclass_fields__ if name in saved})
     progress.epoch = state["epoch"]
-    progress.sums = {name: torch.tensor(value, device=device) for name, value in progress.sums.items()}
+    progress.sums = {name: torch.tensor(value, device=training.device) for name, value in progress.sums.items()}
     within = f", {progress.step} steps of epoch {progress.epoch + 1}" if progress.step else ""
     say(f"Resumed after epoch {progress.epoch}{within}.")
     try:
         if progress.best >= 0:
-            read_checkpoint(folder / "best.pth")
+            read_checkpoint(training.run / "best.pth")
     except UserError as error:
         say(f"NOTE: {error} The next evaluation writes a new one.")
         progress.best = -1.0
-    return progress
+    training.progress = progress

@@ -1,0 +1,218 @@
+"""How a training begins: its data, its first weights, its run folder, and everything that changes while it learns."""
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from utils import steps
+from utils.checks.augmentation import check_augmentation
+from utils.checks.lists import check_before_training
+from utils.checks.prepare import current_lists
+from utils.dataset import DetectionData, SegmentationData, class_counts, describe, make_loader
+from utils.errors import UserError
+from utils.formats.shapes import make_shapes
+from utils.lists import list_lines, read_classes
+from utils.losses import balanced_weights
+from utils.results.media import save_image
+from utils.results.pages import batch_page
+from utils.results.report import new_folder
+from utils.settings import ROOT, as_dict, as_table, find, shown
+from utils.system import distributed, signals
+from utils.system.device import choose_device, choose_precision, make_repeatable
+from utils.training import accidents, log
+from utils.training.keep import GOALS, tell_once
+from utils.training.plan import SHAPES, choose_epochs, small_input
+from utils.training.resume import Progress, check_same_run, restore
+from utils.weights import load_weights
+
+
+@dataclass
+class Training:
+    """Everything that changes while a network learns, and where that happens."""
+    run: Path                                   # its folder
+    say: object                                 # like print, also into train.log
+    train_data: object
+    val_data: object
+    model: object
+    average: object                             # steps.MovingAverage, or None
+    solver: object                              # the optimizer
+    scaler: object                              # of the gradients in float16; does nothing otherwise
+    full_lr: float                              # the learning rate at its highest, for this batch size
+    device: object
+    precision: object                           # torch.bfloat16, torch.float16, or None: float32
+    workers: object                             # loader processes; None: chosen
+    usual: dict                                 # the network's recipe
+    progress: Progress = field(default_factory=Progress)
+    began: float = field(default_factory=time.perf_counter)
+    first: int = 0                              # the epoch with which this process began
+    frozen: object = None                       # whether the backbone is; None: not set yet
+    step_model: object = None                   # the network, or what makes its gradients the mean over the processes
+    loader: object = None
+    val_loader: object = None
+    board: object = None                        # TensorBoard
+    last: object = None                         # images, targets, loss of the last step
+    told: set = field(default_factory=set)      # notes that were made; once is enough
+    saved: bool = True                          # whether the last save worked
+
+    @property
+    def folder(self):
+        """The run's folder, for people."""
+        return shown(self.run)
+
+
+def make_data(s, network):
+    """-> training data, validation data. Lists are made where they are missing; every file that will be read is looked at before."""
+    task = network.task
+    with distributed.first_alone():
+        make_lists(s, task)
+        lists = {"train": s.train_list, "val": s.val_list, "test": s.test_list}
+        finest = min(getattr(network, "strides", (8,)))
+        check_before_training(task, lists, s.classes_path, s.input_shape, finest, s.fit, s.ignore_labels)
+    class_names = read_classes(find(s.classes_path))
+    choose_epochs(s, network, len(list_lines(s.train_list)))
+
+    varied = variations(s, network)
+    if task == "segmentation":
+        options = {"ignore_labels": s.ignore_labels, "cache": s.cache}
+        train_data = SegmentationData(s.train_list, class_names, s.input_shape, **options, **varied)
+        val_data = SegmentationData(s.val_list, class_names, s.input_shape, **options)
+    else:
+        options = {"fit": s.fit, "cache": s.cache}
+        train_data = DetectionData(s.train_list, class_names, s.input_shape, **options, **varied)
+        val_data = DetectionData(s.val_list, class_names, s.input_shape, **options)
+
+    if len(train_data) < distributed.world():
+        raise UserError(f"{s.train_list} holds {len(train_data)} images, fewer than the {distributed.world()} processes. Start fewer.")
+    if not sum(class_counts(val_data, difficult=False).values()):
+        what = "object" if task == "detection" else "labelled pixel"
+        print(f"NOTE: {s.val_list} holds no {what}, so {GOALS[task]} cannot be measured while training: best.pth will be the newest epoch.")
+    check_augmentation(train_data)
+    if s.class_weights == "balanced":
+        s.put("class_weights", balanced_weights(list(class_counts(train_data).values())), f"balanced, from {s.train_list}")
+    return train_data, val_data
+
+
+def make_lists(s, task):
+    """Classes file and lists, for those that the user did not name; the built-in data set is drawn when it is missing."""
+    given = {name: getattr(s, name) for name in ("classes_path", "train_list", "val_list", "test_list")}
+    if None not in given.values():
+        return
+    if s.dataset == SHAPES and not find(s.dataset).exists():
+        print(f"Drawing the built-in data set {SHAPES} ...")
+        make_shapes(find(s.dataset))
+    for name, value in current_lists(s.dataset, given, task, s.ignore_labels).items():
+        if given[name] is None:
+            s.put(name, value, "chosen")
+
+
+def variations(s, network):
+    """How the training pictures are varied: the arguments of the data set that its validation twin does not get."""
+    varied = {"scale": s.scale, "aspect": s.aspect, "translate": s.translate, "flip_chance": s.flip, "rotation": s.rotate, "blur_chance": s.blur,
+              "colours": s.colours, "distort_chance": s.distort, "mosaic_chance": s.mosaic, "plain_from": s.epochs - round(s.plain_share * s.epochs),
+              "seed": s.seed, "train": True}
+    if s.small_share:
+        varied |= {"small_shape": small_input(s, network), "small_until": round(s.small_share * s.epochs)}
+    if network.task == "detection":
+        varied |= {"mixup_chance": s.mixup, "zoom_out_chance": s.zoom_out, "iou_crop_chance": s.iou_crop}
+    return varied
+
+
+def first_weights(s, model, state, num_classes):
+    """Load what the user named, in place. -> what is to be said about the network and its weights."""
+    notes = f"{s.net}: {sum(p.numel() for p in model.parameters()):,} parameters, {num_classes} classes, input {s.input_shape}"
+    if state:
+        return notes                                        # a resumed run gets its weights with everything else
+    if s.model_path:
+        return f"{notes}\n{load_weights(model, find(s.model_path))}"
+    if s.pretrained or s.net_options.get("pretrained"):
+        return notes
+    return notes + "\nThe network starts from random weights" + ("." if s.freeze_epochs else ", so nothing is frozen.")
+
+
+def begin_training(s, run, model, state, train_data, val_data, machine):
+    """Everything that changes while training, restored when there is a saved state.
+
+    run: the folder of a resumed run, or None.  machine: of distributed.begin. -> Training.
+    """
+    notes = first_weights(s, model, state, len(train_data.class_names))
+    # What can be wrong was wrong by now: the run gets its folder.
+    run = run or distributed.first_says(new_folder(ROOT / "logs", s.net) if distributed.rank() == 0 else None)
+    say = log.logger(run)
+    log.attempt(say, lambda: log.write_settings(run, as_dict(s)))
+    say(f"Settings\n{as_table(s)}\nRun folder {shown(run)}\n{describe(train_data)}\n{describe(val_data)}\n{notes}")
+
+    device = choose_device(machine, say)
+    if s.deterministic:
+        make_repeatable()
+    model = model.to(device, memory_format=torch.channels_last)
+    if distributed.world() > 1:
+        say(f"{distributed.world()} processes, each with its share of every batch" + ("." if device.type == "cuda" else
+            "; on CPUs BatchNorm sees this share only (SyncBatchNorm needs GPUs), and the first process's statistics are saved."))
+    precision = try_steps(s, model, train_data, device, say)
+    model = distributed.sync_norms(model, device)           # after the trial steps, which may fail in one process alone
+    if s.compile:
+        model.backbone.compile()                            # the rest depends on the number of objects: it would be compiled anew each step
+
+    usual = type(model).recipe
+    full_lr = steps.scaled_lr(s.lr, s.optimizer, s.batch_size)
+    say_pace(s, usual, full_lr, precision, len(train_data), say)
+    training = Training(run, say, train_data, val_data, model,
+                        average=steps.MovingAverage(model) if s.ema else None,
+                        solver=steps.make_optimizer(model, s.optimizer, full_lr, s.momentum, s.weight_decay),
+                        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+                        full_lr=full_lr, device=device, precision=precision, workers=s.num_workers, usual=usual, board=log.open_board(run))
+    if state:
+        check_same_run(state, s, train_data.class_names, run)
+        restore(state, training)
+    training.first = training.progress.epoch
+
+    log.attempt(say, lambda: save_image(run / "first_batches.png", batch_page(train_data, training.first)))
+    tell_once(training, train_data.broken.values())
+    return training
+
+
+def try_steps(s, model, data, device, say):
+    """A trial step of each stage, so that what does not fit is found now and not in the night. -> precision; `accumulate` may change."""
+    wanted = choose_precision(s.amp, device)
+    precision, note = accidents.check_precision(model, data, device, wanted, s.seed)
+    each = distributed.world()
+    stages = [(False, s.batch_size // each)] + [(True, s.freeze_batch_size // each)] * (s.freeze_epochs > 0)
+    s.accumulate, notes = accidents.try_stages(model, data, stages, s.accumulate, device, precision, s.seed)
+    for text in filter(None, [note, *notes]):
+        say(text)
+    return precision
+
+
+def say_pace(s, usual, full_lr, precision, images, say):
+    """Batch size, learning rate, how many steps there will be. usual: the network's recipe."""
+    each = math.ceil(images / s.batch_size)
+    if s.batch_size == 1:
+        say("NOTE: with one image a step BatchNorm sees one image at a time (and behind a global pooling, where that would be a single value, "
+            "uses its running mean): it works, but 4 or more train better. The weights stay usable at any batch size.")
+    say(f"Learning rate {s.lr:g} is meant for {steps.NOMINAL_BATCH} images a step; with {s.batch_size} and {s.optimizer} it becomes {full_lr:.3g}.")
+    if s.optimizer != usual["optimizer"] and s.lr == usual["lr"]:
+        say(f"NOTE: {s.lr:g} is the learning rate for {usual['optimizer']}; {s.optimizer} usually needs another one, set lr.")
+    why = f" (epochs follow from {s.origin['epochs']})" if "steps" in s.origin["epochs"] else ""
+    say(f"{images} images, {s.batch_size} a step: {each} steps an epoch, about {each * s.epochs} in {s.epochs} epochs{why}; "
+        + (f"mixed precision {str(precision)[6:]}." if precision else "float32."))
+
+
+def set_stage(s, training):
+    """Backbone frozen or not in the coming epoch, and loaders with the batch size of that; they are made anew only where it changes."""
+    progress, data, say = training.progress, training.train_data, training.say
+    if data.small_until and progress.epoch in (training.first, data.small_until):
+        until = f"up to epoch {data.small_until} (small_share)" if progress.epoch < data.small_until else "from now on"
+        say("The input is {} x {} {}.".format(*data.shape(progress.epoch), until))
+    frozen = progress.epoch < s.freeze_epochs
+    steps.set_frozen(training.model, frozen)
+    if frozen is training.frozen:
+        return
+    if s.freeze_epochs:
+        say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
+    training.step_model = distributed.wrap(training.model, training.device)
+    with signals.undisturbed():                             # the old loaders end their processes
+        training.loader = make_loader(data, s.freeze_batch_size if frozen else s.batch_size, training.workers, s.seed, training.device)
+        training.val_loader = make_loader(training.val_data, 2 * s.batch_size, training.workers, device=training.device)
+    training.frozen = frozen

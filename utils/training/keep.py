@@ -1,0 +1,106 @@
+"""What a training leaves behind while it goes on: weights, history, curves, pages of predictions, and what it says."""
+import math
+import time
+
+from utils.checkpoint import save_checkpoint
+from utils.errors import UserError
+from utils.results.media import save_image
+from utils.results.pages import prediction_page
+from utils.settings import as_dict
+from utils.system import distributed, signals
+from utils.system.device import memory_used
+from utils.training import log
+from utils.training.plan import network_options
+from utils.training.resume import split_settings, training_state
+
+GOALS = {"detection": "map50", "segmentation": "miou"}      # what best.pth is chosen by
+MEASURES = {"detection": "get_map.py ", "segmentation": "get_miou.py"}
+
+
+def end_epoch(s, training, row):
+    """An epoch is done: it enters the history, the curves are drawn, best.pth and last.pth are written. row: what train.py measured."""
+    progress, goal = training.progress, GOALS[training.model.task]
+    ruined = [name for name, value in row.items() if not math.isfinite(value)]
+    if ruined:
+        raise UserError(f"After epoch {progress.epoch + 1} {', '.join(ruined)} are not numbers any more: best.pth is that of an epoch before. "
+                        "Try a third of lr.")
+
+    # As long as nothing is found the newest weights are the best.
+    better = goal in row and (row[goal] > progress.best or progress.best <= 0)
+    with signals.undisturbed():
+        progress.end_epoch(row, goal, better)
+        log.report(training.run, progress.history, progress.seconds, training.board, training.say)     # before the save: a kill between repeats both
+        save(s, training, better)
+
+    each = (time.perf_counter() - training.began) / (progress.epoch - training.first)
+    training.say(log.epoch_line(row, progress.seconds[-1], len(training.train_data), each * (s.epochs - progress.epoch)))
+
+
+def save(s, training, better=False):
+    """last.pth: all that resuming needs; best.pth, when this epoch is better than all before: what predicting needs. -> whether it worked.
+
+    best.pth comes first: when it all ends in between, the resumed run does the epoch again and writes the same best.pth once more.
+    """
+    if distributed.rank() > 0:
+        return True
+    progress, model = training.progress, training.model
+    goal = GOALS[model.task]
+    options = network_options(s, model.task) | getattr(model, "options", {})        # the latter: what its defaults became
+    settings, machine = split_settings(as_dict(s))
+    about = {"net": s.net, "options": options, "class_names": training.train_data.class_names, "input_shape": list(s.input_shape),
+             "settings": settings, "epoch": progress.epoch, goal: progress.history[-1].get(goal) if progress.history else None}
+    weights = (training.average.model if training.average else model).state_dict()
+
+    training.saved = True
+    try:
+        if better:
+            save_checkpoint(training.run / "best.pth", model=weights, **about)
+        state = training_state(training) | {"machine": machine}
+        save_checkpoint(training.run / "last.pth", model=weights, training=state, **about)
+    except UserError as error:
+        training.say(f"NOTE: {error} The training goes on and tries again at the next save.")
+        training.saved = False
+    return training.saved
+
+
+def end_training(s, training, seconds):
+    """All is learnt: the last words. Error: the last save failed, and so does another try."""
+    progress, goal = training.progress, GOALS[training.model.task]
+    with signals.undisturbed():
+        training.loader = training.val_loader = None        # their processes end
+    if progress.epoch < s.epochs:
+        training.say(f"The last {s.patience} evaluations were not better than the best: stopped early (patience={s.patience}).")
+    if not training.saved and not save(s, training):
+        raise UserError("The last save failed, see above: make room and run  python train.py resume=True  again.")
+    training.say(f"Done in {log.duration(seconds)}. Best {goal} on the validation list {progress.best:.4f}: {training.folder}/best.pth")
+    training.say(f"Now run\n  python {MEASURES[training.model.task]}     to measure it on the test list\n"
+                 "  python predict.py      to see what it finds")
+    distributed.end()
+
+
+def save_predictions(training, found, data):
+    """The page of the first validation images with what was found in them. found: of utils.evaluate.evaluate."""
+    page = training.run / f"predictions_epoch_{training.progress.epoch + 1:03d}.png"
+    log.attempt(training.say, lambda: save_image(page, prediction_page(data, found)))
+
+
+def show_progress(bar, training):
+    """Behind the bar of an epoch: the mean losses so far, and the memory that is in use."""
+    progress = training.progress
+    if bar.disable or progress.step % 10:
+        return
+    losses = {name: f"{float(value) / progress.seen:.3f}" for name, value in progress.sums.items()}
+    memory = memory_used(training.device)
+    bar.set_postfix(losses | ({"GiB": f"{memory:.1f}"} if memory else {}))
+
+
+def tell_damaged(training, targets):
+    """Training pictures that can be read no more: each is named once."""
+    tell_once(training, [text for target in targets for text in target.get("damaged", [])])
+
+
+def tell_once(training, sentences):
+    for text in sentences:
+        if text not in training.told:
+            training.told.add(text)
+            training.say(f"NOTE: {text} The next picture of the list takes its place.")

@@ -1,0 +1,148 @@
+"""What a training is going to do: every setting checked, and those that are None given their values, before any data is touched."""
+from utils.errors import UserError
+from utils.images import check_fit, nearest_shape, stride_of
+from utils.lists import list_lines, read_classes
+from utils.settings import check, fill, find, number, one_of, optional, several, whole, yes_or_no
+from utils.system import distributed
+from utils.system.device import choose_device
+from utils.weights import check_weights
+
+SHAPES, SHAPES_INPUT = "VOCdevkit/Shapes", (224, 224)       # the built-in data set is small and quick to learn at this size
+FOR_SHAPES = "chosen for Shapes"                            # where a setting came from
+FEWEST, MOST = 10, 300                                      # epochs, when they follow from a number of steps
+OPTIMIZERS, SCHEDULES = ("sgd", "adam", "adamw"), ("cosine", "poly", "step", "constant")
+FOREIGN = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": False, "ignore_labels": []},
+           "segmentation": {"mixup": 0.0, "zoom_out": 0.0, "iou_crop": 0.0, "fit": "letterbox"}}
+
+
+def complete(s, network, state=None):
+    """Give every setting that is None its value and check them all. Two follow from the number of images, see `choose_epochs`.
+
+    s: the settings of train.py, changed in place.  network: its class.  state: what a resumed run saved, or None.
+    Errors: what would fail only later.
+    """
+    if s.dataset == SHAPES and s.train_list is None:
+        fill(s, on_shapes(s, network), FOR_SHAPES)
+    fill(s, network.recipe, f"recipe of {s.net}")
+    check_values(s)
+    check_files(s, state)
+    choose_device(s.device, say=lambda *_: None)
+    say_foreign(s, network.task)
+
+    if s.freeze_batch_size is None:
+        s.put("freeze_batch_size", 2 * s.batch_size, "chosen")
+    if s.origin["backbone_lr"].startswith("recipe") and not is_trained(s):
+        s.put("backbone_lr", 1.0, "chosen")                 # nothing in it is worth keeping yet
+    if s.origin["small_share"] == FOR_SHAPES and smaller_input(s, network) == tuple(s.input_shape):
+        s.put("small_share", 0.0, "chosen")                 # the user only set a small input
+    small_input(s, network)
+
+
+def check_values(s):
+    """Error: a value that no training can work with."""
+    share = number(0, 1)
+    check(s,
+          # how long, how much at once
+          epochs=optional(whole(1)), freeze_epochs=optional(whole(0)), batch_size=whole(1), freeze_batch_size=optional(whole(1)),
+          accumulate=whole(1), patience=whole(0), eval_every=whole(1), input_shape=several(2, whole(1)), small_share=number(0, 0.9),
+          # how the weights change
+          optimizer=one_of(OPTIMIZERS), schedule=one_of(SCHEDULES), lr=number(0), min_lr=share, momentum=share, weight_decay=number(0),
+          backbone_lr=number(0), warmup_epochs=number(0), clip_norm=number(0), ema=yes_or_no(),
+          # how the pictures are varied
+          scale=several(2, number(0.01)), aspect=number(0), translate=number(0), flip=share, rotate=number(0, 180), blur=share,
+          colours=several(3, share), distort=share, zoom_out=share, iou_crop=share, mosaic=share, mixup=share, plain_share=share,
+          # segmentation
+          threshold=share, binary_sigmoid=yes_or_no(), class_weights=class_weights(), ignore_labels=labels(),
+          # the machine
+          amp=optional(yes_or_no()), compile=yes_or_no(), deterministic=yes_or_no(), num_workers=optional(whole(0)), save_minutes=number(0),
+          cache=yes_or_no(), seed=whole(0))
+    check_fit(s.fit)
+    if s.batch_size % distributed.world() or (s.freeze_batch_size or 0) % distributed.world():
+        raise UserError(f"batch_size={s.batch_size} and freeze_batch_size={s.freeze_batch_size} must divide by the {distributed.world()} processes, "
+                        "each of which takes its share.")
+
+
+def class_weights():
+    """A rule for `check`."""
+    def good(value):
+        return value in (None, "balanced") or isinstance(value, (list, tuple)) and all(number(0)[0](one) for one in value)
+    return good, 'None, "balanced", or a number per class, like [0.5, 1, 2]'
+
+
+def labels():
+    """A rule for `check`."""
+    def good(value):
+        return isinstance(value, (list, tuple)) and all(whole(0)[0](one) and one <= 255 for one in value)
+    return good, "whole numbers from 0 to 255, like [0]"
+
+
+def check_files(s, state):
+    """Error: a file that the user names and that is not there, or not what it should be."""
+    if s.model_path and not state:                          # a resumed run has its weights already
+        check_weights(find(s.model_path))
+    if s.classes_path:
+        read_classes(find(s.classes_path))
+    for path in filter(None, (s.train_list, s.val_list)):
+        list_lines(path)
+
+
+def say_foreign(s, task):
+    """What was set and means nothing to a network for this task."""
+    for name, value in FOREIGN[task].items():
+        if getattr(s, name) != value:
+            print(f"NOTE: {name}={getattr(s, name)!r} means nothing to {s.net}, a network for {task}.")
+
+
+def on_shapes(s, network):
+    """What suits the built-in data set better than the recipe: a smaller input; from random weights also what the network names itself."""
+    small = {"input_shape": SHAPES_INPUT} if nearest_shape(network, SHAPES_INPUT, s.net_options) == SHAPES_INPUT else {}
+    return small | ({} if is_trained(s) else getattr(network, "shapes", {}))
+
+
+def is_trained(s):
+    """Whether the backbone, at least, begins with trained weights."""
+    return bool(s.model_path or s.pretrained or s.net_options.get("pretrained"))
+
+
+def choose_epochs(s, network, images):
+    """epochs and freeze_epochs, where they are None. images: how many there are to learn from.
+
+    The recipe names a number of steps, for that is what learning takes: few images are seen more often, many less.
+    """
+    if s.epochs is None:
+        steps = network.recipe["steps"]
+        epochs = min(max(round(steps * s.batch_size / images), FEWEST), MOST)
+        s.put("epochs", epochs, f"{steps:,} steps" if FEWEST < epochs < MOST else f"{steps:,} steps, but {FEWEST} to {MOST} epochs")
+    if s.freeze_epochs is None:
+        s.put("freeze_epochs", s.epochs // 5 if is_trained(s) else 0, "chosen")
+
+
+def small_input(s, network):
+    """The (H, W) of the first epochs when small_share is set, else None. Error: the network should not have a smaller input."""
+    if not s.small_share:
+        return None
+    half = smaller_input(s, network)
+    if half == tuple(s.input_shape):
+        raise UserError(f"small_share={s.small_share}: {s.net} should not have a smaller input than {half[0]} x {half[1]}. Set it to 0.")
+    return half
+
+
+def smaller_input(s, network):
+    """About half the input; the input itself where it should not be smaller."""
+    cells = 2 * stride_of(network, s.net_options)           # of a single cell and a single picture BatchNorm could make nothing
+    return nearest_shape(network, [min(side, max(side / 2, cells)) for side in s.input_shape], s.net_options)
+
+
+def network_options(s, task):
+    """What the network is built with; travels in the checkpoint."""
+    options = {name: value for name, value in s.net_options.items() if name != "pretrained"}
+    if task == "segmentation":
+        options |= {"loss": s.loss, "class_weights": s.class_weights, "sigmoid": s.binary_sigmoid}
+    return options
+
+
+def build_options(s, network, state):
+    """The arguments of nets.build: of a resumed run what it was built with; of a new one also whether official weights are fetched."""
+    options = (state["options"] if state else {}) | network_options(s, network.task)
+    fetch = not state and not s.model_path and (s.net_options.get("pretrained") or s.pretrained)
+    return options | ({"pretrained": fetch} if fetch else {})
