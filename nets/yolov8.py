@@ -210,8 +210,8 @@ class YOLOv8(nn.Module):
             raise UserError(f'yolov8 has no size "{size}".{did_you_mean(str(size), SIZES)} '
                             f'It has {", ".join(SIZES)}.')
         if pretrained:
-            raise UserError("The official weights of yolov8 are no plain tensors: convert them (docs/en/yolov8.md) "
-                            "and give them as model_path. "
+            raise UserError("The official weights of yolov8 are no plain tensors: convert them "
+                            "(docs/en/yolov8.md) and give them as model_path. "
                             "Those of yolov4_tiny and yolox can be fetched: net=yolov4_tiny.")
         self.num_classes, self.least_side = num_classes, least_side
 
