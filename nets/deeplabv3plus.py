@@ -13,6 +13,8 @@ VainF/DeepLabV3Plus-Pytorch); its layers have the same names here. Parameters at
     classifier.project       of c2: conv 1x1                               48 x H/4 x W/4
     classifier.classifier    both joined: conv 3x3, conv 1x1                K x H/4 x W/4, enlarged to H x W
 
+What it kept of DeepLabV3 is imported from deeplabv3.py: the ASPP. New is the decoder.
+
 Dilation: the first block of a stage that lost its stride keeps the dilation of the stage before, as in torchvision, so torchvision's
 ImageNet backbones and, at downsample_factor 8, the backbones of its DeepLabV3 files fit. Other networks of this name dilate the first
 block as well: their tensors have the same shapes, but their weights do not work here.

@@ -137,15 +137,6 @@ class FasterRCNN(nn.Module):
     recipe = DETECTION_RECIPE | {"input_shape": (800, 800), "lr": 0.0008, "nms_iou": 0.5, "weight_decay": 1e-4, "backbone_lr": 0.1, "aspect": 0.0,
                                  "mosaic": 0.0}
     official = {"classes": "coco_91", "fit": "short_side", "input_shape": (800, 1333), "options": {"norm": "frozen_eps0"}}
-    official_names = [(r"^backbone\.body\.", "backbone."),                      # torchvision's names, today's and those of the released file
-                      (r"^backbone\.fpn\.inner_blocks\.(\d)(\.0)?\.", r"neck.lateral.\1."),
-                      (r"^backbone\.fpn\.layer_blocks\.(\d)(\.0)?\.", r"neck.smooth.\1."),
-                      (r"^rpn\.head\.conv(\.0\.0)?\.", "rpn.conv."),
-                      (r"^rpn\.head\.cls_logits\.", "rpn.objectness."),
-                      (r"^rpn\.head\.bbox_pred\.", "rpn.deltas."),
-                      (r"^roi_heads\.box_head\.", "head."),
-                      (r"^roi_heads\.box_predictor\.cls_score\.", "head.classes."),
-                      (r"^roi_heads\.box_predictor\.bbox_pred\.", "head.deltas.")]
 
     def __init__(self, num_classes, input_shape=(800, 800), pretrained=False, backbone="resnet50", norm=None, anchor_sizes=ANCHOR_SIZES,
                  proposals=PROPOSALS, samples=HEAD_SAMPLES):
@@ -297,3 +288,17 @@ def sample(truth, count, share):
     positive = positive[torch.randperm(len(positive), device=truth.device)[:int(count * share)]]            # (P,)
     negative = negative[torch.randperm(len(negative), device=truth.device)[:count - len(positive)]]         # (M,)
     return positive, negative
+
+
+# torchvision's names, today's and those of the released file, -> ours.
+FasterRCNN.official_names = [
+    (r"^backbone\.body\.", "backbone."),
+    (r"^backbone\.fpn\.inner_blocks\.(\d)(\.0)?\.", r"neck.lateral.\1."),
+    (r"^backbone\.fpn\.layer_blocks\.(\d)(\.0)?\.", r"neck.smooth.\1."),
+    (r"^rpn\.head\.conv(\.0\.0)?\.", "rpn.conv."),
+    (r"^rpn\.head\.cls_logits\.", "rpn.objectness."),
+    (r"^rpn\.head\.bbox_pred\.", "rpn.deltas."),
+    (r"^roi_heads\.box_head\.", "head."),
+    (r"^roi_heads\.box_predictor\.cls_score\.", "head.classes."),
+    (r"^roi_heads\.box_predictor\.bbox_pred\.", "head.deltas."),
+]

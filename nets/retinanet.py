@@ -100,13 +100,6 @@ class RetinaNet(nn.Module):
     task = "detection"
     stride = 32
     official = {"classes": "coco_91", "options": {"norm": "frozen_eps0"}, "input_shape": (800, 1333), "fit": "short_side"}
-    official_names = [(r"^backbone\.body\.", "backbone."), (r"^backbone\.fpn\.extra_blocks\.", "neck."),
-                      (r"^backbone\.fpn\.inner_blocks\.(\d)(\.0)?\.", r"neck.lateral.\1."),
-                      (r"^backbone\.fpn\.layer_blocks\.(\d)(\.0)?\.", r"neck.smooth.\1."),
-                      (r"^head\.classification_head\.", "class_head."), (r"^head\.regression_head\.", "box_head."),
-                      (r"_head\.conv\.(\d)\.0\.", lambda found: f"_head.{2 * int(found[1])}."),     # as torchvision writes it today
-                      (r"_head\.conv\.", "_head."),                                                 # as in the released file
-                      (r"_head\.(cls_logits|bbox_reg)\.", "_head.8.")]
     recipe = DETECTION_RECIPE | {"input_shape": (512, 512), "lr": 0.0006, "nms_iou": 0.5, "weight_decay": 1e-4, "backbone_lr": 0.1, "mosaic": 0.0}
 
     def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="resnet50", norm=None, anchor_sizes=SIZES):
@@ -142,7 +135,8 @@ class RetinaNet(nn.Module):
         levels = grid_anchors(self.cell_anchors, sizes, [(H // h, W // w) for h, w in sizes])   # (M, 4) each
         anchors = torch.cat(levels)                                             # (N, 4)
         outputs = {"logits": logits, "deltas": deltas, "anchors": anchors, "levels": [len(level) for level in levels], "input_shape": (H, W)}
-        return outputs, {} if targets is None else self.loss(outputs, targets)
+        losses = {} if targets is None else self.loss(outputs, targets)
+        return outputs, losses
 
     def decode(self, outputs):
         """outputs -> boxes (B, N, 4) xyxy in input px, cut at its border, scores (B, N, K) in 0-1, without the background."""
@@ -190,3 +184,15 @@ class RetinaNet(nn.Module):
         off = (deltas[positive] - aims).abs().sum(1)                            # (P,)
         box_loss = (off * share[image]).sum()                                   # ()
         return {"class": class_loss, "box": box_loss}
+
+
+# torchvision's names, today's and those of the released file, -> ours.
+RetinaNet.official_names = [
+    (r"^backbone\.body\.", "backbone."), (r"^backbone\.fpn\.extra_blocks\.", "neck."),
+    (r"^backbone\.fpn\.inner_blocks\.(\d)(\.0)?\.", r"neck.lateral.\1."),
+    (r"^backbone\.fpn\.layer_blocks\.(\d)(\.0)?\.", r"neck.smooth.\1."),
+    (r"^head\.classification_head\.", "class_head."), (r"^head\.regression_head\.", "box_head."),
+    (r"_head\.conv\.(\d)\.0\.", lambda found: f"_head.{2 * int(found[1])}."),     # as torchvision writes it today
+    (r"_head\.conv\.", "_head."),                                                # as in the released file
+    (r"_head\.(cls_logits|bbox_reg)\.", "_head.8."),
+]

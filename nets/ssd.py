@@ -150,7 +150,8 @@ class SSD(nn.Module):
         deltas = self.box_heads(maps)                                           # (B, N, 4)
         anchors = self.default_boxes([x.shape[2:] for x in maps], images.shape[2:])             # (N, 4)
         outputs = {"logits": logits, "deltas": deltas, "anchors": anchors, "input_shape": images.shape[2:]}
-        return outputs, {} if targets is None else self.loss(outputs, targets)
+        losses = {} if targets is None else self.loss(outputs, targets)
+        return outputs, losses
 
     def default_boxes(self, maps, input_shape):
         """maps: per map (h, w).  input_shape: (H, W) -> (N, 4) xyxy px. In shares of the input first, as torchvision does it: so small an
@@ -217,10 +218,6 @@ class SSDVGG(SSD):
     smallest = 268                                      # px: below, the last map would have no cell
     coco = None                                         # address of the official file
     recipe = SSD.recipe | {"lr": 0.0005, "nms_iou": 0.45}
-    official_names = [(r"^backbone\.scale_weight$", "l2norm.weight"),
-                      (r"^backbone\.extra\.0\.([135])\.", lambda found: f"backbone.features.{23 + int(found[1])}."),
-                      (r"^backbone\.extra\.0\.7\.", "extras.0."), (r"^backbone\.extra\.", "extras."),
-                      (r"^head\.classification_head\.module_list\.", "class_heads."), (r"^head\.regression_head\.module_list\.", "box_heads.")]
 
     def __init__(self, num_classes, input_shape=None, pretrained=False, box_sizes=None, batch_norm=False):
         """num_classes: K, foreground classes.  pretrained: True fetches the backbone, trained on ImageNet; "coco" the whole detector.
@@ -281,3 +278,13 @@ class SSD512(SSDVGG):
     ratios = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))
     sizes = {"voc": (0.07, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.05),              # 35.84 ... 537.6 px of 512 (section 3.3 and the paper's code)
              "coco": (0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06)}
+
+
+# torchvision's names -> ours.
+SSDVGG.official_names = [
+    (r"^backbone\.scale_weight$", "l2norm.weight"),
+    (r"^backbone\.extra\.0\.([135])\.", lambda found: f"backbone.features.{23 + int(found[1])}."),
+    (r"^backbone\.extra\.0\.7\.", "extras.0."), (r"^backbone\.extra\.", "extras."),
+    (r"^head\.classification_head\.module_list\.", "class_heads."),
+    (r"^head\.regression_head\.module_list\.", "box_heads."),
+]

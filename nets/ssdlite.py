@@ -84,8 +84,6 @@ def head(c_in, c_out):
 
 class SSDLite320(SSD):
     official = {"classes": "coco_91", "input_shape": (320, 320)}
-    official_names = [(r"^backbone\.extra\.", "extras."), (r"^head\.classification_head\.module_list\.", "class_heads."),
-                      (r"^head\.regression_head\.module_list\.", "box_heads.")]
     per_class = 300
     recipe = SSD.recipe | {"input_shape": (320, 320), "lr": 0.004, "nms_iou": 0.55}
 
@@ -109,3 +107,10 @@ class SSDLite320(SSD):
         c4, c5 = self.backbone(normalise(images, HALF, HALF))                   # (B, 672, H/16, W/16), (B, C, H/32, W/32)
         maps = [c4, c5, *self.extras(c5)]
         return maps
+
+
+# torchvision's names -> ours.
+SSDLite320.official_names = [
+    (r"^backbone\.extra\.", "extras."), (r"^head\.classification_head\.module_list\.", "class_heads."),
+    (r"^head\.regression_head\.module_list\.", "box_heads."),
+]

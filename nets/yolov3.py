@@ -1,8 +1,8 @@
 """YOLOv3: a deep residual backbone, three heads for three sizes of objects, three anchors a cell.
 
 Paper: YOLOv3: An Incremental Improvement, arXiv 1804.02767. The layers are those of the published yolov3.cfg: 61,949,149
-parameters at 80 classes, and its official weight files load. Here a family begins: yolov4.py and yolov4_tiny.py import from here
-what they kept, the meaning of a head's numbers above all, and say what they changed.
+parameters at 80 classes, and its official weight files load. Here a family begins, and the file is whole: blocks, backbone, heads,
+decoding, assignment, loss. yolov4.py and yolov4_tiny.py import from here what they kept, and say what they changed.
 
     stage       layers                                              output
     backbone    conv 3x3                                              32 x H    x W
@@ -256,7 +256,8 @@ class YOLOv3(AnchorYOLO):
         up4 = F.interpolate(self.lateral4(p4), scale_factor=2.0)                # (B, 128, H/8, W/8)
         p3 = self.neck3(torch.cat([up4, c3], 1))                                # (B, 128, H/8, W/8)
         outputs = [self.head3(p3), self.head4(p4), self.head5(p5)]              # (B, 3*(5+K), h, w) each
-        return outputs, {} if targets is None else self.loss(outputs, targets)
+        losses = {} if targets is None else self.loss(outputs, targets)
+        return outputs, losses
 
     def box_loss(self, boxes, t, true_boxes, prediction, maps):
         """How wrong the boxes of P predictions are. boxes, true_boxes: (P, 4) xyxy px; t: (P, 5+K); prediction: (P,) index into N.

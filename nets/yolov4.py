@@ -18,8 +18,8 @@ Paper: YOLOv4: Optimal Speed and Accuracy of Object Detection, arXiv 2004.10934.
                 n5 = 5 convs of [conv 3x3/2 of n4, p5]               512 x H/32 x W/32
     head, each  of p3, n4, n5: conv 3x3, conv 1x1                   A(5+K) x h x w, with A = 3
 
-What it kept (imported from yolov3.py): the order of the stages, residual blocks, five convs, heads and what their numbers mean,
-objectness and classes of the loss.
+What it kept (imported from yolov3.py, to be read first): the order of the stages, residual blocks, five convs, heads and what their
+numbers mean, decoding, the assignment, objectness and classes of the loss.
 What it changed:
 * The backbone: only half of the channels goes through a stage's residual blocks (CSPNet, arXiv 1911.11929), and its activation is Mish.
 * SPP: each cell of c5 also sees the largest value of the 5x5, 9x9 and 13x13 cells around it.
@@ -145,4 +145,5 @@ class YOLOv4(AnchorYOLO):
         n4 = self.join4(torch.cat([self.down3(p3), p4], 1))                     # (B, 256, H/16, W/16)
         n5 = self.join5(torch.cat([self.down4(n4), p5], 1))                     # (B, 512, H/32, W/32)
         outputs = [self.head3(p3), self.head4(n4), self.head5(n5)]              # (B, 3*(5+K), h, w) each
-        return outputs, {} if targets is None else self.loss(outputs, targets)
+        losses = {} if targets is None else self.loss(outputs, targets)
+        return outputs, losses

@@ -13,10 +13,11 @@ the published yolov4-tiny.cfg: 6,056,606 parameters at 80 classes, and its offic
                    p4 = [upsampled conv 1x1 of p5, c4]           384 x H/16 x W/16
     head, each     conv 3x3, conv 1x1                            A(5+K) x h x w, with A = 3
 
-What it kept (imported from yolov3.py and yolov4.py): what the numbers of a head mean, the stretched centre, which anchors learn an
-object, all three losses. What it changed: the backbone, whose CSP blocks pass half of the channels on as they are, without a
-convolution of their own, and have no residuals; LeakyReLU for Mish; no SPP, no way down, no head for small objects. A ninth of the
-work, a tenth of the parameters.
+This file has the layers and the anchors. What the network kept is imported: what the numbers of a head mean, decoding,
+which anchors learn an object and the losses (AnchorYOLO in yolov3.py), the box loss (yolov4.py). Read those first.
+What it changed: the backbone, whose CSP blocks pass half of the channels on as they are, without a convolution of their
+own, and have no residuals; LeakyReLU for Mish; no SPP, no way down, no head for small objects. A ninth of the work, a
+tenth of the parameters.
 
 What differs from the published configuration, and why:
 * The anchor for a truth is sought among the five that a head owns. The cfg also lists 10,14, which no head has, and
@@ -110,4 +111,5 @@ class YOLOv4Tiny(AnchorYOLO):
         up5 = F.interpolate(self.lateral(p5), scale_factor=2.0)                 # (B, 128, H/16, W/16)
         p4 = torch.cat([up5, c4], dim=1)                                        # (B, 384, H/16, W/16)
         outputs = [self.head4(p4), self.head5(p5)]                              # (B, 3*(5+K), H/16, W/16), (B, 3*(5+K), H/32, W/32)
-        return outputs, {} if targets is None else self.loss(outputs, targets)
+        losses = {} if targets is None else self.loss(outputs, targets)
+        return outputs, losses
