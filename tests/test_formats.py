@@ -8,7 +8,7 @@ import user
 from sources import HOSTILE, SHAPES, coco_content, error_of, image, make_coco, make_colours, make_labelme, make_yolo, read, shape, text, tree
 
 import voc_annotation
-from utils import foreign, formats, plain_yaml, voc
+from utils import foreign, formats, voc, yaml_file
 from utils.errors import UserError
 
 
@@ -23,8 +23,8 @@ def test_json_that_is_too_large(tmp_path):
     with open(tmp_path / "a.json", "wb") as file:
         file.truncate(foreign.MAX_JSON_BYTES + 1)            # takes no room on the disk
     assert "larger than 1000 MB" in error_of(foreign.read_json, tmp_path / "a.json")
-    os.truncate(tmp_path / "a.json", plain_yaml.MAX_BYTES + 1)
-    assert "larger than" in error_of(plain_yaml.read_yaml, tmp_path / "a.json", ("names",))
+    os.truncate(tmp_path / "a.json", yaml_file.MAX_BYTES + 1)
+    assert "larger than" in error_of(yaml_file.read_yaml, tmp_path / "a.json", ("names",))
 
 
 def test_names_that_stay_inside(tmp_path):

@@ -6,7 +6,7 @@ import importlib.util
 import sys
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "PIL": "pillow", "cv2": "opencv-python-headless",
-            "matplotlib": "matplotlib", "tqdm": "tqdm"}
+            "matplotlib": "matplotlib", "tqdm": "tqdm", "yaml": "PyYAML"}
 
 missing = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
 if missing:
