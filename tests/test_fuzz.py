@@ -183,6 +183,7 @@ def test_all(root, capsys, fuzz, count):
 def test_hostile_xml_ends_at_once(tmp_path):
     box = "<object><name>a</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
     bodies = ("<a>" * 200_000 + "</a>" * 200_000, "<object/>" * 40_000, box * 20_000)
-    for text in ("<a>" * 200_000, *(f"<annotation>{body}</annotation>" for body in bodies),
+    for text in ("<a>" * 200_000, '<?xml version="1.0" encoding="punycode"?>' + "a" * 400_000 + "-" + "b" * 400_000,
+                 *(f"<annotation>{body}</annotation>" for body in bodies),
                  '<!DOCTYPE a [<!ENTITY b "' + "c" * 10_000 + '">]><annotation>' + "&b;" * 10_000 + "</annotation>"):
         try_all((lambda path: read_annotation(path, 24, 18),), tmp_path / "x.xml", text.encode())
