@@ -14,7 +14,7 @@ if {"-h", "--help", "help"} & set(sys.argv[1:]) and script.resolve().is_relative
     raise SystemExit(0)
 
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "PIL": "pillow", "cv2": "opencv-python-headless",
-            "matplotlib": "matplotlib", "tqdm": "tqdm"}
+            "matplotlib": "matplotlib", "tqdm": "tqdm", "yaml": "PyYAML"}
 
 missing = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
 if missing:

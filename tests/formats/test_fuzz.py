@@ -1,5 +1,6 @@
 """Random damage to images, masks, XML files, lists: only success or our own error, nothing else, and in no time."""
 import random
+import re
 import time
 
 import dirty
@@ -13,12 +14,22 @@ from utils.errors import UserError
 from utils.formats.sweep import look_at_image, look_at_mask
 from utils.formats.voc_folder import read_ids
 from utils.formats.voc_xml import read_annotation
+from utils.formats.yaml_file import read_yaml
+from utils.formats.yolo import KEYS, read_data_yaml
 from utils.images import open_image, open_mask
 from utils.lists import read_classes, read_list, read_mask_list
+from utils.system import files
 
 SLOW = 3.0                      # seconds of the processor that one file may take
 WORDS = ["<object>", "</object>", "<bndbox>", "<name>", "</annotation>", "<annotation>", "&amp;", "&#0;", "<![CDATA[", "]]>", "<!--", "-->", "<?x ?>",
          "<!DOCTYPE a>", "nan", "1e999", "-", "９", "\x00", "\ufeff", "<xmin/>", "<xmin>1</xmin>", "<a><b>" * 50, "0" * 400, "\u202e", "<size/>"]
+
+YAMLS = ["path: ../p\ntrain: a/b\nval: c\nnc: 2\nnames:\n  0: cat\n  1: big dog  # 狗\n",
+         "train: [a, b]\nval:\n- c\n-  d\nnames: [ 'cat',\n  \"do\\x67\", no,\n]\n", "names: {0: cat, 1: 'it''s'}\ntrain: a.txt\nvalid: b\n",
+         "---\nx: &x {a: [b, {c: d}]}\ny: *x\nnames:\n- a\ndownload: |\n  import os\n  os.f('x: y')\n...\n"]
+YAML_WORDS = [*"[]{},:#-?!&*|>'\"%@`~\\\t\n \r\x1b\x85\u2028\u202e\ufeff\x00", "\n---\n", "\n...\n", ": ", "- ", "&a ", "*a ", "!<a%1b> ", "<<: *a\n",
+              "!!python/object:os.x ", "null", "names: ", "\nnames:", "train:\n  ", "\n    ", '"\\e[2J"', '"\\ud800"', '"\\UFFFFFFFF"', "[" * 60,
+              "{a: " * 40, "0", "1: x\n", "\U0001f600", "|2-\n", "? a\n", "%YAML 1" + "1" * 4400 + "\n"]
 
 
 def pictures():
@@ -97,6 +108,34 @@ def fuzz_lists(folder, count):
         try_all((read_list, read_mask_list, read_ids, read_classes), folder / "x.txt", spoilt(rng, data) if rng.random() < 0.4 else data)
 
 
+def fuzz_yaml(folder, count):
+    """Of the disk only what the texts lead to: to write each takes longer than to read it."""
+    rng, path = random.Random(5), folder / "x.yaml"
+    for _ in range(count):
+        text = rng.choice(YAMLS)
+        for _ in range(rng.randrange(4)):
+            at = rng.randrange(len(text) + 1)
+            text = text[:at] + rng.choice(YAML_WORDS) + text[at + rng.choice((0, 0, 1, 3, 20)):]
+        data = text.encode(rng.choice(("utf-8", "utf-8", "utf-8-sig", "gb18030", "utf-16")), "replace")
+        data = spoilt(rng, data) if rng.random() < 0.4 else data
+        began = time.process_time()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(files, "read_bytes", lambda path, limit, data=data: data)
+            try:
+                check_kinds(read_yaml(path, KEYS))
+                read_data_yaml(path, [])
+            except UserError as error:                      # its sentence does not steer a terminal
+                assert path.name in str(error) and not re.search("[\x00-\x1f\x7f-\x9f\u202e]", str(error)), ascii((data, str(error)))
+        assert time.process_time() - began < SLOW
+
+
+def check_kinds(found):
+    """Values are of the kinds that are promised."""
+    for value, line in found.values():
+        words = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        assert line > 0 and all(word is None or isinstance(word, str) for word in words), value
+
+
 def fuzz_folders(root, count):
     """A whole data set with many spoilt files at a time: the pass itself, and the pass over the lists."""
     rng = random.Random(4)
@@ -126,12 +165,13 @@ def whole(folder, task):
     assert all(finding.file for finding in findings)
 
 
-SHARES = [(fuzz_images, 8000), (fuzz_xml, 6000), (fuzz_lists, 6000), (fuzz_folders, 100)]     # 20,000 files, and whole folders
+SHARES = [(fuzz_images, 8000), (fuzz_xml, 6000), (fuzz_lists, 6000), (fuzz_folders, 100),      # 20,000 files, and whole folders
+          (fuzz_yaml, 50_000)]
 
 
 @pytest.mark.parametrize("fuzz, count", SHARES, ids=lambda part: getattr(part, "__name__", None))
 def test_a_sample(root, capsys, fuzz, count):
-    fuzz(root, count // 50)
+    fuzz(root, count // (10 if fuzz is fuzz_yaml else 50))        # small files, quickly read
 
 
 @pytest.mark.torture
@@ -143,6 +183,7 @@ def test_all(root, capsys, fuzz, count):
 def test_hostile_xml_ends_at_once(tmp_path):
     box = "<object><name>a</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
     bodies = ("<a>" * 200_000 + "</a>" * 200_000, "<object/>" * 40_000, box * 20_000)
-    for text in ("<a>" * 200_000, *(f"<annotation>{body}</annotation>" for body in bodies),
+    for text in ("<a>" * 200_000, '<?xml version="1.0" encoding="punycode"?>' + "a" * 400_000 + "-" + "b" * 400_000,
+                 *(f"<annotation>{body}</annotation>" for body in bodies),
                  '<!DOCTYPE a [<!ENTITY b "' + "c" * 10_000 + '">]><annotation>' + "&b;" * 10_000 + "</annotation>"):
         try_all((lambda path: read_annotation(path, 24, 18),), tmp_path / "x.xml", text.encode())

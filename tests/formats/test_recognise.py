@@ -10,7 +10,7 @@ from sources import HOSTILE, SHAPES, coco_content, error_of, image, make_coco, m
 from utils import lists
 from utils.checks import prepare
 from utils.errors import UserError
-from utils.formats import foreign, plain_yaml, recognise
+from utils.formats import foreign, recognise, yaml_file
 
 
 @pytest.mark.parametrize("content, words", [
@@ -24,8 +24,8 @@ def test_json_that_is_too_large(tmp_path):
     with open(tmp_path / "a.json", "wb") as file:
         file.truncate(foreign.MAX_JSON_BYTES + 1)            # takes no room on the disk
     assert "larger than 1000 MB" in error_of(foreign.read_json, tmp_path / "a.json")
-    os.truncate(tmp_path / "a.json", plain_yaml.MAX_BYTES + 1)
-    assert "larger than" in error_of(plain_yaml.read_yaml, tmp_path / "a.json", ("names",))
+    os.truncate(tmp_path / "a.json", yaml_file.MAX_BYTES + 1)
+    assert "larger than" in error_of(yaml_file.read_yaml, tmp_path / "a.json", ("names",))
 
 
 def test_names_that_stay_inside(tmp_path):
@@ -64,18 +64,18 @@ def test_names_of_lists_and_where_the_images_are(root):
 def test_the_whole_way(root, capsys):
     """utils.checks.prepare.prepare -> list files and class names in the order of the source; train.py finds them again."""
     make_yolo(root / "pets", "train: images/train\nval: images/val\nnames: [zebra, big dog]")
-    classes, lists = prepare.prepare("pets/data.yaml")
-    assert lists.read_classes(classes) == ["zebra", "big dog"] and lists["train"] == "pets_train.txt"
-    paths, found = lists.read_list(lists["train"])
+    classes, made = prepare.prepare("pets/data.yaml")
+    assert lists.read_classes(classes) == ["zebra", "big dog"] and made["train"] == "pets_train.txt"
+    paths, found = lists.read_list(made["train"])
     assert paths == ["pets/images/train/train 0 猫.png", "pets/images/train/train 1 猫.png"] and found[0].tolist() == [[10, 9, 30, 21, 1, 0]]
     capsys.readouterr()
     given = {"classes_path": None, "train_list": None, "val_list": None, "test_list": None}
     assert prepare.current_lists("pets/data.yaml", given)["train_list"] == "pets_train.txt"
     assert capsys.readouterr().out == ""                    # nothing was made again
     make_coco(root / "c")
-    classes, lists = prepare.prepare("c", task="segmentation")
+    classes, made = prepare.prepare("c", task="segmentation")
     assert lists.read_classes(classes) == ["background", "dog", "cat"]
-    assert (root / lists["val"]).read_text(encoding="utf-8").splitlines()[0] == "c/val2017/val 0.png\tc/plainvision_masks/val2017/val 0.png"
+    assert (root / made["val"]).read_text(encoding="utf-8").splitlines()[0] == "c/val2017/val 0.png\tc/plainvision_masks/val2017/val 0.png"
     prepare.prepare(["pets/data.yaml", "c"], classes_path=text(root / "all.txt", "cat\ndog\nbig dog\nzebra\n"))
     assert len((root / "pets_train.txt").read_text(encoding="utf-8").splitlines()) == 4
 

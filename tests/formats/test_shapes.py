@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import make_shapes as shapes
 from utils.errors import UserError
+from utils.formats import shapes
 from utils.settings import ROOT
 
 COUNTS = {"train": 24, "val": 5, "test": 7}

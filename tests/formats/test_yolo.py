@@ -1,13 +1,14 @@
-"""utils/formats/yolo.py and utils/formats/plain_yaml.py: data.yaml and txt labels -> the same objects; every fault names file and line."""
+"""utils/formats/yolo.py and utils/formats/yaml_file.py: data.yaml and txt labels -> the same objects; every fault names file and line."""
 import json
 import os
+import time
 
 import pytest
 from sources import HOSTILE, boxes, error_of, image, make_yolo, read, text, told
 
 from utils.checks import prepare
 from utils.errors import UserError
-from utils.formats import foreign, plain_yaml
+from utils.formats import foreign, yaml_file
 from utils.formats import yolo as yolo_format
 from utils.system import files
 
@@ -60,16 +61,16 @@ def test_zero_bytes_are_not_always_utf_16(tmp_path):
     ("train: images/train\nval: images/val\n", ["data.yaml", "names"]),
     ("train: images/train\nval: images/val\nnames: [cat, cat]", ["line 3", "'cat'", "twice"]),
     ("train: images/train\nval: images/val\nnames: {0: cat, 2: dog}", ["line 3", "without gaps"]),
-    ("train: images/train\nval: images/val\nnames:\n  0: cat\n  0: dog", ["line 4", "twice"]),
+    ("train: images/train\nval: images/val\nnames:\n  0: cat\n  0: dog", ["line 5", "line 4 already"]),
     ("train: images/train\nval: images/val\nnames: 2", ["line 3", "expected a list"]),
     ("train: images/train\nval: images/val\nnames: []", ["line 3", "no class names"]),
     ("train: images/train\nval: images/val\nnames: [a, ~]", ["line 3", "not a class name"]),
     ("train: images/train\nval: images/val\nnames: [a, b", ["line 3", "not closed"]),
-    ("train: images/train\nval: images/val\nnames: [a, [b]]", ["line 3", "expected a comma"]),
+    ("train: images/train\nval: images/val\nnames: [a, [b]]", ["line 3", "a list or a table within another"]),
     ("train: images/train\nval: images/val\nnames: &a [b]", ["line 3", "&a"]),
     ("train: images/train\nval: images/val\nnames: !!python/object/apply:os.system [x]", ["line 3", "not understood"]),
     ("train: images/train\nval: images/val\nnames: *bomb", ["line 3", "*bomb"]),
-    ("train: images/train\nval: images/val\nnames:\n  - a\n    - b", ["line 5", "not understood"]),
+    ("train: images/train\nval: images/val\nnames:\n  - a\n    - b", ["line 4", "not understood", "same number of spaces"]),
     ("train: images/train\nval: images/val\nnames: [a]\nnames: [b]", ["line 4", "line 3 already"]),
     ("train: images/train\nval: images/val\nnc: 3\nnames: [a, b]", ["line 3", "nc is 3", "2 names"]),
     ("train: image/train\nval: images/val\nnames: [a, b]", ["line 1", "image/train", "Did you mean", "images"]),
@@ -80,13 +81,35 @@ def test_zero_bytes_are_not_always_utf_16(tmp_path):
     ("val: images/val\nnames: [a, big dog]\n", ["none called train"]),
     ("path: [a]\ntrain: images/train\nnames: [a]", ["line 1", "one folder"]),
     ("train: {a: b}\nnames: [a]", ["line 1", "expected a folder"]),
-    ("names: \"\\q\"\ntrain: images/train", ["line 1", "backslashes"]),
+    ("names: \"\\q\"\ntrain: images/train", ["line 1", "backslash"]),
+    ("train: images/train\nnames:\n  - [a]\n", ["line 3", "a list or a table within another"]),
+    ("train: images/train\nnames:\n  0: {a: b}\n", ["line 3", "a list or a table within another"]),
+    ("train: images/train\nnames: [0: a]\n", ["line 2", "a list or a table within another"]),
+    ("train: images/train\nnames: {[a]: b}\n", ["line 2", "a list or a table within another"]),
+    ("train: images/train\nnames: !!int 3\n", ["line 2", "int", "not understood"]),
+    ("train: images/train\nnames: [a]\n---\ntrain: x\n", ["line 3", "second document"]),
+    ("train: images/train\nnames:\n\t- a\n", ["line 3", "a tab", "spaces"]),
+    ("train: images/train\n\nval images/val\nnames: [a]\n", ["line 3", "key: value"]),
+    ("train: images/train\nnames: ['a, b]\nval: x\n", ["line 2", "not closed"]),
+    ("train: images/train\nnames: [a\nval: x\n", ["line 3", "line 2"]),
+    ("train: images/train\nnames: [@a]\n", ["line 2", "quotes"]),
+    ("train: images/train\n names: [a]\n", ["line 2", "spaces in front"]),
+    ("train: images/train\n&x names: [a]\n", ["line 2", "&x"]),
+    ("train: images/train\nnames: [\x1b[2J]\n", ["line 2", "'\\x1b'"]),
+    ("train: images/train\nnames: {\"\\e[2J\": a}\n", ["line 2", "'\\x1b[2J'", "without gaps"]),
+    ("train: images/train\nnc: \"\\e[2J\"\nnames: [a]", ["line 2", "'\\x1b[2J'"]),
+    ("train: images/train\nnames: {\"\\e[2J\": a, \"\\e[2J\": b}\n", ["line 2", "'\\x1b[2J'", "already"]),
+    ("train: images/train\nnames: !<tag:%1b[2J> a\n", ["line 2", "'tag:\\x1b[2J'"]),
+    ("train: images/train\nx: \"\\UFFFFFFFF\"\n", ["line 2", "digits"]),
+    ("%YAML 1" + "1" * 5000 + ".1\n---\nnames: [a]\n", ["line 1", "digits"]),
+    ("names: *i\n", ["line 1", "*i", "not understood"]),
+    ("- a\n- b\n", ["line 1", "key: value"]),
 ])
 def test_yolo_faults_in_data_yaml(root, yaml, words):
     folder = make_yolo(root / "y", yaml)
     message = error_of(read, folder / "data.yaml")
     for word in words:
-        assert word in message, message
+        assert word in message and "\x1b" not in message, message
 
 
 @pytest.mark.parametrize("line, kind, words", [
@@ -197,9 +220,55 @@ def test_impossible_places(root):
 
 def test_words_in_quotes(tmp_path):
     """Over lines, with what would otherwise be a comment or a key, and with the escapes that YAML's own writers use."""
-    path = text(tmp_path / "a.yaml", "names: {0: 'x\n  # y', 1: \"caf\\xE9 \\\\x41\", 2: 'it''s', 3: a#b, 4: \"a: b\"}  # end\nother: {\n")
-    value, line = plain_yaml.read_yaml(path, ("names",))["names"]
+    path = text(tmp_path / "a.yaml", "names: {0: 'x\n  # y', 1: \"caf\\xE9 \\\\x41\", 2: 'it''s', 3: a#b, 4: \"a: b\"}  # end\nother: {}\n")
+    value, line = yaml_file.read_yaml(path, ("names",))["names"]
     assert value == {"0": "x # y", "1": "café \\x41", "2": "it's", "3": "a#b", "4": "a: b"} and line == 1
+
+
+@pytest.mark.parametrize("yaml, value", [
+    ("names: [no, 1e3, 0x1F, 2001-01-01, true, NULL, 012, 1_000, =, <<]", ["no", "1e3", "0x1F", "2001-01-01", "true", "NULL", "012", "1_000",
+                                                                          "=", "<<"]),
+    ("names: [~, null, '', 'null', \"~\"]", [None, None, "", "null", "~"]), ("names:", None), ("names: ~", None), ("names: ''", ""),
+    ("names:\n- a\n-\n- b # c", ["a", None, "b"]), ("names: []", []), ("names: {}", {}), ("names: !!str 3", "3"),
+    ("names:\n  0: a\n\n# c\n  1:\n", {"0": "a", "1": None}), ("names: {\"0\":\"a\",'1':b}", {"0": "a", "1": "b"}),
+    ("names: [\n  a,   # the first\n\n  # none\n  'b',\n]\n", ["a", "b"]), ("names: [a, C:\\x, http://x/y, a#b, c++]",
+                                                                      ["a", "C:\\x", "http://x/y", "a#b", "c++"]),
+    ("names: a very\n  long path", "a very long path"), ("names: >-\n  a\n  b\n", "a b"), ("names: [\"\\u732b \\\"x\\\"\"]", ['猫 "x"']),
+    ("download: |\n  import os\n  os.system('x: y')  # [\n\nnames: [a]", ["a"]), ("x: !!python/object/apply:os.system [x]\nnames: [a]", ["a"]),
+    ("x: &x 1\ny: &x 2\nnames: [a]", ["a"]),
+    ("x: &x {a: [b, {c: d}]}\ny: *x\nz: *nowhere\n<<: *x\n*x : 1\n? [a]\n: b\nnames: [a]", ["a"]), ("x: 1\nx: 2\nnames: [a]", ["a"]),
+    ("%YAML 1.2\n---\nnames: [a]\n...\n", ["a"]), ("x: 1\r\nnames: [a]\r\n", ["a"])])
+def test_values_of_yaml(tmp_path, yaml, value):
+    """All as text; what stands under other keys is skipped."""
+    found, line = yaml_file.read_yaml(text(tmp_path / "a.yaml", yaml), ("names",))["names"]
+    assert found == value and yaml.split("\n")[line - 1].startswith("names:")
+
+
+def test_yaml_without_the_keys(tmp_path):
+    for yaml in ("", "\n\n", "# nothing", "---\n", "{}", "other: 1"):
+        assert yaml_file.read_yaml(text(tmp_path / "a.yaml", yaml), ("names",)) == {}
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{new}: &{new} [{','.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi"))
+
+
+@pytest.mark.parametrize("yaml, words", [
+    (BOMB + "names: *i\n", "'*i' is not understood"), (BOMB.replace("i: ", "names: "), "'&i' is not understood"),
+    ("[" * 100_000, "nested too deeply"), ("{" * 100_000, "nested too deeply"), ("names: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+    ("- " * 100_000, "nested too deeply"), ("? " * 100_000, "nested too deeply"), ("&a [" * 9000, "nested too deeply"),
+    ("".join(" " * deep + "a:\n" for deep in range(1300)), "line 31: this cannot be read: nested too deeply"),
+    ("x" * 2_000_000, "larger than 1 MB"), ("names: [a]\n" + "#" * 2_000_000, "larger than 1 MB")], ids=range(11))
+def test_yaml_that_would_fill_time_or_memory(tmp_path, yaml, words):
+    began = time.process_time()
+    assert words in error_of(yaml_file.read_yaml, text(tmp_path / "a.yaml", yaml), ("names",))
+    assert time.process_time() - began < (1 if yaml.startswith("a: ") else 3)
+
+
+def test_yaml_of_too_many_words(tmp_path, monkeypatch):
+    assert yaml_file.read_yaml(text(tmp_path / "a.yaml", BOMB + "names: [a]\n"), ("names",)) == {"names": (["a"], 10)}      # nothing is unfolded
+    monkeypatch.setattr(yaml_file, "MAX_NODES", 100)
+    assert "line 3: this cannot be read: more than 100 words" in error_of(
+        yaml_file.read_yaml, text(tmp_path / "a.yaml", "train: x\n\nx: [" + "a," * 100 + "]"), ("names",))
 
 
 def test_the_last_folder_called_images_counts(root):

@@ -111,7 +111,9 @@ def test_losses_through_the_network(size, case, outcome):
     model, outputs = outcome(size)
     losses = model.loss(outputs, yolo_modern.targets(case))
     assert [float(losses[name]) for name in ("box", "class", "dfl")] == pytest.approx(NETWORK[size, case], rel=2e-5)    # the bar is 2e-4
-    compare_assignment(model, outputs, case, reference(size), 1e-4)
+    # A wanted score holds the sixth power of an overlap: the stored float32 ones are 7e-4 from what float64 gives, and other processors
+    # round otherwise by as much. A wrong exponent or a wrong overlap is off by more than a tenth.
+    compare_assignment(model, outputs, case, reference(size), 2e-3)
 
 
 def assigned(model, outputs, targets):

@@ -18,12 +18,14 @@ SHARED = ("layers", "backbones")                            # below nets/, for e
 PURE = {"bool", "dict", "enumerate", "float", "frozenset", "int", "len", "list", "max", "min", "range", "round", "set", "sorted", "str",
         "sum", "tuple", "zip"}                              # what the top of a script may call: it only computes
 DECODERS = ("cv2.imdecode", "PIL.Image.open", "torchvision.io")
+YAML = ("yaml.compose", "yaml.BaseLoader", "yaml.AliasEvent", "yaml.ScalarNode", "yaml.SequenceNode", "yaml.MappingNode", "yaml.YAMLError",
+        "yaml.MarkedYAMLError", "yaml.reader")              # none of these constructs anything of what a file says
 BANNED = {
     **dict.fromkeys(("cv2.imread", "cv2.imwrite"), "fails without a word on a path it cannot encode; see utils/images.py, utils/results/media.py"),
     **dict.fromkeys(DECODERS, "only utils/images.py opens images"),
     "torch.load": "only utils/checkpoint.py loads, always with weights_only=True",
     **dict.fromkeys(("pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"), "executes what is in the file"),
-    **dict.fromkeys(("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load"), "executes what is in the file"),
+    "yaml": "can execute what is in the file; only utils/formats/yaml_file.py reads YAML, and constructs nothing of it",
     **dict.fromkeys(("os.system", "os.popen"), "a file name becomes a command; use subprocess.run with a list"),
     **dict.fromkeys(("matplotlib.pyplot", "matplotlib.pylab", "pylab"), "global state and a display; use matplotlib.figure.Figure"),
     **dict.fromkeys(("eval", "exec"), "executes text"),
@@ -149,6 +151,8 @@ def banned(source, path):
 
 def allowed(name, path):
     """Exceptions to BANNED. `import pickle` for the error that torch.load raises is no unpickling."""
+    if path == "utils/formats/yaml_file.py" and (name == "yaml" or name.startswith("yaml.")):
+        return name == "yaml" or any(name == safe or name.startswith(safe + ".") for safe in YAML)
     return path == "utils/images.py" and name.startswith(DECODERS) or name in ("pickle", "pickle.UnpicklingError")
 
 
@@ -255,7 +259,13 @@ BAD = [
     (banned, "nets/a.py", "from torch import load as read  # <-"),
     (banned, "utils/a.py", "import pickle\npickle.loads(b)  # <-"),
     (banned, "utils/a.py", "from pickle import load  # <-"),
-    (banned, "utils/a.py", "import yaml\nyaml.load(text)  # <-"),
+    (banned, "utils/formats/yaml_file.py", "import yaml\nyaml.load(text)  # <-"),
+    (banned, "utils/formats/yaml_file.py", "import yaml\nyaml.load(text, Loader=yaml.BaseLoader)  # <-"),
+    (banned, "utils/formats/yaml_file.py", "import yaml\nyaml.unsafe_load_all(text)  # <-"),
+    (banned, "utils/formats/yaml_file.py", "import yaml\nyaml.compose(text, Loader=yaml.Loader)  # <-"),
+    (banned, "utils/formats/yaml_file.py", "import yaml as y\nread = y.full_load  # <-"),
+    (banned, "utils/formats/yaml_file.py", "from yaml import load  # <-"),
+    (banned, "utils/a.py", "import yaml  # <-"),
     (banned, "utils/a.py", "import numpy as np\nnp.load('a', allow_pickle=True)  # <-"),
     (banned, "utils/a.py", "import os\nos.system('ls')  # <-"),
     (banned, "utils/a.py", "import subprocess\nsubprocess.run('ls', shell=True)  # <-"),
@@ -288,6 +298,7 @@ GOOD = [
     (effects, "train.py", '@wrap(1)\ndef main():\n    print(1)\nclass A:\n    pass\nif __name__ == "__main__":\n    main()'),
     (effects, "tools/a.py", "import sys\nsys.path.insert(0, str(Path(__file__).resolve().parent.parent))"),
     (banned, "utils/images.py", "import cv2\nfrom PIL import Image\ncv2.imdecode(b, 1)\nImage.open('a')"),
+    (banned, "utils/formats/yaml_file.py", "import yaml\nyaml.compose(text, Loader=yaml.BaseLoader)\nyaml.reader.ReaderError"),
     (banned, "utils/checkpoint.py", "import pickle\nimport torch\ntry:\n    torch.load('a', weights_only=True)\n"
                                     "except pickle.UnpicklingError:\n    pass"),
     (banned, "utils/a.py", "import os\nimport numpy as np\nmodel.eval()\nos.path.getsize('a')\nnp.int64(3)\n"

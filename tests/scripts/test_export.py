@@ -12,7 +12,7 @@ from PIL import Image
 
 from tools import export
 from utils.errors import UserError
-from utils.formats.plain_yaml import read_yaml
+from utils.formats.yaml_file import read_yaml
 
 STEMS = ["a b", "图 片，一", "a.b", "x 1,2,3,4,5", "[c] (1)", "é€", "1", "dots..", "#%&'", "-rf", "z;y", "最 后"]
 NAMES = ["cat", "大 狗", "no", "it's", "a: b", "#1"]

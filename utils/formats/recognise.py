@@ -11,7 +11,7 @@ from utils.formats.labelme import NO_CLASS, is_labelme, read_labelme
 from utils.formats.made_masks import make_masks, outline_jobs
 from utils.formats.objects import area
 from utils.formats.pairs import has_masks, key_file, read_mask_pairs, read_xml_pairs
-from utils.formats.plain_yaml import read_yaml
+from utils.formats.yaml_file import read_yaml
 from utils.formats.yolo import CLASSES, KEYS, read_yolo, yaml_root
 from utils.settings import shown
 
@@ -35,8 +35,8 @@ def recognise(path, task=None, palette=None):
         return ("masks" if task == "segmentation" and key_file(path, palette) else "voc"), path
     if any(next(path.glob(f"{below}/JPEGImages"), None) for below in ("*", "*/*")):
         return "voc", path                                  # one or two levels too high: the error says where
-    if yaml := data_yaml(path):
-        return "yolo", yaml
+    if file := data_yaml(path):
+        return "yolo", file
     texts = files_below(path, (".json", ".xml", ".txt"))
     jsons, xmls = ([file for file in texts if file.suffix.lower() == suffix] for suffix in (".json", ".xml"))
     for file in jsons[:LOOKED_AT]:

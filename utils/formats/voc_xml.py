@@ -69,8 +69,8 @@ def parse_tree(path):
     else:
         declared = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", data)
         declared = declared.group(1).decode("ascii").lower() if declared else "utf-8"
-        if declared.startswith(("utf-16", "utf-32", "utf16", "utf32", "ucs")):
-            declared = "utf-8"                              # some programs declare utf-16 and save utf-8
+        if declared.startswith(("utf-16", "utf-32", "utf16", "utf32", "ucs")) or "punycode" in declared:
+            declared = "utf-8"                              # some declare utf-16 and save utf-8; Python takes half an hour for 5 MB of punycode
         guesses = [declared, "utf-8", "gb18030"]
     text = decode_text(data, guesses)
     if text is None:

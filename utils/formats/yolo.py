@@ -13,8 +13,8 @@ from utils.errors import UserError, did_you_mean
 from utils.findings import Finding, from_error
 from utils.formats.foreign import SPLIT_NAMES, class_names, files_below, folder_split, locate
 from utils.formats.objects import keep_box, read_objects
-from utils.formats.plain_yaml import read_yaml
 from utils.formats.sweep import look_at_sample, sweep, with_truth
+from utils.formats.yaml_file import read_yaml
 from utils.images import SUFFIXES
 from utils.lists import NUMBER
 from utils.settings import shown
@@ -82,15 +82,18 @@ def read_data_yaml(path, findings):
     values, line = content["names"]
     where = f"{shown(path)}, line {line}"
     if isinstance(values, dict):
-        numbers = [int(key) if re.fullmatch("[0-9]{1,6}", str(key)) else -1 for key in values]
+        numbers = [int(key) if re.fullmatch("[0-9]{1,6}", key) else -1 for key in values]
         if sorted(numbers) != list(range(len(numbers))):
-            raise UserError(f"{where}: the numbers of the names must be 0, 1, 2 ... without gaps, found {', '.join(map(str, list(values)[:10]))}.")
+            found = ", ".join(printable(key[:20]) for key in list(values)[:10])
+            raise UserError(f"{where}: the numbers of the names must be 0, 1, 2 ... without gaps, found {found}.")
         values = [values[key] for _, key in sorted(zip(numbers, values))]
     if not isinstance(values, list):
-        raise UserError(f"{where}: names is {values!r}, expected a list like [cat, dog].")
+        raise UserError(f"{where}: names is {repr(values)[:60]}, expected a list like [cat, dog].")
     names = class_names(values, where)
     if "nc" in content and str(content["nc"][0]) != str(len(names)):
-        raise UserError(f"{shown(path)}, line {content['nc'][1]}: nc is {content['nc'][0]}, but there are {len(names)} names. Correct one of them.")
+        count, line = content["nc"]
+        raise UserError(f"{shown(path)}, line {line}: nc is {printable(str(count)[:40])}, but there are {len(names)} names. "
+                        "Correct one of them.")
     root = yaml_root(path, content)
     lists = {}
     for key in ("train", "val", "valid", "test"):
@@ -108,7 +111,7 @@ def yaml_root(path, content=None):
     if not value:
         return path.parent
     if not isinstance(value, str) or "\x00" in value:
-        raise UserError(f"{shown(path)}, line {line}: path is {value!r}, expected one folder.")
+        raise UserError(f"{shown(path)}, line {line}: path is {repr(value)[:60]}, expected one folder.")
     for place in (path.parent / value, Path(os.path.expanduser(value)), path.parent / Path(value).name):
         if os.path.isdir(place):
             return place.resolve()
@@ -120,7 +123,7 @@ def images_of(value, root, path, where, findings):
     images, before = [], len(findings)
     for entry in value if isinstance(value, list) else [value]:
         if not isinstance(entry, str) or "\x00" in entry:
-            raise UserError(f"{where}: expected a folder or a list file, found {entry!r}.")
+            raise UserError(f"{where}: expected a folder or a list file, found {repr(entry)[:60]}.")
         entry = entry.replace("\\", "/")
         tries = [base / name for name in dict.fromkeys((entry, re.sub(r"^(\.\./)+", "", entry))) for base in (root, path.parent)]
         place = next((place for place in tries if os.path.exists(place)), None)       # unlike Path.exists: False for any impossible name
@@ -129,7 +132,7 @@ def images_of(value, root, path, where, findings):
             raise UserError(f"{where}: there is no {printable(entry)} in {shown(root)}.{near} Correct it, or path: above it.")
         images += files_below(place.resolve()) if place.is_dir() else listed(place.resolve(), root, path, findings)
     if not images and len(findings) == before:
-        raise UserError(f"{where}: there are no images in {value}.")
+        raise UserError(f"{where}: there are no images in {printable(str(value))}.")
     return list(dict.fromkeys(images))
 
 

@@ -1,0 +1,133 @@
+"""A data.yaml of YOLO -> the values of some keys, each with its line.
+
+PyYAML reads it, but only into nodes: text stays text (to YAML a class called `no` is false), nothing is
+constructed and no alias unfolded, so that neither `!!python/object` nor a "billion laughs" does anything.
+"""
+import re
+
+import yaml
+
+from utils.errors import UserError
+from utils.settings import shown
+from utils.system.files import printable, read_raw_lines
+
+MAX_BYTES = 1_000_000                                       # 20,000 class names take half of it
+MAX_NODES = 60_000                                          # words, lists and tables: some seconds of reading
+MAX_DEPTH = 30                                              # lists within lists; PyYAML calls itself for each
+TAGS = {yaml.ScalarNode: "tag:yaml.org,2002:str",           # what a plain word, list, table is marked with
+        yaml.SequenceNode: "tag:yaml.org,2002:seq",
+        yaml.MappingNode: "tag:yaml.org,2002:map"}
+# part of PyYAML's words, ours, whether the line is where the thing began (else: where PyYAML noticed)
+FAULTS = (("stream", "a bracket or a quotation mark is not closed", True),
+          ("could not find expected ':'", "not a line of a data.yaml, expected  key: value", True),
+          ("another document", "a second document begins. Keep one of them, without the line ---", False),
+          ("unknown escape", "a backslash before a sign that needs none. Leave it out", False),
+          ("mapping values", "a colon too many, or spaces in front. A word with a colon needs quotes", False),
+          (r"character '\t'", "a tab. Put spaces in its place", False),
+          ("cannot start any token", "a word that begins with this sign needs quotes", False))
+
+
+class AsText(yaml.BaseLoader):
+    """PyYAML's reader within limits. Aliases and anchors become tags, *name and &name, for read_value.
+
+    Not CBaseLoader: it builds the nodes itself, past these limits.
+    """
+    depth = nodes = 0
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        self.nodes += 1
+        if self.depth > MAX_DEPTH or self.nodes > MAX_NODES:
+            what = "nested too deeply" if self.depth > MAX_DEPTH else f"more than {MAX_NODES} words"
+            raise yaml.MarkedYAMLError(None, None, what, event.start_mark)
+        if self.check_event(yaml.AliasEvent):
+            self.get_event()
+            return yaml.ScalarNode(f"*{event.anchor}", "", event.start_mark)
+        self.anchors.clear()                                # not needed without aliases, and may come again in YAML
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if event.anchor:
+            node.tag = f"&{event.anchor}"
+        return node
+
+    def fetch_more_tokens(self):
+        try:
+            super().fetch_more_tokens()
+        except (ValueError, OverflowError):                 # PyYAML computes with the digits of "\UFFFFFFFF"
+            raise yaml.MarkedYAMLError(None, None, "digits that mean nothing", self.get_mark()) from None
+
+
+def read_yaml(path, keys):
+    """dict key -> (value, line number) for those of the keys that the file has.
+
+    A value is text, None, a list of text, or a dict text -> text. Other keys are skipped, whatever they hold.
+    """
+    text = "\n".join(read_raw_lines(path, MAX_BYTES))
+    try:
+        root = yaml.compose(text, Loader=AsText)
+    except yaml.YAMLError as error:
+        raise UserError(f"{shown(path)}, {explained(error, text)}.") from None
+    if root is None or not root.value:                      # an empty file, or only ---
+        return {}
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{place(root, path)}: not a line of a data.yaml, expected  key: value")
+    known = [pair for pair in root.value if isinstance(pair[0], yaml.ScalarNode) and pair[0].value in keys]
+    return {key: (read_value(node, path), line) for key, (node, line) in read_table(known, path).items()}
+
+
+def read_value(node, path, nested=False):
+    """A node -> text, None, a list of text, or a dict text -> text. nested: in another, as a word only."""
+    where = place(node, path)
+    if node.tag != TAGS[type(node)]:
+        raise UserError(f"{where}: {node.tag[:60]!r} is not understood. Write the value itself in its place; "
+                        "a word that begins so belongs in quotes.")
+    if isinstance(node, yaml.ScalarNode):
+        return read_word(node, where)
+    if nested:
+        raise UserError(f"{where}: a list or a table within another is not understood, expected a word. "
+                        "Put it in quotes if it is one.")
+    if isinstance(node, yaml.SequenceNode):
+        return [read_value(item, path, nested=True) for item in node.value]
+    table = read_table(node.value, path)
+    return {key: read_value(item, path, nested=True) for key, (item, _) in table.items()}
+
+
+def read_word(node, where):
+    """A word as it stands; None when there is none."""
+    if node.style is not None:                              # in quotes, or a block of lines
+        return node.value
+    source = node.start_mark.buffer[node.start_mark.pointer:node.end_mark.pointer]
+    if re.search(r"[\r\n]\s*-\s", source):                  # an item too far right continues the one above
+        raise UserError(f"{where}: {source[:60]!r} is not understood. "
+                        "Put the same number of spaces before each - of a list.")
+    return None if node.value in ("", "~", "null") else node.value
+
+
+def read_table(pairs, path):
+    """Pairs of nodes -> dict key -> (value node, line of the key). Errors: a key is no word, a key twice."""
+    table = {}
+    for key, value in pairs:
+        word = read_value(key, path, nested=True) or ""
+        if word in table:
+            raise UserError(f'{place(key, path)}: "{printable(word[:60])}" stands in line {table[word][1]} '
+                            "already. Delete one of them.")
+        table[word] = value, key.start_mark.line + 1
+    return table
+
+
+def place(node, path):
+    return f"{shown(path)}, line {node.start_mark.line + 1}"
+
+
+def explained(error, text):
+    """What PyYAML says about a file -> the line, what is wrong there, what to do."""
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return f"line {line}: the character {chr(error.character)!r} cannot stand in YAML. Delete it"
+    for part, words, at_start in FAULTS:
+        if part in error.problem:
+            mark = error.context_mark if at_start and error.context_mark else error.problem_mark
+            return f"line {mark.line + 1}: {words}"
+    begun = f" ({error.context}, line {error.context_mark.line + 1})" if error.context_mark else ""
+    return f"line {error.problem_mark.line + 1}: this cannot be read: {error.problem}{begun}. Correct it"
