@@ -17,6 +17,12 @@ from utils.errors import UserError, did_you_mean, show_sentence_only
 ROOT = Path(__file__).resolve().parent.parent        # the repository; paths in variables and lists are relative to it
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
+PEERS = {"imgsz": "input_shape", "img_size": "input_shape", "img": "input_shape", "batch": "batch_size", "bs": "batch_size", "lr0": "lr",
+         "learning_rate": "lr", "workers": "num_workers", "weights": "model_path", "model": "net", "data": "dataset", "conf": "confidence",
+         "conf_thres": "confidence", "iou": "nms_iou", "iou_thres": "nms_iou", "max_det": "max_boxes", "project": "output", "half": "amp",
+         "epoch": "epochs", "cfg": "net", "backbone": "net_options", "cuda": "device", "gpu": "device", "optim": "optimizer",
+         "momentum_beta": "momentum", "freeze": "freeze_epochs", "fliplr": "flip", "degrees": "rotate", "num_classes": "classes_path"}
+# what other programs call these things
 
 
 class Settings:
@@ -53,7 +59,7 @@ def read_settings(variables, arguments=None):
         if word in HELP:
             print_help(variables["__file__"])
             raise SystemExit(0)
-        if equals:
+        if equals and not word.startswith("-"):
             check_name(name, s, f"python {script} {word}")
             s.put(name, check_type(name, from_text(text, defaults[name]), defaults[name]), "command line")
         elif word.endswith(".py"):
@@ -61,9 +67,7 @@ def read_settings(variables, arguments=None):
                 check_name(name, s, f"{word}, line {line}")
                 s.put(name, check_type(name, value, defaults[name]), word)
         else:
-            first = next(iter(s.origin))
-            meant = f'Did you mean source="{word}"?' if "source" in s else f"Example: python {script} {first}={defaults[first]}"
-            raise UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
+            raise explain_word(word, s, script)
     return s
 
 
@@ -119,6 +123,12 @@ def shown(path):
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
+def counted(number, word):
+    """1, "image" -> "1 image"; 3, "class" -> "3 classes"."""
+    plural = word + ("es" if word.endswith(("s", "x")) else "s")
+    return f"{number:,} {word if number == 1 else plural}"
+
+
 def whole(low):
     """A rule for `check`: a whole number, at least low."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low, f"a whole number, {low} or more"
@@ -147,7 +157,8 @@ def yes_or_no():
 
 def one_of(known):
     """A rule for `check`: one of these words."""
-    return lambda value: value in known, " or ".join(f'"{word}"' for word in known)
+    words = [f'"{word}"' if isinstance(word, str) else repr(word) for word in known]
+    return lambda value: any(value is word or isinstance(word, str) and value == word for word in known), " or ".join(words)
 
 
 def check(s, **rules):
@@ -160,8 +171,25 @@ def check(s, **rules):
 
 def check_name(name, s, where):
     """Error: the script has no such variable."""
-    if name not in s:
-        raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} All names: {", ".join(s.origin)}')
+    if name in s:
+        return
+    if PEERS.get(name.lower()) in s:
+        raise UserError(f'{where}: what other programs call "{name}" is called {PEERS[name.lower()]} here.')
+    raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} All names: {", ".join(s.origin)}')
+
+
+def explain_word(word, s, script):
+    """UserError about a word of the command line that is neither name=value nor a recipe: what was probably meant."""
+    first, value = next((name, as_dict(s)[name]) for name in s.origin)
+    if word.startswith("-"):
+        name = word.lstrip("-").replace("-", "_")
+        ours = name if name in s else PEERS.get(name.lower(), first)
+        return UserError(f'"{word}": variables are set without dashes and with =, like  python {script} {ours if ours in s else first}=...')
+    if word.replace(".", "", 1).isdigit():
+        return UserError(f'"{word}" is a number without a name. Write which variable it is for, without spaces around =, '
+                         f'like  python {script} {next((name for name in ("epochs", "source", "num_classes") if name in s), first)}={word}')
+    meant = f'Did you mean source="{word}"?' if "source" in s else f"Example: python {script} {first}={value}"
+    return UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
 
 
 def from_text(text, default):
@@ -172,6 +200,8 @@ def from_text(text, default):
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if re.fullmatch(r"[0-9]+x[0-9]+", text):                # input_shape=416x416
+        return tuple(int(side) for side in text.split("x"))
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
