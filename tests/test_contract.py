@@ -1,52 +1,20 @@
 """Every network of the table keeps the contract (nets/__init__.py, README)."""
-import functools
-
 import numpy as np
 import pytest
 import torch
+from small_nets import DETECTORS, OPTIONS, SEGMENTERS, make_targets, small, thin_vgg
 
 import nets
-from nets.backbones.vgg import VGG
 from utils.errors import UserError
 
-# the smallest backbone, where another is the default; the networks' own tests try all of them
-OPTIONS = {"deeplabv3": {"backbone": "mobilenet_v3_large"}, "pspnet": {"backbone": "mobilenet_v2"},
-           "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
-SHAPES = {"ssd300": (268, 300), "ssd512": (268, 300)}                       # of the input, where a network cannot take (64, 96)
 LR = {"faster_rcnn": 1e-4, "retinanet": 1e-4,                               # where the usual 0.001 is too much: wide layers without BatchNorm
       "yolox": 1e-2}                                                        # or too little: thin layers
 FIXED = {"yolov8": {"mean.weight"}}                                         # parameters that are counted as such but never learnt
-DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]
-SEGMENTERS = [name for name, network in nets.NETS.items() if network.task == "segmentation"]
 
 
 @pytest.fixture(autouse=True)
-def thin_vgg(monkeypatch):
-    """SSD cannot take a small input, and the whole VGG costs a second an image there: it gets an eighth of the channels."""
-    monkeypatch.setattr("nets.ssd.VGG", functools.partial(VGG, ((8, 8), (16, 16), (32, 32, 32), (64, 64, 64), (64, 64, 64))))
-
-
-def small(name):
-    """A network on a small, non-square input."""
-    torch.manual_seed(0)
-    shape = SHAPES.get(name, (64, 96))
-    return nets.build(name, 3, shape, **OPTIONS.get(name, {})), shape
-
-
-def make_targets(task, shape, *counts):
-    """One target per image: that many objects, or a mask with that many labelled rows; with 0 nothing is labelled."""
-    torch.manual_seed(1)
-    found = []
-    for count in counts:
-        if task == "segmentation":
-            mask = torch.full(shape, 255)
-            mask[:count] = torch.arange(shape[1]) * 3 // shape[1]           # three upright stripes
-            found.append({"mask": mask})
-            continue
-        corners = torch.rand(count, 2) * torch.tensor([shape[1] * 0.5, shape[0] * 0.5])
-        sizes = 8 + torch.rand(count, 2) * torch.tensor([shape[1] * 0.4, shape[0] * 0.4])
-        found.append({"boxes": torch.cat([corners, corners + sizes], 1), "labels": torch.randint(0, 3, (count,))})
-    return found
+def thin(monkeypatch):
+    monkeypatch.setattr("nets.ssd.VGG", thin_vgg)
 
 
 @pytest.mark.parametrize("name", nets.NETS)
