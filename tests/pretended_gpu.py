@@ -1,10 +1,13 @@
-"""A pretended GPU: tensors that say they live on another device and compute on the CPU, so that a forgotten .to(device) shows without a GPU.
+"""A pretended GPU, which shows a forgotten .to(device): its tensors name another device and compute on the CPU.
 
     with pretended_gpu() as device:
         model.to(device)(images.to(device))
 
-The device is called "lazy": a name that PyTorch knows and has nothing behind. So nothing has to be registered, nothing stays
-behind in the process, and backward stays in its thread. What meets what is judged as CUDA does.
+The device is called "lazy": a name that PyTorch knows, with nothing behind it. So nothing is registered,
+nothing stays in the process, and backward stays in its thread. What may meet is judged as CUDA judges it.
+
+Why not a backend registered with PyTorch ("PrivateUse1"): autograd counts the devices once, at the first
+backward of a process. One that is registered later ends in an internal error, and none can be taken back.
 """
 from contextlib import contextmanager
 from unittest import mock
@@ -22,8 +25,8 @@ COPIES = {aten.copy_, aten._to_copy}
 
 # what takes its indices (its second argument) from the CPU too, and a single value, as what is filled in
 INDEXING = {aten.index, aten._unsafe_index, aten.index_put, aten.index_put_, aten._index_put_impl_}
-FILLING = {aten.index_put, aten.index_put_, aten._index_put_impl_, aten.fill, aten.fill_, aten.masked_fill, aten.masked_fill_,
-           aten.index_fill, aten.index_fill_, aten.where}
+FILLING = {aten.index_put, aten.index_put_, aten._index_put_impl_, aten.fill, aten.fill_,
+           aten.masked_fill, aten.masked_fill_, aten.index_fill, aten.index_fill_}
 
 # element by element, and yet CUDA does not take a single value of the CPU here
 STRICT = {aten.clamp, aten.clamp_, aten.clamp_min, aten.clamp_min_, aten.clamp_max, aten.clamp_max_}
@@ -35,7 +38,8 @@ class OnGPU(torch.Tensor):
     @staticmethod
     def __new__(cls, inner):
         tensor = torch.Tensor._make_wrapper_subclass(
-            cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype, device=f"{NAME}:0")
+            cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(),
+            dtype=inner.dtype, device=f"{NAME}:0")
         tensor.inner = inner
         return tensor
 
@@ -63,7 +67,7 @@ class OnGPU(torch.Tensor):
 
 
 def run(func, args, kwargs):
-    """One operation of PyTorch: judge what meets in it, compute it on the CPU, say on which device the result lives."""
+    """One operation of PyTorch: judge what meets in it, compute it on the CPU, place the result."""
     own = any(isinstance(leaf, OnGPU) for leaf in tree_leaves((args, kwargs)))
     if own and func.overloadpacket not in COPIES:
         refuse_mixture(func, args, kwargs)
@@ -72,8 +76,8 @@ def run(func, args, kwargs):
     asked = kwargs.get("device")
     to_gpu = own if asked is None else is_gpu(asked)
     inner_args, inner_kwargs = tree_map(lambda x: x.inner if isinstance(x, OnGPU) else x, (args, kwargs))
-    if asked is not None:
-        inner_kwargs["device"] = torch.device("cpu") if to_gpu else asked
+    if to_gpu and asked is not None:
+        inner_kwargs["device"] = torch.device("cpu")
     result = func(*inner_args, **inner_kwargs)
 
     # what was written into stays the tensor it was, views stay views
@@ -86,18 +90,23 @@ def run(func, args, kwargs):
 
 
 def refuse_mixture(func, args, kwargs):
-    """An error where CUDA has one: a CPU tensor meets one of the GPU, other than as an index or, element by element, as a single value."""
-    packet, written = func.overloadpacket, args[0] if func._schema.is_mutable and args else None
+    """An error where CUDA has one: a CPU tensor meets one of the GPU, and is no index or single value."""
+    packet = func.overloadpacket
+    written = args[0] if func._schema.is_mutable and args else None
+    takes_single = packet in FILLING or torch.Tag.pointwise in func.tags and packet not in STRICT
     indices = set()
     if packet in INDEXING and isinstance(args[0], OnGPU):
         indices = {id(index) for index in args[1]}
-    takes_single = packet in FILLING or torch.Tag.pointwise in func.tags and packet not in STRICT
+
+    # whatever else is of the CPU should not be here
     for leaf in tree_leaves((args, kwargs)):
         if not isinstance(leaf, torch.Tensor) or isinstance(leaf, OnGPU) or id(leaf) in indices:
             continue
         if leaf.ndim > 0 or not takes_single or leaf is written:
-            raise RuntimeError(f"Expected all tensors to be on the same device, but {packet.__name__} got one of the pretended GPU and one of "
-                               f"the CPU, of shape {tuple(leaf.shape)}. Was .to(device) forgotten, or device= of a new tensor?")
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but {packet.__name__} got one of the "
+                f"pretended GPU and one of the CPU, of shape {tuple(leaf.shape)}. "
+                "Was .to(device) forgotten, or device= of a new tensor?")
 
 
 def is_gpu(device):
@@ -105,30 +114,35 @@ def is_gpu(device):
 
 
 class EveryOperation(TorchDispatchMode):
-    """Also those without a tensor of the GPU among their arguments, for they may ask for one: torch.zeros(3, device=device)."""
+    """Also those that no tensor of the GPU goes into, for one may come out: torch.zeros(3, device=device)."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return run(func, args, kwargs or {})
 
 
 class NewTensors(TorchFunctionMode):
-    """torch.tensor and its relatives do their work out of sight of the operations: what they make is made here, and moved."""
+    """torch.tensor and its relatives work out of sight: what they make is made here, and moved."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         if func not in (torch.tensor, torch.as_tensor, torch.asarray):
             return func(*args, **kwargs)
+
+        # from a tensor of the GPU, which stays there unless it is sent elsewhere; or from a list of such
         data, device = args[0], kwargs.pop("device", None)
         if isinstance(data, OnGPU):
-            device = device or data.device
-        data = tree_map(lambda x: x.cpu() if isinstance(x, OnGPU) and x is data else x.tolist() if isinstance(x, OnGPU) else x, data)
+            data, device = data.cpu(), device or data.device
+        data = tree_map(lambda x: x.tolist() if isinstance(x, OnGPU) else x, data)
         made = func(data, *args[1:], **kwargs)
         return made if device is None else made.to(device)
 
 
 @contextmanager
 def pretended_gpu():
-    """Within it there is the device it gives. torch.inference_mode is torch.no_grad there, for its views cannot be of a kind of our own."""
+    """Within it there is the device it gives.
+
+    torch.inference_mode is torch.no_grad there: its views cannot be of a kind of our own.
+    """
     def enter(self):
         self.instead = torch.no_grad()
         self.instead.__enter__()
@@ -136,5 +150,6 @@ def pretended_gpu():
     def leave(self, *error):
         self.instead.__exit__(*error)
 
-    with (mock.patch.multiple(torch.inference_mode, __enter__=enter, __exit__=leave), NewTensors(), EveryOperation()):
+    without_inference = mock.patch.multiple(torch.inference_mode, __enter__=enter, __exit__=leave)
+    with without_inference, NewTensors(), EveryOperation():
         yield torch.device(NAME)
