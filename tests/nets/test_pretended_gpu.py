@@ -5,20 +5,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from one_step import take_step
 from pretended_gpu import OnGPU, pretended_gpu
 from small_nets import make_targets, small, thin_vgg
 from torch.overrides import TorchFunctionMode
 
 import nets
-from tools.make_shapes import CLASSES, make_shapes
-from utils import fit
+from utils import steps
 from utils.boxes import nms
 from utils.checkpoint import save_checkpoint
 from utils.dataset import DetectionData, SegmentationData, make_loader
 from utils.evaluate import detect, evaluate, segment, to_device
-from utils.voc import find_images, write_list
-from utils.voc_masks import write_mask_list
-from utils.voc_xml import read_annotation
+from utils.formats.shapes import CLASSES, make_shapes
+from utils.formats.voc_folder import find_images
+from utils.formats.voc_xml import read_annotation
+from utils.lists import write_list, write_mask_list
 
 REFUSED = "Expected all tensors to be on the same device"
 
@@ -48,25 +49,23 @@ def all_on_gpu(tensors):
 
 @pytest.mark.parametrize("name", nets.NETS)
 def test_a_training_step(name, gpu):
-    """As train.py does it: forward, losses, backward, clipping, optimizer, average. All stay there."""
-    model, images, targets = on(gpu, *small(name), 3, 20)
-    fit.set_frozen(model, False)
-    average, scaler = fit.MovingAverage(model), torch.amp.GradScaler("cpu", enabled=False)
-    solver = fit.make_optimizer(model, model.recipe["optimizer"], 1e-3, 0.9, 1e-4)
+    """train.step itself: forward, losses, backward, clipping, optimizer, average. All stay there."""
+    model, shape = small(name)
+    model.to(gpu)
+    steps.set_frozen(model, False)
+    average = steps.MovingAverage(model)
+    solver = steps.make_optimizer(model, model.recipe["optimizer"], 1e-3, 0.9, 1e-4)
 
-    # one step, which also leaves its gradients behind
+    # pictures and targets come from the CPU, as a loader gives them
     before = [p.detach().cpu().clone() for p in model.parameters()]
-    losses = fit.add_gradients(model, images, targets, scaler, gpu, fit.choose_precision(None, gpu))
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-    solver.step()
-    average.update()
+    images = (torch.rand(2, 3, *shape) * 255).byte()
+    off = torch.amp.GradScaler("cpu", enabled=False)
+    gradients, losses = take_step(model, images, make_targets(model.task, shape, 3, 20), solver=solver, scaler=off, average=average, device=gpu)
 
     # where everything is, and that it moved
-    assert losses and all_on_gpu(losses.values())
+    assert losses and all_on_gpu(losses.values()) and all_on_gpu(gradients.values())
     assert all(math.isfinite(float(value)) for value in losses.values())
-    learning = [p for p in model.parameters() if p.grad is not None]
-    assert all_on_gpu(p.grad for p in learning) and all_on_gpu(model.state_dict().values())
-    assert all_on_gpu(average.model.state_dict().values())
+    assert all_on_gpu(model.state_dict().values()) and all_on_gpu(average.model.state_dict().values())
     assert any((old != new.detach().cpu()).any() for old, new in zip(before, model.parameters()))
 
 
