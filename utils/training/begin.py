@@ -181,8 +181,9 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
 
 def changed(s):
     """The settings that the user changed, for one line."""
-    mine = [f"{name}={getattr(s, name)!r}" for name, where in s.origin.items() if where.endswith((".py", "command line")) and where != "train.py"]
-    return ", ".join(mine) or "nothing: the variables of train.py as they are"
+    mine = [f"{name}={getattr(s, name)!r}" for name, where in s.origin.items()
+            if where.endswith((".py", "command line")) and where != "train.py" and name != "resume"]
+    return ", ".join(mine) or ("nothing, all is as the run began" if s.resume else "nothing, all is as in train.py")
 
 
 def try_steps(s, model, data, device, say):
