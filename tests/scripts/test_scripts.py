@@ -33,7 +33,7 @@ def test_train_leaves_everything(trained):
     for text in ("Device ", "24 images", "recipe of yolov4_tiny", "command line", "python get_map.py", "python predict.py"):
         assert text in out
     log = (folder / "train.log").read_text(encoding="utf-8")
-    assert "epoch 2/2" in log and "momentum" in log
+    assert "\n    2/2  " in log and "momentum" in log
     assert (project / "Shapes_test.txt").is_file()
 
 
