@@ -54,7 +54,7 @@ def test_clean(prepared, capsys):
     assert found(task) == set()
     check_before_training(task, LISTS[task], dirty.CLASSES, (64, 64), 8)
     out = capsys.readouterr().out
-    assert "36 images" in out and "nothing to complain about" in out
+    assert "36 images" in out and "no problems found" in out
 
 
 def test_the_second_time_nothing_is_read(prepared, monkeypatch):

@@ -411,7 +411,7 @@ def test_read_classes(root):
         assert lists.read_classes("model_data/c.txt") == ["cat", "dog"]
     path.write_bytes("交通灯\ntraffic  light\n".encode("gbk"))
     assert lists.read_classes(path) == ["交通灯", "traffic light"]
-    for text, words in (("cat\n\ndog\n", "line 2: A blank line"), ("cat\ndog\n cat\n", '"cat" stands in line 1'), ("\n", "empty")):
+    for text, words in (("cat\n\ndog\n", "line 2: A blank line"), ("cat\ndog\n cat\n", '"cat" is already in line 1'), ("\n", "empty")):
         path.write_text(text)
         message = error_of(lists.read_classes, path)
         assert "model_data/c.txt" in message and words in message
@@ -508,7 +508,7 @@ def test_lines_of_the_ancestor(root, capsys):
         assert boxes[0].tolist() == [[48, 240, 195, 371, 11, 0], [8, 12, 352, 498, 14, 0]]
         assert boxes[1].tolist() == [[1, 2, 3, 4, 0, 0]] and boxes[3].tolist() == [[1, 1, 2, 2, 1, 0]]
         assert boxes[2].shape == (0, 6)
-    assert "2007_train.txt: 1 boxes without area are left out, the first at /x/flat.jpg" in capsys.readouterr().out
+    assert "2007_train.txt: boxes without area are skipped: 1, the first at /x/flat.jpg" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", [

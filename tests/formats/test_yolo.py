@@ -182,7 +182,7 @@ def test_yolo_absolute_names_in_a_list_must_lie_in_the_data_set(root):
     message, kinds = told(folder)
     assert kinds == ["list_no_image", "list_no_image", "list_name"] and "train.txt, line 1: there is no image images/train/none.png" in message
     assert "train.txt, line 3: there is no image no.png" in message and "train.txt, line 4: 'labels/train/train 0 猫.txt' is not an image" in message
-    with pytest.raises(UserError, match="to be put right|must be put right"):
+    with pytest.raises(UserError, match="must be fixed first"):
         read(folder)
 
 
