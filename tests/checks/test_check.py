@@ -183,7 +183,9 @@ def test_mixtures_by_the_command_line(root, task, number):
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_kind_stands_in_the_docs(language):
-    """Under the heading of what happens, in the order stops, works without these, works."""
+    """Under the heading of what happens, in the order stops, works without these, works; in English word for word."""
     parts = (REPOSITORY / f"docs/{language}/data.md").read_text(encoding="utf-8").split("\n### ")[1:]
     for effect, part in zip(findings.ORDER, parts, strict=True):
-        assert re.findall(r"^\| `(\w+)` \|", part, re.M) == [kind for kind, (what, *_) in KINDS.items() if what == effect]
+        rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", part, re.M)
+        assert [kind for kind, _ in rows] == [kind for kind, (what, *_) in KINDS.items() if what == effect]
+        assert language == "zh" or [title for _, title in rows] == [KINDS[kind][1] for kind, _ in rows]

@@ -159,7 +159,7 @@ def test_lists_that_overlap_are_told(root, capsys):
     make_dataset(root / "Set", ["a.jpg", "b.jpg", "c.jpg"], {"train": "ab", "val": "bc", "test": "c"})
     prepare.prepare("Set")
     text = capsys.readouterr().out
-    assert "Images in the train and in the val list" in text and "val.txt, line 1: b" in text
+    assert "Images in both the train and the val list" in text and "val.txt, line 1: b" in text
     assert "Images of the test list in train or val too" in text and "test.txt, line 1: c" in text
 
 
@@ -249,7 +249,7 @@ def test_stems(tmp_path):
 def test_ids_must_be_plain_names(root, name):
     folder = make_dataset(root / "Set", ["a.jpg", "b.jpg"], {"train": ["a", name], "val": "b"})
     message = error_of(prepare.prepare, "Set")
-    assert "train.txt, line 2" in message and "no plain names" in message and "\x1b" not in message
+    assert "train.txt, line 2" in message and "not plain names" in message and "\x1b" not in message
     assert sorted(p.name for p in root.iterdir()) == ["Set"] and folder.exists()
 
 
@@ -425,7 +425,7 @@ def test_unknown_class(root, capsys):
     message = error_of(prepare.prepare, "Set", "my.txt")
     assert "Set/Annotations/a.xml" in message and '"doog", 3 objects in all. Did you mean "dog"?' in message and '"cat"' not in message
     assert not (root / "Set_train.txt").exists()
-    assert "no file of class names" in error_of(prepare.prepare, "Set", "other.txt")
+    assert "file of class names is missing" in error_of(prepare.prepare, "Set", "other.txt")
     classes, paths = prepare.prepare("Set")
     assert lists.read_classes(classes) == ["cat", "doog"] and "cat 3, doog 3" in capsys.readouterr().out
     (root / classes).write_text("doog\ncat\nbird\n")             # the user's order
