@@ -53,8 +53,8 @@ KINDS = {
         "Write only the names of the images: no folder, no suffix (in the lists of a data.yaml: relative "
         "to the dataset)."),
     "list_no_image": (STOPS, "Names in a list without an image",
-        "Remove them from the list, add the files, or set new_split=True (not possible for the lists of a "
-        "data.yaml)."),
+        "Remove them from the list, add the files, or set new_split=True (not possible for the lists "
+        "of a data.yaml)."),
     "list_no_label": (STOPS, "Names in a list without a label",
         "Remove them from the list, add the files, or set new_split=True."),
     "list_missing": (STOPS, "A list is missing",
@@ -98,8 +98,8 @@ KINDS = {
         "Are these the right labels, and is this the right classes file?"),
     # images
     "file_missing": (WITHOUT, "Files that cannot be opened",
-        "Were they moved or deleted, or are you not allowed to read them? Then run voc_annotation.py "
-        "again."),
+        "Were they moved or deleted, or are you not allowed to read them? Then "
+        "run voc_annotation.py again."),
     "not_an_image": (WITHOUT, "Files that are not images, whatever their suffix",
         "Export or download them again."),
     "image_damaged": (WITHOUT, "Images that are cut off or damaged",
@@ -113,8 +113,8 @@ KINDS = {
         "Run python voc_annotation.py again, which skips them, or remove the line from the list."),
     # labels: xml files, and those of other programs
     "xml_empty": (WITHOUT, "Empty xml files",
-        "Label these images. If the image contains no objects, write <annotation></annotation> to the "
-        "file."),
+        "Label these images. If the image contains no objects, write <annotation></annotation> "
+        "to the file."),
     "xml_broken": (WITHOUT, "Files that are not complete XML",
         "Save them again from the program that made them."),
     "label_encoding": (WITHOUT, "Files that are not text",
@@ -136,8 +136,8 @@ KINDS = {
     "bad_number": (WITHOUT, "Coordinates that are not numbers; the whole image is skipped",
         "Write a number of pixels like 12 or 12.5 (in YOLO labels a share of the image like 0.25)."),
     "share_beyond": (WITHOUT, "YOLO labels with numbers outside 0 to 1; the whole image is skipped",
-        "Write shares of the image. If these are pixels: divide x and w by its width, y and h by its "
-        "height."),
+        "Write shares of the image. If these are pixels: divide x and w by its width, y and h "
+        "by its height."),
     "pixels_for_shares": (STOPS,
         "Many YOLO labels with numbers outside 0 to 1, though they should hold shares of the image",
         "If these are pixels: divide x and w by the width of the image, y and h by its height, or export "
@@ -197,8 +197,8 @@ KINDS = {
         "Single masks that hold only 0 and 255; 255 means 'not labelled' and is never learnt",
         'If it means the object: python tools/fix_masks.py "masks={folder}" "values={{255: 1}}"'),
     "masks_brightness": (STOPS,
-        "The values of the masks are brightnesses rather than class numbers, which count 0, 1, 2 ... "
-        "without gaps",
+        "The values of the masks are brightnesses rather than class numbers, which count 0, 1, "
+        "2 ... without gaps",
         'python tools/fix_masks.py "masks={folder}" "values={{38: 1, 75: 2}}"  renumbers them; or write a '
         "classes file with as many names."),
     "masks_one_class": (STOPS, "All labelled pixels are of one class, so there is nothing to tell apart",
@@ -275,8 +275,7 @@ def grouped(findings):
 
 
 def report(findings, most=None):
-    """All findings for people: of every kind how many, its first files and lines, the remedy and what
-    happens.
+    """All findings for people: of every kind how many, the first files, the remedy, what happens.
 
     most: files of a kind that are named, None: SHOWN.
     """
@@ -285,6 +284,7 @@ def report(findings, most=None):
         effect, sentence, _ = KINDS[kind]
         lines.append(f"{MARKS[effect]} {sentence}: {len(group)}   [{kind}: {effect}]")
 
+        # A detail of several lines, as a tree of folders, is indented below its file.
         for finding in first_ones(group, most):
             detail = f": {finding.detail}" if finding.detail else ""
             lines.append(f"    {place(finding)}" + detail.replace("\n", "\n        "))
@@ -335,5 +335,5 @@ def stop(findings, what, then="No list was written."):
     """Error when something must be fixed first. then: what follows from that."""
     bad = [finding for finding in findings if KINDS[finding.kind][0] == STOPS]
     if bad:
-        raise UserError(f"{what}: {counted(bad)} must be fixed "
-                        f"first.\n{report(bad)}\n{then}", kind=bad[0].kind)
+        raise UserError(f"{what}: {counted(bad)} must be fixed first.\n{report(bad)}\n{then}",
+                        kind=bad[0].kind)

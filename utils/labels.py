@@ -17,8 +17,7 @@ UNKNOWN = 254                   # label of a value that means nothing; hence the
 
 
 def label_table(class_names, ignore_labels=()):
-    """What every value means: (256,) uint8, value in the file -> label; IGNORED, or UNKNOWN when it means
-    nothing.
+    """What every value in a file means: (256,) uint8, value -> label, IGNORED, or UNKNOWN for nothing.
 
     ignore_labels: values that become IGNORED. The others, from the smallest, are the classes in order: with
     [0] value 1 is class 0.
@@ -35,6 +34,7 @@ def label_table(class_names, ignore_labels=()):
         raise UserError(f"There are {len(class_names)} class names, expected 1 to {room}: a mask of 8 bits "
                         "has no more values.")
 
+    # The values that are left are the classes, in order.
     table = np.full(256, UNKNOWN, np.uint8)
     table[values[:len(class_names)]] = np.arange(len(class_names))
     table[[*ignore_labels, IGNORED]] = IGNORED
@@ -69,8 +69,8 @@ def check_size(path, shape, size):
         return
     turned = ""
     if tuple(shape) == tuple(size)[::-1]:
-        turned = (" One is rotated by 90 degrees: the EXIF orientation of the image was lost or applied in only "
-                  "one of the two.")
+        turned = (" One is rotated by 90 degrees: the EXIF orientation of the image was lost or applied in "
+                  "only one of the two.")
     raise UserError(f"{shown(find(path))} is {shape[1]} x {shape[0]} pixels, but its image is {size[1]} x "
                     f"{size[0]}.{turned} Mask and image must have the same size: export the mask again, or "
                     "resize it with nearest neighbour.")
@@ -98,6 +98,8 @@ def unknown_values(counts, table):
     what = ", ".join(f"{value} ({counts[value]} pixels)" for value in unknown[:3])
     if len(unknown) > 3:
         what += f" and {len(unknown) - 3} more"
+
+    # Two values, background and another: somebody wrote 255, or 38, for the only class.
     cause = ""
     if found == [0, unknown[0]] and unknown[0] != 1:
         cause = f" Is the object written as {unknown[0]} instead of 1?"
@@ -125,8 +127,7 @@ def derived_names(dataset, largest, ignore_labels):
 
 
 def mask_table(samples, names, ignore_labels=()):
-    """Rows of text for a table: per class its share of the labelled pixels and in how many images it is, for
-    every split.
+    """Rows of text: per class and split its share of the labelled pixels, and in how many images it is.
 
     samples: dict split -> list of (image path, (mask path, pixels per value)).
     """

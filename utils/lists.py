@@ -37,8 +37,7 @@ def folder_name(dataset):
 
 
 def list_name(dataset, split, task="detection"):
-    """The list file of a dataset, relative to the repository: VOCdevkit/VOC2007, train -> 2007_train.txt
-    or 2007_segmentation_train.txt."""
+    """The list file of a dataset: VOCdevkit/VOC2007, val -> 2007_val.txt, or 2007_segmentation_val.txt."""
     return f"{folder_name(dataset)}{'_segmentation' * (task == 'segmentation')}_{split}.txt"
 
 
@@ -203,8 +202,7 @@ def write_mask_list(path, pairs):
 
 
 def read_mask_list(path):
-    """A segmentation list -> image paths, mask paths: two lists of str, relative to the repository or
-    absolute.
+    """A segmentation list -> image paths, mask paths, each relative to the repository or absolute.
 
     Errors: a line that is not two paths with a tab between them; file and line are named.
     """

@@ -400,7 +400,7 @@ def test_broken_files_are_left_out_and_named_at_once(root, capsys):
         (folder / f"Annotations/{letter}.xml").write_text("<a>")
     before = tree(root)
     message = error_of(prepare.prepare, "Set")
-    assert "nothing left" in message and tree(root) == before
+    assert "Nothing is left" in message and tree(root) == before
 
 
 def test_read_classes(root):

@@ -186,6 +186,8 @@ def group_annotations(annotations, known, path, findings):
     Findings: annotations of no image.
     """
     groups = {key: [] for key in known}
+
+    # One broken annotation costs only itself; that of an image is looked at later, in make_object.
     for position, record in enumerate(annotations, 1):
         try:
             key = identity(record, "image_id")

@@ -63,8 +63,8 @@ def locate(name, base, roots, where):
     # ".." is allowed as long as the result is inside: ../images/a.jpg in the lists of many datasets.
     path = Path(os.path.normpath(Path(base) / (drive + rest)))
     if not parts or not any(path.is_relative_to(os.path.normpath(root)) for root in roots):
-        raise UserError(f"{where}: {name!r} leads out of the dataset {shown(roots[0])}. Write names relative "
-                        "to it.", kind="bad_name")
+        raise UserError(f"{where}: {name!r} leads out of the dataset {shown(roots[0])}. Write names "
+                        "relative to it.", kind="bad_name")
     return path
 
 
@@ -79,8 +79,9 @@ def read_json(path, limit=MAX_JSON_BYTES):
 
     Errors, with the line: too large, not text, not JSON, nested too deeply.
     """
-    # JSON begins with a plain letter, so a zero byte among the first two can only be utf-16.
     data = read_bytes(path, limit)
+
+    # JSON begins with a plain character, so a zero byte among the first two can only be utf-16.
     guesses = ["utf-8", "gb18030"]
     if data[:1] == b"\x00":
         guesses = ["utf-16-be"]
@@ -93,9 +94,8 @@ def read_json(path, limit=MAX_JSON_BYTES):
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{shown(path)}, line {error.lineno}: not complete JSON ({error.msg}). Export it "
-                        "again.",
-                        kind="json_broken") from None
+        raise UserError(f"{shown(path)}, line {error.lineno}: not complete JSON ({error.msg}). "
+                        "Export it again.", kind="json_broken") from None
     except (RecursionError, ValueError, MemoryError) as error:      # ValueError: a number of 4300 digits
         what = "nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"{shown(path)} is not an annotation: {what}.", kind="json_broken") from None
@@ -180,8 +180,7 @@ def files_below(folder, suffixes=SUFFIXES):
 
 
 def folder_split(path, root):
-    """"train", "val" or "test" when a folder between root and the file is called so (valid, testing ...),
-    else "all"."""
+    """"train", "val" or "test" if a folder between root and the file has such a name, else "all"."""
     if not Path(path).is_relative_to(root):
         return "all"
     for name in Path(path).relative_to(root).parts[:-1]:

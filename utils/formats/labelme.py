@@ -68,8 +68,7 @@ def read_labelme(folder, findings):
 
 
 def read_labelme_file(file, home, stems):
-    """-> the image of a JSON file, None when it has none; its Sample, None when one of the two cannot be
-    used; findings."""
+    """-> the image of a JSON file or None, its Sample or None when one of them is unusable, findings."""
     image, findings = None, []
     try:
         content = read_json(file, MAX_BYTES)
@@ -121,8 +120,8 @@ def find_image(file, content, folder, stems):
                 return image
     image = stems.get(file.stem)
     if image is None:
-        raise UserError(f"its image {printable(str(name)[:80])} is not in {shown(folder)}. Put it beside the "
-                        "file.", kind="label_without_image")
+        raise UserError(f"its image {printable(str(name)[:80])} is not in {shown(folder)}. Put it "
+                        "beside the file.", kind="label_without_image")
     return image
 
 

@@ -91,8 +91,8 @@ def outline_jobs(lists, names, findings, ignored=(), empty=()):
     Findings: images with objects without an outline; they get no mask. Error: too many classes.
     """
     if len(names) > MOST:
-        raise UserError(f"There are {len(names)} classes, a mask of 8 bits holds {MOST} beside the "
-                        "background.")
+        raise UserError(f"There are {len(names)} classes, a mask of 8 bits holds {MOST} "
+                        "beside the background.")
     samples = [sample for some in lists.values() for sample in some]
     labels = {name: number for number, name in enumerate(names, 1)} | dict.fromkeys(ignored, IGNORED)
     labels |= {thing["name"]: 0 for sample in samples for thing in sample.truth

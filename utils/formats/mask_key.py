@@ -39,8 +39,9 @@ LINES = (rf"{COLOUR}{GAP}{NAME_BEHIND}",
 
 # The 19 classes of its benchmark, labels.py of cityscapesScripts.
 CITYSCAPES = {7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole",
-              19: "traffic light", 20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky", 24: "person",
-              25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
+              19: "traffic light", 20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky",
+              24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle",
+              33: "bicycle"}
 
 
 def read_key(path):
@@ -50,8 +51,8 @@ def read_key(path):
     for line_number, what, name in key_lines(path):
         where = f"{shown(path)}, line {line_number}"
         if what in lines:
-            raise UserError(f"{where}: its colour or number is already in line {lines[what]}. Delete one of "
-                            "them.")
+            raise UserError(f"{where}: its colour or number is already in line {lines[what]}. Delete "
+                            "one of them.")
         lines[what] = line_number
         if what != "*":
             kinds.add(isinstance(what, tuple))
@@ -60,8 +61,8 @@ def read_key(path):
         if name in NOWHERE:
             key[as_number(what)] = IGNORED
         elif what == "*":
-            raise UserError(f"{where}: * means all the others, and they can only be ignored. Write  * "
-                            "ignored")
+            raise UserError(f"{where}: * means all the others, and they can only be ignored. Write  "
+                            "* ignored")
         else:
             name = class_name(name, f"{where}: ")
             if name not in names:
@@ -103,8 +104,8 @@ def read_line(line, where):
     # The first form that fits counts, and the form says what the numbers are.
     match = next(filter(None, (re.fullmatch(form, line) for form in LINES)), None)
     if not match:
-        raise UserError(f"{where}: {printable(line[:60])!r} is not understood, expected  128,64,128 road  "
-                        "or  7 road")
+        raise UserError(f"{where}: {printable(line[:60])!r} is not understood, expected  "
+                        "128,64,128 road  or  7 road")
     found = match.groupdict()
     name = found.pop("name").strip("\"'")
     numbers = tuple(int(text) for text in found.values())
@@ -141,7 +142,7 @@ def translate(path, key, of_colours, key_path):
             word = f"{value >> 16},{value >> 8 & 255},{value & 255}" if of_colours else f"{value}"
             most.append(f"{word} ({count} pixels)")
         raise UserError(f"{shown(path)} holds {len(found)} {'colours' if of_colours else 'numbers'} that "
-                        f"{shown(key_path)} has no line for: {', '.join(most)}. Add them there, or the line  "
-                        "* ignored", kind="palette_lacks")
+                        f"{shown(key_path)} has no line for: {', '.join(most)}. Add them there, or "
+                        "the line  * ignored", kind="palette_lacks")
     result[strange] = IGNORED
     return result

@@ -23,6 +23,8 @@ def read_objects(path, records, read_one):
         found = []
         try:
             thing = read_one(record, found)
+
+            # Label programs write an object twice when somebody clicks twice: both are kept and told.
             if thing:
                 key = (thing["name"], thing["box"])
                 if key in seen:
@@ -37,11 +39,10 @@ def read_objects(path, records, read_one):
 
 
 def keep_box(whole, size, found, detail=""):
-    """A box clipped to its image; None, and a finding, when less than a pixel or less than LEFT of it is
-    inside.
+    """A box clipped to its image; None, and a finding, when less than a pixel or than LEFT of it is inside.
 
-    whole: (x1, y1, x2, y2) px edges.  size: (w, h) px of the image, None: not known.  found: gets (kind,
-    detail).
+    whole: (x1, y1, x2, y2) px edges.  size: (w, h) px of the image, None: not known.
+    found: gets (kind, detail).
     """
     x1, y1, x2, y2 = whole
     detail = detail or f"from {x1:.6g}, {y1:.6g} to {x2:.6g}, {y2:.6g}"

@@ -24,8 +24,7 @@ FILE_ENDS = ("_leftimg8bit", "_gtfine_labelids", "_image", "_img", "_mask", "_la
 
 
 def read_xml_pairs(folder, findings):
-    """-> class names, dict list name -> samples, see foreign.py. An xml file belongs to the image of its
-    name."""
+    """-> class names, dict list name -> samples; see foreign.py."""
     images = files_below(folder)
     files = files_below(folder, (".xml",))
     owners = match_xml(images, files, findings)
@@ -55,6 +54,7 @@ def match_xml(images, files, findings):
     beside = {image.with_suffix(""): image for image in images}
     stems = by_stem(images)
     owners = {}
+
     for file in files:
         # In the same folder first, else the only image of this name anywhere.
         image = beside.get(file.with_suffix("")) or stems.get(file.stem)
@@ -136,13 +136,12 @@ def read_mask_pairs(folder, findings, given=None):
     both = sorted(images.keys() & masks.keys())
     if not both:
         raise UserError(f"{shown(folder)}: no image has a mask. Found {len(images)} images and {len(masks)} "
-                        f"masks (in folders like {', '.join(MASK_FOLDERS[:4])}); image and mask must have "
-                        "the same name.")
+                        f"masks (in folders like {', '.join(MASK_FOLDERS[:4])}); image and mask "
+                        "must have the same name.")
     findings += [Finding("image_without_label", images[key]) for key in sorted(images.keys() - masks.keys())]
     findings += [Finding("label_without_image", masks[key]) for key in sorted(masks.keys() - images.keys())]
 
-    # With a key the masks are translated later; without one they hold the class numbers, which are counted
-    # now.
+    # With a key the masks are translated later; without one they hold class numbers, counted now.
     path = key_file(folder, given)
     names, key, of_colours = read_key(path) if path else cityscapes_key()
     translated = path is not None or cityscapes
@@ -183,8 +182,7 @@ def look_at_untranslated(image, mask):
 
 
 def translation_jobs(samples, key, of_colours, path):
-    """Jobs for made_masks.make_masks: dict image path -> (mask path, fingerprint, function that gives the
-    mask)."""
+    """Jobs for made_masks.make_masks, see there, that translate masks by a key."""
     jobs, meaning = {}, repr(sorted(key.items(), key=str))
     for image, mask, size, *_ in samples:
         def make(size=size, mask=mask):

@@ -144,8 +144,7 @@ def read_segmentation(kind, path, findings, palette=None):
     elif kind in OUTLINES:
         names, lists = OUTLINES[kind](path, findings)
 
-        # Small objects are painted over large ones; in labelme the later shape was drawn over the earlier
-        # one.
+        # Small objects are painted over large ones; in labelme people drew the upper shape later.
         if kind != "labelme":
             lists = with_truths(lists, lambda sample: largest_first(sample.truth))
         names = [name for name in names if name.lower() not in BACKGROUND]

@@ -95,8 +95,7 @@ def write_shapes(root, seed, counts):
 
 
 def annotation(name, size, objects):
-    """The VOC xml of one picture. VOC counts pixels from 1 and xmax is the last pixel that belongs to the
-    object."""
+    """The VOC xml of one picture. VOC counts pixels from 1, and xmax is the last one of the object."""
     width, height = size
     lines = ["<annotation>",
              "  <folder>Shapes</folder>",
@@ -120,8 +119,7 @@ def annotation(name, size, objects):
 
 
 def class_mask(instances, objects):
-    """Instance numbers -> VOC mask (mode P): 0 background, class number + 1, 255 along every edge of an
-    object."""
+    """Instance numbers -> VOC mask (mode P): 0 background, class number + 1, 255 along every edge."""
     table = [0] * 256
     for number, thing in enumerate(objects, 1):
         table[number] = CLASSES.index(thing["name"]) + 1
@@ -214,6 +212,7 @@ def strokes(rng, picture, colour, count):
         for _ in range(count):
             x, y = rng.uniform(0, width), rng.uniform(0, height)
             way, bend, points = rng.uniform(0, 2 * math.pi), 0, []
+
             for _ in range(rng.randint(12, 40)):
                 points.append((x, y))
                 bend = 0.8 * bend + rng.uniform(-0.25, 0.25)
@@ -231,6 +230,7 @@ def writing(rng, picture, colour, count):
         for _ in range(count):
             x, y = rng.uniform(-40, width * 0.7), rng.uniform(0, height)
             cell, slope = rng.uniform(12, 30), rng.uniform(-0.25, 0.25)
+
             for _ in range(rng.randint(4, 16)):
                 if rng.random() < 0.8:
                     letter = [(x + rng.uniform(0, 0.8) * cell, y + rng.uniform(0, 1.1) * cell)
@@ -260,9 +260,8 @@ def layer(picture, colour, draw):
 def lay_things(rng, picture, inks, count):
     """Lay count objects and a few other things on the picture, in random order.
 
-    Returns: instances (mode L, the number of the topmost object at every pixel), things (list of dicts: name
-    and
-    numbers of pixels: area, inside (the picture), seen (not hidden)).
+    Returns: instances (mode L, the number of the topmost object at every pixel), things (list of dicts: name,
+    and its pixels: area, inside the picture, seen).
     """
     # No class more than twice: the classes stay about equally frequent.
     names = rng.sample(CLASSES * 2, count) + [rng.choice(OTHERS) for _ in range(rng.randint(0, 3))]
@@ -521,8 +520,7 @@ def texture(rng, side, ink, second):
 
 
 def grain(rng):
-    """Noise of mean 128 and standard deviation 37 in each channel (RGB, 512 x 512): the average of four
-    random bytes."""
+    """Noise of mean 128 and standard deviation 37 (RGB, 512 x 512): averages of four random bytes."""
     def plane():
         a, b, c, d = (Image.frombytes("L", (512, 512), rng.randbytes(512 * 512)) for _ in range(4))
         return Image.blend(Image.blend(a, b, 0.5), Image.blend(c, d, 0.5), 0.5)

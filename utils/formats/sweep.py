@@ -70,10 +70,10 @@ def look_at_mask(path):
 
 
 def look_at_pair(task, image, label):
-    """An image and its label, an xml file or a mask -> Sample, or None when it has to be skipped, and
-    findings."""
-    # The label is read even if the image cannot be used: everything that is wrong is reported in one go.
+    """An image and its label, an xml file or a mask -> Sample, or None when one cannot be used; findings."""
     sample, findings = look_at_sample(image)
+
+    # The label is read even if the image cannot be used: everything that is wrong is reported in one go.
     try:
         if task == "detection":
             truth, found = read_annotation(label, *(sample.size if sample else ()))
@@ -100,8 +100,7 @@ def look_at_sample(image):
 
 
 def with_truth(sample, label, truth, findings):
-    """The sample with what its label says; None when a finding makes the label useless. sample: may be
-    None."""
+    """The sample with what its label says; None without a sample or when the label is useless."""
     if sample is None or any(finding.kind in SPOILING for finding in findings):
         return None
     return sample._replace(label=label, truth=truth)
@@ -164,6 +163,7 @@ def remembered(function, paths, memory, title):
             result = [error.kind, str(error)]
         return path, [*stamp, result]
 
+    # A file of the same size and time is taken to be the same file.
     stamps = {path: stamp_of(path) for path in dict.fromkeys(paths)}
     changed = [(path, stamp) for path, stamp in stamps.items() if stamp != memory.get(path, [None])[:2]]
     new = sweep(look, changed, title)
@@ -172,8 +172,7 @@ def remembered(function, paths, memory, title):
 
 
 def stamp_of(path):
-    """[size in bytes, time of the last change in ns] of a file that a list names; [-1, 0] when it is
-    missing."""
+    """[size in bytes, time of the last change in ns] of a file in a list; [-1, 0] when it is missing."""
     for place in (os.path.join(settings.ROOT, path), None):
         try:
             found = os.stat(place or find(path))            # find() is slow, and seldom needed

@@ -20,8 +20,7 @@ LABELS = {"detection": ("Annotations", (".xml",), "xml file", "Main"),
 
 
 def survey(folder, suffixes):
-    """stem -> path, sorted, of the files with one of the suffixes in any case, and findings about their
-    names.
+    """stem -> path, sorted, of the files with one of the suffixes in any case; findings about names.
 
     The stem is everything before the last dot, without spaces at its ends, because a line of a list cannot
     hold those. Hidden files are no data.
@@ -34,14 +33,15 @@ def survey(folder, suffixes):
                        if entry.name.lower().endswith(suffixes)
                        and not entry.name.startswith(".") and entry.is_file())
 
+    # The stem is what image, label and list have in common, so it must be there once.
     files, findings = {}, []
     for name in names:
         path, stem = folder / name, os.path.splitext(name)[0].strip()
         if not is_plain(stem):
             findings.append(Finding("bad_name", path))
         elif stem in files:
-            findings.append(Finding("stem_twice", path, None, f"{files[stem].name} is the same before the "
-                                                              "suffix"))
+            detail = f"{files[stem].name} is the same before the suffix"
+            findings.append(Finding("stem_twice", path, None, detail))
         else:
             files[stem] = path
     return files, findings
@@ -69,8 +69,8 @@ def is_plain(name):
 def check_id(name, where):
     """The name, if it is plain; else an error."""
     if not is_plain(name):
-        raise UserError(f"{where}: {name!r} is not a plain file name (valid text without / \\ : and control "
-                        "characters).")
+        raise UserError(f"{where}: {name!r} is not a plain file name (valid text without / \\ : and "
+                        "control characters).")
     return name
 
 
@@ -104,11 +104,10 @@ def share(n, fraction, least=1):
 
 
 def make_split(stems, trainval_percent=0.9, train_percent=0.9, seed=0, classes=None):
-    """Deal the names out: dict trainval, train, val, test -> sorted names. The order of `stems` does not
-    matter.
+    """Deal the names out: dict trainval, train, val, test -> sorted names. The order of `stems` is free.
 
-    trainval_percent: share of all that is not test.  train_percent: share of those that is train.  1 means
-    all.
+    trainval_percent: share of all that is not test.  train_percent: share of those that is train.
+    1 means all.
     classes: dict name -> the classes in that image; then every class comes as evenly as possible into train,
     val and test. train, val and test have no name in common. Each has at least one name if there are three
     (of two names none is for val, a single one is for train).
@@ -135,11 +134,9 @@ def make_split(stems, trainval_percent=0.9, train_percent=0.9, seed=0, classes=N
 
 
 def read_sets(folder, names=(), new_split=False, task="detection"):
-    """The lists of ImageSets/Main (Segmentation) that exist: dict list name -> {id: line number}; and
-    findings.
+    """The lists of ImageSets/Main (Segmentation) that exist: dict list name -> {id: line}; and findings.
 
-    names: lists to read besides the four of VOC.  new_split: those four are not read, for they will be made
-    again.
+    names: lists to read besides the four of VOC.  new_split: those four are not read but made again later.
     """
     sets, findings = {}, []
     files, _ = survey(Path(folder) / "ImageSets" / LABELS[task][3], (".txt",))
@@ -151,8 +148,7 @@ def read_sets(folder, names=(), new_split=False, task="detection"):
 
 
 def missing_sets(sets, names, folder, task="detection"):
-    """Findings: missing lists to train with. When neither train nor val is given, the four of VOC are
-    made."""
+    """Findings: missing lists to train with. Without train and val the four of VOC are made."""
     made = [] if "train" in sets or "val" in sets else SPLITS
     sets_folder = Path(folder) / "ImageSets" / LABELS[task][3]
     known = sorted(survey(sets_folder, (".txt",))[0])
@@ -202,8 +198,7 @@ def make_sets(folder, usable, sets, trainval_percent=0.9, train_percent=0.9, see
 def check_layout(folder, task="detection"):
     """The images and label files (xml files or masks) of a VOC folder, each stem -> path, and findings.
 
-    Error when it is no such folder: the expected tree with a tick or a cross per part, and the nearest
-    folder.
+    Error when it is no such folder: the expected tree with a tick or a cross per part, and where to look.
     """
     folder = Path(folder)
     part, suffixes, kind, _ = LABELS[task]
@@ -275,8 +270,7 @@ def subfolders(folder):
 
 
 def nearby_datasets(folder):
-    """VOC folders around `folder`, similar names first: it may be a level too high or too low, nested twice
-    or misspelled."""
+    """VOC folders around `folder`, which may be a level off or misspelled; similar names first."""
     above = [folder, *folder.parents[:2]]
     found = [path for path in above[1:] if (path / "JPEGImages").is_dir()]
     for start in above:

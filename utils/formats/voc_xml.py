@@ -13,8 +13,7 @@ DIFFICULT = {"0": False, "false": False, "": False, "unspecified": False, "1": T
 
 
 def read_annotation(path, width=None, height=None):
-    """The objects of a VOC annotation, list of dict(name, box, difficult), and findings: everything that is
-    odd.
+    """The objects of a VOC annotation, list of dict(name, box, difficult), and findings about them.
 
     box: (x1, y1, x2, y2) pixel edges, floats. VOC counts pixels from 1 and xmax is the last pixel inside,
     hence (xmin - 1, ymin - 1, xmax, ymax). Clipped to the image when its width and height are given.
@@ -94,8 +93,8 @@ def parse_tree(path):
     guesses = xml_encodings(data)
     text = decode_text(data, guesses)
     if text is None:
-        raise UserError(f"{shown(path)} is not text in {', '.join(dict.fromkeys(guesses))}: save it as "
-                        "utf-8.",
+        raise UserError(f"{shown(path)} is not text in {', '.join(dict.fromkeys(guesses))}: save "
+                        "it as utf-8.",
                         kind="label_encoding")
 
     # A few entities that refer to one another unfold to gigabytes, others read files of this computer.

@@ -89,8 +89,9 @@ def read_value(node, path, nested=False):
 
     nested: the node is inside another one, where only a word is understood.
     """
-    # Another tag: !!python/object, an anchor or an alias, see AsText.
     where = place_of_node(node, path)
+
+    # Another tag: !!python/object, an anchor or an alias, see AsText.
     if node.tag != TAGS[type(node)]:
         raise UserError(f"{where}: {node.tag[:60]!r} is not understood. Write the value itself instead; "
                         "a word that begins like this needs quotes.")

@@ -100,9 +100,10 @@ def read_data_yaml(path, findings):
         raise UserError(f"{shown(path)}, line {line}: nc is {printable(str(count)[:40])}, but there are "
                         f"{len(names)} names. Correct one of them.")
 
+    # Roboflow writes valid for val.
     root = yaml_root(path, content)
     lists = {}
-    for key in ("train", "val", "valid", "test"):           # Roboflow writes valid
+    for key in ("train", "val", "valid", "test"):
         value, line = content.get(key, (None, 0))
         if value:
             images = images_of(value, root, path, f"{shown(path)}, line {line}", findings)
@@ -124,8 +125,8 @@ def read_names(path, content):
         numbers = [int(key) if re.fullmatch("[0-9]{1,6}", key) else -1 for key in values]
         if sorted(numbers) != list(range(len(numbers))):
             found = ", ".join(printable(key[:20]) for key in list(values)[:10])
-            raise UserError(f"{where}: the numbers of the names must be 0, 1, 2 ... without gaps, found "
-                            f"{found}.")
+            raise UserError(f"{where}: the numbers of the names must be 0, 1, 2 ... without gaps, "
+                            f"found {found}.")
         values = [values[key] for _, key in sorted(zip(numbers, values))]
     if not isinstance(values, list):
         raise UserError(f"{where}: names is {repr(values)[:60]}, expected a list like [cat, dog].")
@@ -220,8 +221,7 @@ def read_folder(folder):
 
 
 def label_of(image):
-    """The label file of an image: in the folder labels, if the image is in a folder images; else beside
-    it."""
+    """The label file of an image: in the folder labels if the image is in images, else beside it."""
     beside = image.with_suffix(".txt")
     folder = labels_of(image.parent)
     other = folder / beside.name if folder else beside
@@ -229,8 +229,7 @@ def label_of(image):
 
 
 def labels_of(folder):
-    """The folder of the labels: the last part `images` of the path becomes `labels`. None: there is no such
-    part."""
+    """The folder of the labels: the last part `images` of the path becomes `labels`, or None without one."""
     places = [place for place, part in enumerate(folder.parts) if part.lower() == "images"]
     if not places:
         return None

@@ -48,8 +48,7 @@ def decode_wide(data):
     except ValueError:
         return None
 
-    # A few zero bytes in other text do not make it utf-16: then its line ends vanish, or control characters
-    # appear.
+    # Other text with a few zero bytes: as utf-16 its line ends vanish, or control characters appear.
     stray = b"\n" in data and "\n" not in text and 4 * max(high, low) < len(data)
     if stray or re.search("[\x00-\x08\x0e-\x1f\ufffe\uffff]", text):
         return None
@@ -57,8 +56,7 @@ def decode_wide(data):
 
 
 def read_bytes(path, limit=None):
-    """The content of a file. limit: in bytes, for files that should be small. Errors: too large, not
-    readable."""
+    """The content of a file. limit: in bytes. Errors: too large, not readable."""
     try:
         if limit and os.path.getsize(path) > limit:
             raise UserError(f"{shown(path)} is larger than {limit // 1_000_000} MB: not an annotation.",
@@ -89,9 +87,10 @@ def read_lines(path):
 
 def write_text(path, text):
     """Write a utf-8 file whole or not at all: the old one stays until the new one is complete."""
-    # Written under another name first, then renamed: a reader sees the old file or the new one, never half.
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+    # Written under another name first, then renamed: a reader sees the old file or the new one, never half.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
@@ -100,8 +99,8 @@ def write_text(path, text):
     except OSError as error:
         raise UserError(f"{shown(path)} cannot be written: {error.strerror}.") from None
     except UnicodeEncodeError:                              # Linux allows file names that are no text at all
-        raise UserError(f"{shown(path)} cannot be written: a name in it is not valid text. Rename that "
-                        "file.") from None
+        raise UserError(f"{shown(path)} cannot be written: a name in it is not valid text. Rename "
+                        "that file.") from None
     finally:
         with contextlib.suppress(OSError):                  # after a success it is gone already
             temporary.unlink()
@@ -113,6 +112,8 @@ def replace_text(path, text):
     -> the path of that copy, or None.
     """
     kept = None
+
+    # What the user may have edited is never lost: the first free name takes it.
     if path.exists() and read_bytes(path) != text.encode("utf-8", "replace"):
         kept, copies = path.with_name(path.name + ".bak"), 1
         while kept.exists():
