@@ -21,7 +21,7 @@ def label_table(class_names, ignore_labels=()):
 
     ignore_labels: values that become IGNORED. The others, from the smallest, are the classes in order: with
     [0] value 1 is class 0.
-    Errors: a value to ignore that is none, more classes than fit.
+    Errors: something in ignore_labels that is no value, more classes than fit.
     """
     for value in ignore_labels:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= IGNORED:

@@ -26,7 +26,7 @@ BOX = re.compile(r"(-?[0-9]{1,7}(\.[0-9]+)?,){4}[0-9]{1,6}(,[01])?")
 def folder_name(dataset):
     """VOCdevkit/VOC2007 -> 2007, VOCdevkit/Shapes -> Shapes, coco128.yaml -> coco128, pets/data.yaml -> pets.
 
-    dataset: one path, or several, of which the first counts.
+    dataset: one path, or several: then the first counts.
     """
     path = find(dataset if isinstance(dataset, (str, Path)) else dataset[0]).resolve()
     name = path.name
@@ -57,7 +57,7 @@ def read_classes(path):
 
 
 def survey_classes(path):
-    """-> class names of a file, findings: every one, of which `read_classes` raises the first."""
+    """-> class names of a file, and all findings about it; `read_classes` raises the first of them."""
     path = find(path)
     if not path.is_file():
         known = [shown(other) for other in sorted(path.parent.glob("*.txt"))]

@@ -1,4 +1,4 @@
-"""The check pass: dirty data sets (dirty.py) of which every fault is known, and what is reported about them."""
+"""The check pass: dirty datasets (dirty.py) of which every fault is known, and what is reported about them."""
 import hashlib
 import os
 import re
@@ -24,7 +24,7 @@ MIXTURES = [(task, number) for task in dirty.MIXABLE for number in range(30)]
 
 
 def write(data, folder):
-    """The data set on the disk: folder/Set, and the classes file beside it. -> path of the classes file, or None."""
+    """The dataset on the disk: folder/Set, and the classes file beside it. -> path of the classes file, or None."""
     folder.mkdir(exist_ok=True, parents=True)
     for path, content in data.items():
         place = folder / path if path == dirty.CLASSES else folder / "Set" / path
@@ -51,7 +51,7 @@ def reported(text):
 
 
 def pairs(text, data, folder="Set"):
-    """(path in the data set, kind) of a report. Every line must name a file that can be told."""
+    """(path in the dataset, kind) of a report. Every line must name a file that can be told."""
     known = {**{f"{folder}/{path}": path for path in data}, dirty.CLASSES: dirty.CLASSES, folder: "",
              f"{folder}/SegmentationClass": "SegmentationClass",
              **{ascii(f"{folder}/{path}"): path for path in data if not path.isprintable()},

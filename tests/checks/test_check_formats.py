@@ -1,4 +1,4 @@
-"""The check pass over other formats: dirty data sets (dirty_formats.py) of which every fault is known, and what is reported about them."""
+"""The check pass over other formats: dirty datasets (dirty_formats.py) of which every fault is known, and what is reported about them."""
 import os
 import re
 import subprocess

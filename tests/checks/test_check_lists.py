@@ -23,7 +23,7 @@ LISTS = {task: {split: f"Set{'_segmentation' * (task == 'segmentation')}_{split}
 
 @pytest.fixture(params=LISTS)
 def prepared(root, request, capsys):
-    """A clean data set with its lists. -> its folder, the task."""
+    """A clean dataset with its lists. -> its folder, the task."""
     for path, content in dirty.clean(request.param).items():
         place = root / path if path == dirty.CLASSES else root / "Set" / path
         place.parent.mkdir(parents=True, exist_ok=True)

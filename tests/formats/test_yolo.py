@@ -272,6 +272,6 @@ def test_yaml_of_too_many_words(tmp_path, monkeypatch):
 
 
 def test_the_last_folder_called_images_counts(root):
-    """The data set itself may lie in a folder of that name."""
+    """The dataset itself may lie in a folder of that name."""
     names, splits = read(make_yolo(root / "images" / "pets"))
     assert boxes(splits["train"][0][1]) == [("big dog", (10, 9, 30, 21), False)]

@@ -192,7 +192,7 @@ def group_annotations(annotations, known, path, findings):
         try:
             key = identity(record, "image_id")
             if key not in known:
-                raise UserError(f"image_id {key!r} is none of the {len(known)} images")
+                raise UserError(f"image_id {key!r} is not among the {len(known)} images")
             groups[key].append((position, record))
         except UserError as error:
             where = name_of(record, position, "annotation")
@@ -286,7 +286,7 @@ def make_object(record, labels, size, found):
     """
     category = identity(record, "category_id")
     if category not in labels:
-        raise UserError(f"category_id {category!r} is none of the {len(labels)} categories",
+        raise UserError(f"category_id {category!r} is not among the {len(labels)} categories",
                         kind="class_number")
 
     # An outline alone is enough: its extent is the box.

@@ -24,8 +24,7 @@ NOWHERE = ("ignored", "ignore", "__ignore__")
 MAX_BYTES = 1_000_000
 MOST = 254                      # classes in a mask of 8 bits: 255 is ignored, 254 means nothing
 
-# The forms of a line. A name behind a number may not begin with a digit: in "128,64 road" 64 belongs to no
-# name.
+# The forms of a line. A name behind a number may not begin with a digit: "128,64 road" is not 128 "64 road".
 GAP = r"[\s,;:]+"
 HEX = rf"#([0-9a-fA-F]{{6}}){GAP}"
 COLOUR = rf"(?P<red>\d{{1,3}}){GAP}(?P<green>\d{{1,3}}){GAP}(?P<blue>\d{{1,3}})"

@@ -24,7 +24,7 @@ def read_objects(path, records, read_one):
         try:
             thing = read_one(record, found)
 
-            # Label programs write an object twice when somebody clicks twice: both are kept and told.
+            # A double click in the label program: both boxes are kept, and reported.
             if thing:
                 key = (thing["name"], thing["box"])
                 if key in seen:

@@ -66,7 +66,7 @@ def recognise(path, task=None, palette=None):
 
 
 def data_yaml(folder):
-    """The data.yaml of a folder; else its only yaml file that has names and train. None: there is none."""
+    """The data.yaml of a folder; else its only yaml file that has names and train, or None."""
     files = [file for file in sorted(folder.iterdir())
              if file.suffix.lower() in (".yaml", ".yml") and file.is_file()]
     for name in DATA_YAML:

@@ -163,7 +163,7 @@ def remembered(function, paths, memory, title):
             result = [error.kind, str(error)]
         return path, [*stamp, result]
 
-    # A file of the same size and time is taken to be the same file.
+    # A file with the same size and time has not changed.
     stamps = {path: stamp_of(path) for path in dict.fromkeys(paths)}
     changed = [(path, stamp) for path, stamp in stamps.items() if stamp != memory.get(path, [None])[:2]]
     new = sweep(look, changed, title)
