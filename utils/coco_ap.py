@@ -4,34 +4,37 @@ What differs from VOC (utils/voc_ap.py):
 * ten IoU thresholds, 0.5 to 0.95; the result is the mean over them. The precision is read at 101 recalls.
 * A detection takes the best object that is still free, so it has a second choice. VOC's has none.
 * 100 detections per image and class.
-* Crowd objects are ignored: IoU = intersection / area of the detection, and any number of detections may lie in one.
-  Difficult is treated as crowd: it is the only way in which pycocotools ignores an object that a file can ask for, so
-  the stock tool gives the same number.
-* Objects of another size are ignored for APs, APm and APl, and so is a detection of another size that found nothing.
+* Crowd objects are ignored: IoU = intersection / area of the detection, and any number of detections may lie
+  in one. Difficult is treated as crowd: it is the only way in which pycocotools ignores an object that a
+  file can ask for, so the stock tool gives the same number.
+* APs, APm and APl ignore objects of another size, and detections of another size that found nothing.
 * A box is x2 - x1 wide, never one more.
 
-Why there are turns. pycocotools goes through images, classes, thresholds and detections one by one, as `slow_coco_states`
-in tests/helpers/slow_metrics.py does. Whether an object is still free depends on the earlier detections of its group (a
-class in an image) and on nothing else. So all groups can choose at once: in the first turn the surest detection of every
-group, in the next turn the second one of every group. There are as many turns as the fullest group has detections: some
-dozens instead of half a million.
+Why there are turns. pycocotools goes through images, classes, thresholds and detections one by one, as
+`slow_coco_states` in tests/helpers/slow_metrics.py does. Whether an object is still free depends on the
+earlier detections of its group (a class in an image) and on nothing else. So all groups can choose at once:
+in the first turn the surest detection of every group, in the next turn the second one of every group. There
+are as many turns as the fullest group has detections: some dozens instead of half a million.
 
-Shapes: P detections and G objects of all images together, M pairs of the two, n detections of one turn; 10 thresholds.
+Shapes: P detections and G objects of all images together, M pairs of the two, n detections of one turn;
+10 thresholds.
 """
 import numpy as np
 
 from utils.voc_ap import FOUND, IGNORED, WRONG, flatten, mean, overlaps, per_class, recall_precision
 
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
-COCO_RECALLS = np.linspace(0, 1, 101)                # some differ from i/100 in the last bit; pycocotools has these
+COCO_RECALLS = np.linspace(0, 1, 101)                # as in pycocotools; some are not i/100 to the last bit
 COCO_MOST = 100                                      # detections per image and class
-COCO_AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}      # both ends inclusive
+COCO_AREAS = {"all": (0, 1e10), "small": (0, 32**2),  # both ends inclusive
+              "medium": (32**2, 96**2), "large": (96**2, 1e10)}
 
 
 def coco_ap(detections, truths, num_classes):
-    """COCO average precision: dict(AP, AP50, AP75, APs, APm, APl, per_class [K], per_class_50 [K]), fractions or None.
+    """COCO average precision: dict(AP, AP50, AP75, APs, APm, APl, per_class [K], per_class_50 [K]).
 
-    AP: mean over the IoU thresholds 0.5, 0.55 ... 0.95. APs, APm, APl: objects up to 32², 32² to 96², from 96² pixels.
+    All are fractions or None. AP: mean over the IoU thresholds 0.5, 0.55 ... 0.95. APs, APm, APl: objects up
+    to 32², 32² to 96², from 96² pixels.
     """
     return coco_ap_of(*flatten(detections, truths, num_classes))
 
@@ -42,12 +45,14 @@ def coco_ap_of(rows, objects):
     place, rank = group_places(rows)                                                       # (P,), (P,)
     turns = coco_turns(rows, objects, crowd, place)
 
+    # The same turns serve all sizes of objects; only what is ignored differs.
     tables = {}                                             # area name -> per class: (10,) or None
     for name, (low, high) in COCO_AREAS.items():
         states, ignored = states_of_size(rows, objects, turns, crowd, rank, low, high)     # (P, 10), (G,)
         tables[name] = [coco_class_ap(found, wrong, total)
                         for _, found, wrong, total in per_class(rows, objects, states, ignored)]
 
+    # The mean over thresholds and classes; per_class only over the thresholds.
     whole = tables["all"]
     result = {"AP": average(whole), "AP50": average(whole, 0), "AP75": average(whole, 5)}
     for name in ("small", "medium", "large"):
@@ -58,7 +63,10 @@ def coco_ap_of(rows, objects):
 
 
 def states_of_size(rows, objects, turns, crowd, rank, low, high):
-    """The states when only objects with an area of low..high count. -> states (P, 10), ignored (G,): the others."""
+    """The states when only objects with an area of low..high count.
+
+    -> states: (P, 10).  ignored: (G,) bool, the objects that do not count.
+    """
     ignored = crowd | outside(objects.box, low, high)                                      # (G,)
     states = coco_states(rows, turns, crowd, ignored)                                      # (P, 10)
     states[(states == WRONG) & outside(rows.box, low, high)[:, None]] = IGNORED
@@ -75,7 +83,10 @@ def outside(box, low, high):
 
 
 def average(classes, threshold=slice(None)):
-    """Mean over the classes with objects. classes: (10,) or None for each.  threshold: number of the one that is asked for."""
+    """Mean over the classes with objects, of all thresholds or of the one with this number.
+
+    classes: (10,) or None for each.
+    """
     return mean([None if values is None else values[threshold].mean() for values in classes])
 
 
@@ -93,8 +104,9 @@ def group_places(rows):
 def coco_turns(rows, objects, crowd, place):
     """The pairs that can match at all, by turn: a list of (row, thing, iou).
 
-    Turn i holds the pairs of the i-th detection (by falling score) of every group; detections without such a pair take
-    no turn. Groups never share an object, so the detections of one turn cannot get in each other's way.
+    Turn i holds the pairs of the i-th detection (by falling score) of every group; detections without such a
+    pair take no turn. Groups never share an object, so the detections of one turn cannot get in each other's
+    way.
     """
     row, thing, iou = close_pairs(rows, objects, crowd, place)                             # (M,), (M,), (M,)
     if not len(row):
@@ -112,7 +124,7 @@ def coco_turns(rows, objects, crowd, place):
 
 
 def close_pairs(rows, objects, crowd, place):
-    """Pairs that overlap enough for the lowest threshold, in the order of `place`. -> row, thing, iou: (M,) each."""
+    """Pairs that overlap enough for the lowest threshold, by `place`. -> row, thing, iou: (M,) each"""
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for row, thing, iou, _ in overlaps(rows, objects, crowd=crowd):
         close = iou >= COCO_IOUS[0]
@@ -145,7 +157,8 @@ def coco_states(rows, turns, crowd, ignored):
 def choose(iou, free, ignored, begin):
     """Which pair each detection of a turn takes, at every threshold: (n, 10), -1 for none.
 
-    iou: (M,), the pairs of one detection side by side.  free, ignored: (M, 10), (M,) bool, of the pair's object.  begin: (n,).
+    iou: (M,), the pairs of one detection side by side.  free, ignored: (M, 10), (M,) bool, of the pair's
+    object.  begin: (n,), where the pairs of each detection begin.
     """
     size = np.diff(begin, append=len(iou))                                                 # (n,)
 
@@ -157,14 +170,14 @@ def choose(iou, free, ignored, begin):
     any_counting = np.maximum.reduceat(counting, begin) >= 0                               # (n, 10)
     value = np.where(np.repeat(any_counting, size, axis=0), counting, value)               # (M, 10)
 
-    # The highest IoU wins, of equal ones the last. reduceat takes the maximum of each detection's own stretch of pairs.
+    # The highest IoU wins, of equal ones the last. reduceat: the maximum of each detection's own pairs.
     best = np.repeat(np.maximum.reduceat(value, begin), size, axis=0)                      # (M, 10)
     position = np.where((value == best) & (value >= 0), np.arange(len(iou))[:, None], -1)  # (M, 10)
     return np.maximum.reduceat(position, begin)                                            # (n, 10)
 
 
 def coco_class_ap(found, wrong, total):
-    """AP of one class at every IoU threshold: (10,), or None without objects. found, wrong: (D, 10) bool, D its detections.
+    """AP of one class at every IoU threshold: (10,), or None without objects. found, wrong: (N, 10) bool.
 
     The envelope is read at 101 recalls, 0 where the recall is not reached. pycocotools adds the smallest
     number to the divisor, therefore here too.

@@ -1,17 +1,21 @@
-"""How good is a detector? All numbers of an evaluation: average precision, precision, recall, F1, miss rate, confusion. numpy only.
+"""How good is a detector? All numbers of an evaluation. numpy only.
 
 Every function takes the same two lists, one entry per image, in the same order:
     detections: dict(boxes (P, 4) xyxy, scores (P,), labels (P,))
     truths:     dict(boxes (G, 4) xyxy, labels (G,), difficult (G,) bool, optional crowd (G,) bool)
-Boxes are pixel edges, so a box is x2 - x1 wide. `inclusive=True` is for boxes in the VOC devkit's own inclusive pixel
-coordinates, x2 - x1 + 1 wide; both give the same IoU for the same box. COCO's rules never add 1.
+Boxes are pixel edges, so a box is x2 - x1 wide. `inclusive=True` is for boxes in the VOC devkit's own
+inclusive pixel coordinates, x2 - x1 + 1 wide; both give the same IoU for the same box. COCO's rules never
+add 1.
 
-Which detection is right, and what average precision is: utils/voc_ap.py. What COCO does otherwise: utils/coco_ap.py. Tests
-compare both with the numbers of the devkit and of pycocotools, and every algorithm with its slow, obvious version.
+Which detection is right, and what average precision is: utils/voc_ap.py. What COCO does otherwise:
+utils/coco_ap.py. Tests compare both with the numbers of the devkit and of pycocotools, and every algorithm
+with its slow, obvious version.
 
 Rules that differ between tools and are fixed here:
-* A class without objects has no AP: None, and the mean leaves it out. No accepted detection: precision is None.
-* A detection whose score or box is NaN or infinite is dropped; `detection_results` says how many ("not_finite").
+* A class without objects has no AP: None, and the mean leaves it out. No accepted detection: no
+  precision.
+* A detection whose score or box is NaN or infinite is dropped; `detection_results` says how many
+  ("not_finite").
 * Equal scores keep the order of images, and of detections within an image.
 """
 import numpy as np
@@ -19,7 +23,8 @@ import numpy as np
 from utils.coco_ap import coco_ap, coco_ap_of
 from utils.voc_ap import area_ap, box_iou, flatten, per_class, recall_precision, voc_ap, voc_ap_of, voc_states
 
-__all__ = ["coco_ap", "confusion_matrix", "detection_curves", "detection_results", "log_average_miss_rate", "precision_recall_f1", "voc_ap"]
+__all__ = ["coco_ap", "confusion_matrix", "detection_curves", "detection_results", "log_average_miss_rate",
+           "precision_recall_f1", "voc_ap"]
 
 # False positives per image, 10^-2 ... 10^0 (Dollar et al. 2012). 0.1 is written out: numpy's power gives
 # 0.09999999999999999 in some versions, and 2 in 20 images would miss its point.
@@ -34,8 +39,12 @@ def rates(found, wrong, total):
             "f1": float(2 * found / (found + wrong + total)) if total else None}
 
 
-def precision_recall_f1(detections, truths, num_classes, score_threshold=0.5, iou_threshold=0.5, inclusive=False):
-    """At score >= score_threshold, VOC's rules: a list over classes of dict(tp, fp, fn, precision, recall, f1)."""
+def precision_recall_f1(detections, truths, num_classes, score_threshold=0.5, iou_threshold=0.5,
+                        inclusive=False):
+    """At score >= score_threshold, by VOC's rules.
+
+    -> list over classes of dict(tp, fp, fn, precision, recall, f1).
+    """
     rows, objects = flatten(detections, truths, num_classes)
     states = voc_states(rows, objects, iou_threshold, inclusive)
     return [rates_at(*one, score_threshold) for one in per_class(rows, objects, states, objects.difficult)]
@@ -56,7 +65,8 @@ def best_f1(scores, found, wrong, total):
     """
     if not total or not found.any():
         return dict.fromkeys(("score", "precision", "recall", "f1"))
-    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)      # equal scores are accepted together
+    # A threshold accepts equal scores together, so only the last of them counts.
+    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
     tp = np.cumsum(found)[last]
     fp = np.cumsum(wrong)[last]
     i = int(np.argmax(2 * tp / (tp + fp + total)))
@@ -64,10 +74,11 @@ def best_f1(scores, found, wrong, total):
 
 
 def log_average_miss_rate(detections, truths, num_classes, iou_threshold=0.5, inclusive=False):
-    """Log-average miss rate per class (0 is best, None without objects), false positives counted per image of the whole list.
+    """Log-average miss rate per class: 0 is best, None without objects.
 
-    The geometric mean of 1 - recall, at least 1e-10, at nine rates of false positives per image from 0.01 to 1
-    (Dollar et al., Pedestrian Detection, 2012, §3.2); 1 where the curve has not begun.
+    The geometric mean of 1 - recall, at least 1e-10, at nine rates of false positives per image (of the whole
+    list), from 0.01 to 1; 1 where the curve has not begun.
+    Source: Dollar et al., Pedestrian Detection, 2012, §3.2.
     """
     rows, objects = flatten(detections, truths, num_classes)
     states = voc_states(rows, objects, iou_threshold, inclusive)
@@ -85,8 +96,9 @@ def miss_rate(scores, found, wrong, total, images):
 
 
 def confusion_matrix(detections, truths, num_classes, score_threshold=0.25, iou_threshold=0.45):
-    """(K+1, K+1) int64: rows are predicted classes (the last row: objects missed), columns true ones (the last: background).
+    """How often each class was predicted for each true one: (K+1, K+1) int64.
 
+    Rows are predicted classes (the last row: objects missed), columns true ones (the last: background).
     Detections above score_threshold, by falling score: each takes its best free object of any class with
     IoU > iou_threshold. Difficult and crowd play no part.
     """
@@ -126,35 +138,41 @@ def accepted_boxes(found, score_threshold):
 def detection_results(detections, truths, class_names, score_threshold=0.5, inclusive=False):
     """All numbers of an evaluation as plain values, ready for JSON; fractions, None where undefined.
 
-    map50: the mean VOC AP (area, the rule since 2010) at IoU 0.5, the number that training logs; voc10 is the same
-    number, voc07 the 11-point one. map50_95: COCO's AP. A class without objects is None and left out of every mean,
-    so all means are None when there are no objects at all. `objects` are those that count, `difficult` the others.
-    per_class: name, objects, difficult, detections, ap50 (= voc10), voc07, ap50_95, miss_rate; precision, recall, f1 at
-    score >= score_threshold; best_score with best_precision, best_recall, best_f1: where F1 is highest.
+    map50: the mean VOC AP (area, the rule since 2010) at IoU 0.5, the number that training logs; voc10 is the
+    same number, voc07 the 11-point one. map50_95: COCO's AP. A class without objects is None and left out of
+    every mean, so all means are None when there are no objects at all. `objects` are those that count,
+    `difficult` the others.
+    per_class: name, objects, difficult, detections, ap50 (= voc10), voc07, ap50_95, miss_rate; precision,
+    recall, f1 at score >= score_threshold; best_score with best_precision, best_recall, best_f1: where F1 is
+    highest.
     """
-    # One state per detection is enough for all but COCO's numbers.
+    # Right or wrong is decided once: VOC's numbers, rates and miss rate are all read from these states.
     rows, objects = flatten(detections, truths, len(class_names))
     states = voc_states(rows, objects, 0.5, inclusive)
     voc = voc_ap_of(rows, objects, states)
     coco = coco_ap_of(rows, objects)
     difficult = np.bincount(objects.label[objects.difficult], minlength=len(class_names))  # (K,)
 
+    # One row for each class.
     table = []
     for c, (scores, found, wrong, total) in enumerate(per_class(rows, objects, states, objects.difficult)):
         at = rates_at(scores, found, wrong, total, score_threshold)
         best = best_f1(scores, found, wrong, total)
         table.append({
-            "name": class_names[c], "objects": total, "difficult": int(difficult[c]), "detections": len(scores),
+            "name": class_names[c], "objects": total, "difficult": int(difficult[c]),
+            "detections": len(scores),
             "ap50": voc["area"][c], "voc07": voc["eleven"][c], "ap50_95": coco["per_class"][c],
             "miss_rate": miss_rate(scores, found, wrong, total, len(truths)),
             **{name: at[name] for name in ("precision", "recall", "f1")},
             **{"best_" + name: best[name] for name in ("score", "precision", "recall", "f1")}})
 
-    return {"map50": voc["map_area"], "map50_95": coco["AP"], "voc07": voc["map_11"], "voc10": voc["map_area"],
+    # Together: the means, how much was measured, and the table.
+    return {"map50": voc["map_area"], "map50_95": coco["AP"],
+            "voc07": voc["map_11"], "voc10": voc["map_area"],
             "coco": {name: coco[name] for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")},
             "images": len(truths), "objects": int((~objects.difficult).sum()),
-            "difficult": int(objects.difficult.sum()), "detections": len(rows.score), "not_finite": rows.not_finite,
-            "score_threshold": float(score_threshold), "per_class": table}
+            "difficult": int(objects.difficult.sum()), "detections": len(rows.score),
+            "not_finite": rows.not_finite, "score_threshold": float(score_threshold), "per_class": table}
 
 
 def detection_curves(detections, truths, class_names, inclusive=False):
@@ -182,6 +200,7 @@ def detection_curves(detections, truths, class_names, inclusive=False):
         f1 = 2 * tp / (tp + fp + total) if total else undefined                            # (101,)
 
         curves.append({
-            "name": class_names[c], "objects": total, "ap50": area_ap(recall, envelope, total), "recall": recall,
-            "envelope": envelope, "thresholds": thresholds, "precision": precision, "recall_at": recall_at, "f1": f1})
+            "name": class_names[c], "objects": total, "ap50": area_ap(recall, envelope, total),
+            "recall": recall, "envelope": envelope,
+            "thresholds": thresholds, "precision": precision, "recall_at": recall_at, "f1": f1})
     return curves

@@ -1,14 +1,15 @@
-"""Which detections are right? Average precision by the rules of Pascal VOC, and the tables that all detection metrics use.
+"""Which detections are right? The rules of Pascal VOC, and average precision. numpy only.
 
-The idea: go through the detections of a class by falling score and call each one found (it has an object), wrong (it has
-none, or one that was found before) or ignored. After k found and w wrong ones, recall is k / objects and precision is
-k / (k + w). Average precision is the area under that curve.
+The idea: go through the detections of a class by falling score and call each one found (it has an object),
+wrong (it has none, or one that was found before) or ignored. After k found and w wrong ones, recall is
+k / objects and precision is k / (k + w). Average precision is the area under that curve.
 
-VOC's rules (VOCevaldet.m): a detection looks only at its best object, and needs an IoU of 0.5. A detection whose best
-object is difficult is neither found nor wrong. VOC has no crowd: here a crowd object counts as any other.
+VOC's rules (VOCevaldet.m): a detection looks only at its best object, and needs an IoU of 0.5. A detection
+whose best object is difficult is neither found nor wrong. VOC has no crowd: here a crowd object counts like
+any other.
 
-All images are computed at once, in whole columns. The same rules as plain loops, one detection after the other, are in
-tests/helpers/slow_metrics.py: read those first.
+All images are computed at once, in whole columns. The same rules as plain loops, one detection after the
+other, are in tests/helpers/slow_metrics.py: read those first.
 
 Shapes: P detections and G objects of all images together, M pairs of the two.
 """
@@ -20,10 +21,11 @@ FOUND, WRONG, IGNORED = 1, 0, -1                     # the states of a detection
 
 
 def flatten(detections, truths, num_classes):
-    """The two lists of images (see utils/metrics.py) -> two tables, so that whole columns can be computed at once.
+    """The two lists of images (see utils/metrics.py) -> two tables, `rows` of detections and `objects`.
 
-    rows: image, label, score, box, group, sorted by class and falling score; start (K+1,): class c is start[c]:start[c+1];
-    not_finite: how many detections were dropped.  objects: image, label, box, group, difficult, crowd.
+    rows: columns image, label, score, box, group, sorted by class and falling score; start (K+1,): class c is
+    start[c]:start[c+1]; not_finite: how many detections were dropped.
+    objects: columns image, label, box, group, difficult, crowd.
     A group is a pair of class and image: only within a group can a detection and an object belong together.
     """
     if len(detections) != len(truths):
@@ -39,9 +41,10 @@ def flatten(detections, truths, num_classes):
     finite = np.flatnonzero(np.isfinite(rows.score) & np.isfinite(rows.box).all(1))        # (P,)
     not_finite = len(rows.score) - len(finite)
 
-    # By class, and within a class the surest first. lexsort is stable: equal scores keep the order of the images.
+    # By class, and within a class the surest first. lexsort is stable: ties keep the order of the images.
     order = finite[np.lexsort((-rows.score[finite], rows.label[finite]))]                  # (P,)
-    rows = SimpleNamespace(**{name: values[order] for name, values in vars(rows).items()}, not_finite=not_finite)
+    sorted_columns = {name: values[order] for name, values in vars(rows).items()}
+    rows = SimpleNamespace(**sorted_columns, not_finite=not_finite)
     rows.start = np.searchsorted(rows.label, np.arange(num_classes + 1))                   # (K+1,)
     return rows, objects
 
@@ -58,9 +61,9 @@ def table(images, num_classes):
 
 
 def column(images, name, kind):
-    """One field of all images in one array. Where a truth does not say what is difficult or crowd, nothing is."""
+    """One field of all images in one array. Where "difficult" or "crowd" is missing, no object is."""
     shape = (-1, 4) if name == "boxes" else (-1,)
-    parts = [np.zeros(0, kind).reshape(shape)]              # so that a list without images gives an empty column
+    parts = [np.zeros(0, kind).reshape(shape)]              # a list without images gives an empty column
     for image in images:
         values = image[name] if name in image else np.zeros(len(image["labels"]))
         parts.append(np.asarray(values, kind).reshape(shape))
@@ -90,16 +93,17 @@ def box_iou(first, second, inclusive=False, crowd=None):
 def overlaps(rows, objects, inclusive=False, crowd=None, most=1_000_000):
     """Every detection with every object of its group, in portions of about `most` pairs to bound the memory.
 
-    Yields (row, thing, iou, begin): row, thing, iou (M,): numbers of detection and object, and their IoU; the pairs of one
-    detection side by side, objects in their order.  begin: (n,) where the pairs of each detection begin.
+    Yields (row, thing, iou, begin): row, thing, iou (M,): numbers of detection and object, and their IoU; the
+    pairs of one detection side by side, objects in their order.  begin: (n,) where the pairs of each
+    detection begin.
     """
-    # With the objects sorted by group, the partners of a detection are neighbours: `count` objects from `first` on.
+    # Sorted by group, the partners of a detection are neighbours: `count` objects from `first` on.
     order = np.argsort(objects.group, kind="stable")                                       # (G,)
     group = objects.group[order]                                                           # (G,)
     first = np.searchsorted(group, rows.group)                                             # (P,)
     count = np.searchsorted(group, rows.group, side="right") - first                       # (P,)
 
-    # Only detections with a partner make pairs. A cut comes wherever the running count of pairs passes a multiple of `most`.
+    # Only detections with a partner make pairs. Cut where the running count passes a multiple of `most`.
     paired = np.flatnonzero(count)
     portion = np.cumsum(count[paired]) // most
     cuts = np.flatnonzero(np.diff(portion)) + 1
@@ -107,7 +111,8 @@ def overlaps(rows, objects, inclusive=False, crowd=None, most=1_000_000):
         if not len(part):
             continue
 
-        # Pair by pair: detection 7 with three partners becomes 7, 7, 7, and its partners are first, first + 1, first + 2.
+        # Pair by pair: detection 7 with three partners becomes 7, 7, 7, and its partners are
+        # first, first + 1, first + 2.
         times = count[part]                                                                # (n,)
         begin = np.cumsum(times) - times                                                   # (n,)
         row = np.repeat(part, times)                                                       # (M,)
@@ -117,7 +122,7 @@ def overlaps(rows, objects, inclusive=False, crowd=None, most=1_000_000):
 
 
 def best_objects(rows, objects, inclusive=False):
-    """Each detection's best object of its group: (P,) its number or -1, (P,) IoU. Of equal ones the first object wins."""
+    """Each detection's best object of its group, in a tie the first: (P,) its number or -1, (P,) IoU."""
     best = np.full(len(rows.score), -1)                                                    # (P,)
     best_iou = np.zeros(len(rows.score))                                                   # (P,)
     for row, thing, iou, begin in overlaps(rows, objects, inclusive):
@@ -142,8 +147,8 @@ def voc_states(rows, objects, iou_threshold=0.5, inclusive=False):
     best, best_iou = best_objects(rows, objects, inclusive)                                # (P,), (P,)
     hit = np.flatnonzero((best >= 0) & (best_iou >= iou_threshold))
 
-    # An object is found by the first, that is the surest, of the detections whose best object it is. unique gives that
-    # first one; the others are duplicates and stay wrong.
+    # An object is found by the first, that is the surest, of the detections whose best object it is. unique
+    # gives that first one; the others are duplicates and stay wrong.
     states = np.full(len(best), WRONG, np.int8)                                            # (P,)
     _, surest = np.unique(best[hit], return_index=True)
     states[hit[surest]] = FOUND
@@ -165,8 +170,9 @@ def per_class(rows, objects, states, ignored):
 def recall_precision(found, wrong, total, tiny=0.0):
     """Recall and the precision envelope at every found detection: two arrays (k,), k detections found.
 
-    The envelope is the best precision at this recall or a higher one. The detections between two found ones need not be
-    looked at: there the recall stays the same and the precision only falls. tiny: added to the divisor.
+    The envelope is the best precision at this recall or a higher one. The detections between two found ones
+    need not be looked at: there the recall stays the same and the precision only falls.
+    tiny: added to the divisor.
     """
     count = np.arange(1, found.sum() + 1)                                                  # (k,)
     wrong_before = np.cumsum(wrong)[found]                                                 # (k,)
@@ -194,8 +200,9 @@ def mean(values):
 
 
 def voc_ap(detections, truths, num_classes, iou_threshold=0.5, inclusive=False):
-    """VOC average precision: dict(map_area, map_11, area [K], eleven [K]), fractions, None for a class without objects.
+    """VOC average precision: dict(map_area, map_11, area [K], eleven [K]).
 
+    All are fractions, None for a class without objects.
     area: the rule since VOC2010.  eleven: the 11-point rule of VOC2007.  No cut on the number of detections.
     """
     rows, objects = flatten(detections, truths, num_classes)
