@@ -40,11 +40,11 @@ def true_class_log(logits, masks):
     logits: (B, K, H, W).  masks: (B, H, W) int64, IGNORED = not labelled.
     -> (B, H, W) float32, (B, H, W) bool.
     The one number per pixel that cross_entropy, focal and ohem are made of. Picked with gather: no array of K
-    ones and zeros per pixel, and on a GPU the same bits in every run, which torch's own cross-entropy of images
-    does not promise.
+    ones and zeros per pixel, and on a GPU the same bits in every run, which torch's own cross-entropy of
+    images does not promise.
     """
     labelled = masks != IGNORED                                                     # (B, H, W)
-    true = masks.where(labelled, 0)[:, None]                                        # (B, 1, H, W); 255 is no row of K
+    true = masks.where(labelled, 0)[:, None]                                        # (B, 1, H, W); IGNORED is no class
     log_p = F.log_softmax(logits.float(), 1).gather(1, true)[:, 0]                  # (B, H, W)
     return log_p, labelled                                                          # (B, H, W), (B, H, W)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from colour_net import NAMES, ColourNet
 from shape_comments import check, unreached
 from slow_metrics import random_set
 
-from utils import anchors, boxes, losses, metrics, miou
+from utils import anchors, boxes, evaluate, losses, metrics, miou
 from utils.settings import ROOT
 
 B, K, H, W = 2, 7, 12, 17                                   # no two sizes in one call are equal
@@ -88,7 +89,54 @@ def metric_runs():
     yield {"K": K}, lambda: miou.segmentation_results(miou.count_confusion(truth, labels, K), names)
 
 
-FILES = {"boxes": box_runs, "losses": loss_runs, "anchors": anchor_runs, "miou": metric_runs, "metrics": metric_runs,
+class Detector(torch.nn.Module):
+    """A box around everything and one beside the picture."""
+
+    task, stride, recipe = "detection", 8, {"nms_iou": 0.5}
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, images, targets=None):
+        return images * self.scale, {}
+
+    def decode(self, outputs):
+        found = torch.tensor([[0.0, 0, 64, 48], [0, -9, 64, -3]]).expand(len(outputs), 2, 4)
+        return found, torch.full((len(outputs), 2, K), 0.9)
+
+
+class Masks:
+    """A dataset of one image, and the loader of it."""
+
+    task, class_names, masks = "segmentation", NAMES, ["a.png"]
+
+    def __init__(self):
+        mask = torch.randint(0, len(NAMES), (48, 64))
+        target = {"index": 0, "mask": mask.to(torch.uint8), "transform": (1.0, 1.0, 0, 0), "size": (48, 64)}
+        self.dataset, self.input_shape = self, (48, 64)
+        self.batches = [(torch.randint(0, 255, (1, 3, 48, 64), dtype=torch.uint8), [target])]
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def truth(self, index, size):
+        return self.batches[0][1][0]["mask"].numpy()
+
+
+def prediction_runs():
+    """Images smaller and larger than the input, whole and in windows, with copies; a list of one image."""
+    images = [np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8) for size in ((40, 90), (31, 33), (70, 50))]
+    yield {}, lambda: evaluate.detect(Detector(), images, (48, 64))
+    for settings in ({}, {"flip": True, "scales": (1.0, 1.5)}, {"slide": True, "flip": True, "scales": (1.0, 2.0)}):
+        yield {"K": len(NAMES)}, lambda settings=settings: evaluate.segment(ColourNet(len(NAMES)), images, (48, 64), **settings)
+    yield {"K": len(NAMES)}, lambda: evaluate.evaluate(ColourNet(len(NAMES)), Masks(), "cpu")
+
+
+FILES = {"boxes": box_runs, "evaluate": prediction_runs, "losses": loss_runs, "anchors": anchor_runs, "miou": metric_runs, "metrics": metric_runs,
          "voc_ap": metric_runs, "coco_ap": metric_runs}
 LEAST = {"boxes": 60, "losses": 35, "voc_ap": 35, "coco_ap": 35}       # comments a file must have
 
