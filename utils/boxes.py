@@ -1,30 +1,32 @@
 """Boxes: layouts, the IoU family, non-maximum suppression. Boxes are float, in pixels, xyxy unless the name says otherwise."""
 import math
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torchvision.ops import batched_nms
 
 MAX_LOG_GROWTH = math.log(1000 / 16)        # a decoded box is at most so much larger than its anchor: keeps a diverging step finite
 
 
-def cxcywh_to_xyxy(boxes):
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """boxes: (..., 4) centre x, centre y, width, height -> (..., 4) x1, y1, x2, y2."""
     centre, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
-def xyxy_to_cxcywh(boxes):
+def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     """boxes: (..., 4) x1, y1, x2, y2 -> (..., 4) centre x, centre y, width, height."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
 
 
-def box_area(boxes):
+def box_area(boxes: Tensor) -> Tensor:
     """boxes: (..., 4) xyxy -> (...) area, 0 for a box turned inside out."""
     width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(-1)
     return width * height
 
 
-def pairwise_iou(boxes1, boxes2):
+def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """IoU of every box with every other. boxes1: (..., N, 4) xyxy, boxes2: (..., M, 4) xyxy -> (..., N, M) in 0-1."""
     top_left = torch.maximum(boxes1[..., :, None, :2], boxes2[..., None, :, :2])
     bottom_right = torch.minimum(boxes1[..., :, None, 2:], boxes2[..., None, :, 2:])
@@ -34,13 +36,13 @@ def pairwise_iou(boxes1, boxes2):
     return shared / union.clamp(min=1e-7)
 
 
-def size_iou(sizes1, sizes2):
+def size_iou(sizes1: Tensor, sizes2: Tensor) -> Tensor:
     """IoU of boxes that share their centre: only the shape counts. sizes1: (N, 2) w, h, sizes2: (M, 2) -> (N, M) in 0-1."""
     shared = torch.minimum(sizes1[:, None], sizes2[None]).prod(-1)
     return shared / (sizes1.prod(-1)[:, None] + sizes2.prod(-1)[None] - shared).clamp(min=1e-7)
 
 
-def complete_iou(boxes1, boxes2, eps=1e-7):
+def complete_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
     """CIoU of matching rows: IoU, less a term for the distance of the centres and one for the aspect ratios.
 
     boxes1, boxes2: (..., 4) xyxy -> (...) in -1.5 to 1; the loss is 1 - CIoU.
@@ -63,7 +65,7 @@ def complete_iou(boxes1, boxes2, eps=1e-7):
     return iou - distance - alpha * aspect
 
 
-def encode(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
+def encode(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """What a network should say to turn its anchors into these boxes; the inverse of `decode`.
 
     boxes, anchors: (..., 4) xyxy px -> deltas (..., 4): shift of the centre in anchor sizes, logarithm of the growth; times weights.
@@ -75,7 +77,7 @@ def encode(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
     return torch.cat([shift, growth], -1) * boxes.new_tensor(weights)
 
 
-def decode(deltas, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
+def decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """deltas: (..., 4), anchors: (..., 4) xyxy px -> boxes (..., 4) xyxy px; see `encode`."""
     anchors, deltas = xyxy_to_cxcywh(anchors), deltas / deltas.new_tensor(weights)
     centres = deltas[..., :2] * anchors[..., 2:] + anchors[..., :2]
@@ -83,14 +85,14 @@ def decode(deltas, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
     return cxcywh_to_xyxy(torch.cat([centres, sizes], -1))
 
 
-def clip(boxes, input_shape):
+def clip(boxes: Tensor, input_shape: tuple[int, int]) -> Tensor:
     """Cut boxes (..., 4) xyxy at the border of an input of (H, W)."""
     height, width = input_shape
     return torch.stack([boxes[..., 0].clamp(0, width), boxes[..., 1].clamp(0, height),
                         boxes[..., 2].clamp(0, width), boxes[..., 3].clamp(0, height)], -1)
 
 
-def match(iou, high, low, rescue):
+def match(iou: Tensor, high: float, low: float, rescue: bool) -> Tensor:
     """Which truth each anchor stands for, by overlap.
 
     iou: (G, N) of truths and anchors.  high: from this IoU on an anchor stands for the truth that it overlaps most.
@@ -110,7 +112,8 @@ def match(iou, high, low, rescue):
     return matched
 
 
-def nms(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates=4096, per_class=None, parts=None):
+def nms(boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float, max_boxes: int, max_candidates: int = 4096,
+        per_class: int | None = None, parts: list[int] | None = None) -> list[dict[str, Tensor]]:
     """Non-maximum suppression within each class: the one place where thresholds are applied.
 
     boxes: (B, N, 4) xyxy px, or (B, N, K, 4) when every class has its own.
@@ -130,7 +133,7 @@ def nms(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates
     return results
 
 
-def candidates(scores, score_threshold, max_candidates, per_class, parts):
+def candidates(scores: Tensor, score_threshold: float, max_candidates: int, per_class: int | None, parts: list[int]) -> list[Tensor]:
     """scores: (N, K) of one image -> rows (C,), labels (C,) of the pairs that enter the suppression, see `nms`."""
     found, first = [], 0
     for part in scores.split(parts):

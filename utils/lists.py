@@ -6,6 +6,7 @@ Class names and list files are utf-8; what a Windows editor made of them (a BOM,
 """
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from utils import settings
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding, as_error
 from utils.images import SUFFIXES
-from utils.settings import find, shown
+from utils.settings import AnyPath, find, shown
 from utils.system.files import decode_text, printable, read_lines, read_raw_lines, replace_text
 
+Dataset = AnyPath | Sequence[AnyPath]                    # a folder, a data.yaml, a .json, or several of them
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")      # [0-9]: float() takes １２ and 1_000 as well
 BOX = re.compile(r"(-?[0-9]{1,7}(\.[0-9]+)?,){4}[0-9]{1,6}(,[01])?")
 
 
-def folder_name(dataset):
+def folder_name(dataset: Dataset) -> str:
     """VOCdevkit/VOC2007 -> 2007, VOCdevkit/Shapes -> Shapes; of several folders the first counts. coco128.yaml -> coco128, pets/data.yaml -> pets."""
     path = find(dataset if isinstance(dataset, (str, Path)) else dataset[0]).resolve()
     if path.suffix.lower() in (".yaml", ".yml", ".json"):
@@ -30,18 +32,18 @@ def folder_name(dataset):
     return name.removeprefix("VOC").lstrip("_- ") or name
 
 
-def list_name(dataset, split, task="detection"):
+def list_name(dataset: Dataset, split: str, task: str = "detection") -> str:
     """The list file of a dataset, relative to the repository: VOCdevkit/VOC2007, train -> 2007_train.txt or 2007_segmentation_train.txt."""
     return f"{folder_name(dataset)}{'_segmentation' * (task == 'segmentation')}_{split}.txt"
 
 
-def classes_name(dataset, task="detection"):
+def classes_name(dataset: Dataset, task: str = "detection") -> str:
     """The file of its class names, relative to the repository: VOCdevkit/Shapes -> model_data/shapes_classes.txt
     or model_data/shapes_segmentation_classes.txt."""
     return f"model_data/{folder_name(dataset).lower()}{'_segmentation' * (task == 'segmentation')}_classes.txt"
 
 
-def read_classes(path):
+def read_classes(path: AnyPath) -> list[str]:
     """Class names, one per line. Errors: no such file, no names, a blank line in the middle, a name twice."""
     names, findings = survey_classes(path)
     if findings:
@@ -49,7 +51,7 @@ def read_classes(path):
     return names
 
 
-def survey_classes(path):
+def survey_classes(path: AnyPath) -> tuple[list[str], list[Finding]]:
     """-> names, findings of a file of class names: those that `read_classes` raises, all of them."""
     path = find(path)
     if not path.is_file():
@@ -65,12 +67,12 @@ def survey_classes(path):
     return [name for name in dict.fromkeys(lines) if name], findings
 
 
-def list_path(path):
+def list_path(path: AnyPath) -> str:
     """A path as it stands in a list: relative to the repository when it lies inside (with / on every system), else absolute."""
     return shown(os.path.abspath(settings.ROOT / path))     # abspath: takes ".." out, but leaves links alone
 
 
-def list_entry(path, where):
+def list_entry(path: AnyPath, where: AnyPath) -> str:
     """list_path, if the result can stand in a list. where: the list file."""
     name = list_path(path)
     if not name.lower().endswith(SUFFIXES) or re.search(r"[\t\r\n]", name):
@@ -78,13 +80,13 @@ def list_entry(path, where):
     return name
 
 
-def format_box(box):
+def format_box(box: Sequence[float]) -> str:
     """(x1, y1, x2, y2, class[, difficult]) -> its word in a list: at most 2 decimals, none when integral."""
     edges = [f"{value:.2f}".rstrip("0").rstrip(".") for value in (round(float(v), 2) + 0.0 for v in box[:4])]     # + 0.0: no -0
     return ",".join([*edges, str(int(box[4]))]) + (",1" if len(box) > 5 and box[5] else "")
 
 
-def write_list(path, records):
+def write_list(path: AnyPath, records: Iterable[tuple[str, Iterable[Sequence[float]]]]) -> Path | None:
     """Write a detection list. The path of the copy that was kept of another old one, or None.
 
     path: of the list file, relative to the repository.
@@ -96,7 +98,7 @@ def write_list(path, records):
     return replace_text(path, "".join(lines))
 
 
-def list_lines(path):
+def list_lines(path: AnyPath) -> list[tuple[int, str]]:
     """(line number, line) of a list file, without the blank ones. Errors: not there, empty."""
     path = find(path)
     if not path.is_file():
@@ -107,7 +109,7 @@ def list_lines(path):
     return lines
 
 
-def split_line(line):
+def split_line(line: str) -> tuple[str, list[str]]:
     """A line of a detection list -> image path, list of its boxes as words."""
     words = line.split(" ")
     end = len(words)
@@ -116,7 +118,7 @@ def split_line(line):
     return " ".join(words[:end]), [word for word in words[end:] if word]
 
 
-def first_image(path):
+def first_image(path: AnyPath) -> str | None:
     """The path of the first image of a list of either task; no more of the file is read. None: the line is none of a list."""
     with open(find(path), "rb") as file:
         line = next((line for line in file if line.strip()), b"")
@@ -124,7 +126,7 @@ def first_image(path):
     return image if image.lower().endswith(SUFFIXES) else None
 
 
-def read_list(path):
+def read_list(path: AnyPath) -> tuple[list[str], list[np.ndarray]]:
     """A detection list -> paths, boxes.
 
     paths: list of str, relative to the repository or absolute (utils.settings.find opens both).
@@ -153,7 +155,7 @@ def read_list(path):
     return paths, np.split(values[solid], np.cumsum(counts)[:-1])
 
 
-def check_classes(paths, boxes, names, where):
+def check_classes(paths: list[str], boxes: list[np.ndarray], names: list[str], where: AnyPath) -> None:
     """Error when a list speaks of a class number that the class names do not have. where: the list file, for the message."""
     for path, rows in zip(paths, boxes):
         if len(rows) and rows[:, 4].max() >= len(names):
@@ -161,7 +163,7 @@ def check_classes(paths, boxes, names, where):
                             f"(numbers 0 to {len(names) - 1}). Wrong classes file, or run voc_annotation.py again.")
 
 
-def write_mask_list(path, pairs):
+def write_mask_list(path: AnyPath, pairs: Iterable[tuple[str, str]]) -> Path | None:
     """Write a segmentation list. The path of the copy that was kept of another old one, or None.
 
     path: of the list file, relative to the repository.  pairs: list of (image path, mask path).
@@ -170,7 +172,7 @@ def write_mask_list(path, pairs):
     return replace_text(path, "".join("\t".join(list_entry(file, path) for file in pair) + "\n" for pair in pairs))
 
 
-def read_mask_list(path):
+def read_mask_list(path: AnyPath) -> tuple[list[str], list[str]]:
     """A segmentation list -> image paths, mask paths: two lists of str, relative to the repository or absolute.
 
     Errors: a line that is not two paths with a tab between them; file and line are named.
@@ -185,7 +187,7 @@ def read_mask_list(path):
     return tuple(map(list, zip(*pairs)))
 
 
-def split_pair(line):
+def split_pair(line: str) -> tuple[str, str] | None:
     """A line of a segmentation list -> image path, mask path; None when it is not that."""
     image, _, mask = line.partition("\t")
     mask = mask.rstrip(" ")

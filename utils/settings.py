@@ -10,33 +10,37 @@ import ast
 import re
 import sys
 import tokenize
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError, did_you_mean, show_sentence_only
 
 ROOT = Path(__file__).resolve().parent.parent        # the repository; paths in variables and lists are relative to it
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
+AnyPath = str | Path
+Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and how a sentence says it
 
 
 class Settings:
     """The settings of one run: s.epochs, s.lr ...; s.origin says of each name where its value came from."""
 
-    def __init__(self, values, where):
+    def __init__(self, values: dict[str, Any], where: str) -> None:
         """values: dict name -> value.  where: the script's name."""
         self.origin = dict.fromkeys(values, where)
         vars(self).update(values)
 
-    def __contains__(self, name):
+    def __contains__(self, name: str) -> bool:
         return name in self.origin
 
-    def put(self, name, value, where):
+    def put(self, name: str, value: Any, where: str) -> None:
         """Another value for a setting that is there. where: "command line", "recipe of ssd300", "chosen" ..."""
         setattr(self, name, value)
         self.origin[name] = where
 
 
-def read_settings(variables, arguments=None):
+def read_settings(variables: dict[str, Any], arguments: list[str] | None = None) -> Settings:
     """A script's variables, changed by recipe files and name=value words, of which the later one wins -> Settings.
 
     variables: the script's globals(), which stay as they are.  arguments: list of words, default the command line.
@@ -67,19 +71,19 @@ def read_settings(variables, arguments=None):
     return s
 
 
-def settable(variables):
+def settable(variables: dict[str, Any]) -> list[str]:
     """The names of a script that a recipe or the command line may set, in the script's order."""
     return [name for name, value in variables.items() if name.islower() and not name.startswith("_") and isinstance(value, PLAIN)]
 
 
-def never_fail_to_print():
+def never_fail_to_print() -> None:
     """A console that cannot show a character shows ? instead."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
 
-def fill(s, values, where):
+def fill(s: Settings, values: dict[str, Any], where: str) -> None:
     """Give every setting that is None its value in `values`; check the types of the others against it.
 
     values: dict name -> value; names that the script does not have are not for it.  where: what is said of where they came from.
@@ -93,19 +97,19 @@ def fill(s, values, where):
             setattr(s, name, check_type(name, getattr(s, name), value))
 
 
-def as_dict(s):
+def as_dict(s: Settings) -> dict[str, Any]:
     """name -> value of all settings, plain values only, to be saved with a run."""
     return {name: getattr(s, name) for name in s.origin}
 
 
-def as_table(s):
+def as_table(s: Settings) -> str:
     """The settings as text: name, value, where it came from."""
     rows = [(name, repr(getattr(s, name)), where) for name, where in s.origin.items()]
     widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
     return "\n".join(f"  {name:<{widths[0]}}  {value:<{min(widths[1], 44)}}  {where}" for name, value, where in rows)
 
 
-def find(path):
+def find(path: AnyPath) -> Path:
     """A path as the user wrote it -> absolute Path. Relative ones belong to the repository;
     only what exists below the current folder and not there is taken from the current folder."""
     path = Path(path).expanduser()
@@ -113,44 +117,44 @@ def find(path):
     return path.resolve() if not inside.exists() and path.exists() else inside
 
 
-def shown(path):
+def shown(path: AnyPath) -> str:
     """A path for people: relative to the repository when it lies inside, with / on every system."""
     path = Path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
-def whole(low):
+def whole(low: int) -> Rule:
     """A rule for `check`: a whole number, at least low."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low, f"a whole number, {low} or more"
 
 
-def number(low, high=float("inf")):
+def number(low: float, high: float = float("inf")) -> Rule:
     """A rule for `check`: a number from low to high."""
     kind = f"a number, {low} or more" if high == float("inf") else f"a number from {low} to {high}"
     return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high, kind
 
 
-def optional(rule):
+def optional(rule: Rule) -> Rule:
     """A rule for `check`: what the other rule says, or None."""
     return lambda value: value is None or rule[0](value), f"None, or {rule[1]}"
 
 
-def several(count, rule):
+def several(count: int, rule: Rule) -> Rule:
     """A rule for `check`: count values, for each of which the other rule holds."""
     return lambda value: isinstance(value, (list, tuple)) and len(value) == count and all(map(rule[0], value)), f"{count} values, each {rule[1]}"
 
 
-def yes_or_no():
+def yes_or_no() -> Rule:
     """A rule for `check`: True or False, and nothing that only looks like it."""
     return lambda value: isinstance(value, bool), "True or False"
 
 
-def one_of(known):
+def one_of(known: Collection[str]) -> Rule:
     """A rule for `check`: one of these words."""
     return lambda value: value in known, " or ".join(f'"{word}"' for word in known)
 
 
-def check(s, **rules):
+def check(s: Settings, **rules: Rule) -> None:
     """Stop at the first setting whose value breaks its rule: what would fail only later, or silently do something else."""
     for name, (good, expected) in rules.items():
         value = getattr(s, name)
@@ -158,13 +162,13 @@ def check(s, **rules):
             raise UserError(f"{name}={value!r}: expected {expected}.")
 
 
-def check_name(name, s, where):
+def check_name(name: str, s: Settings, where: str) -> None:
     """Error: the script has no such variable."""
     if name not in s:
         raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} All names: {", ".join(s.origin)}')
 
 
-def from_text(text, default):
+def from_text(text: str, default: Any) -> Any:
     """A word of the command line -> value. A variable that is text takes the word as it stands."""
     if text == "None":
         return None
@@ -178,7 +182,7 @@ def from_text(text, default):
         return text
 
 
-def check_type(name, value, default):
+def check_type(name: str, value: Any, default: Any) -> Any:
     """The value, converted where nothing is lost (3 -> 3.0, [a, b] -> (a, b)); else an error that says what is expected."""
     if value is None or default is None:
         return value
@@ -194,7 +198,7 @@ def check_type(name, value, default):
     return value
 
 
-def read_recipe(path):
+def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
     """[(name, value, line number)] of a recipe file."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8-sig"))
@@ -218,7 +222,7 @@ def read_recipe(path):
     return rows
 
 
-def print_help(path):
+def print_help(path: AnyPath) -> None:
     """Every variable of a script with its value and the comment beside it, in the script's groups. It is read, not run: no package is loaded."""
     path = Path(path)
     never_fail_to_print()
@@ -231,7 +235,7 @@ def print_help(path):
             print(f"  {assignment:<{width}}  {comment}".rstrip())
 
 
-def groups_of(path):
+def groups_of(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     """The variables of a script as its source groups them -> list of (title or "", list of ("name = value", comment))."""
     with open(path, "rb") as file:
         tokens = list(tokenize.tokenize(file.readline))
