@@ -40,7 +40,7 @@ resume = None                   # None: new run; True: go on with the newest run
 # How long, how much at once                                                                           规模
 input_shape = None              # height, width of the network's input; None: the paper's; Shapes: 224  输入尺寸（高, 宽）
 fit = None                      # a picture in it: "letterbox" (grey beside it) or "stretch" (warped)   图像放入输入的方式
-epochs = None                   # passes over the training images; None: enough for Shapes              总训练轮数
+epochs = None                   # passes over the training images; None: follow from the recipe's steps   总训练轮数
 freeze_epochs = None            # first epochs with a frozen backbone; None: a fifth, or 0 if it is new 冻结主干的轮数
 batch_size = None               # images a step                                                         批大小
 freeze_batch_size = None        # images a step while frozen; None: twice batch_size                    冻结阶段批大小
@@ -153,7 +153,7 @@ def train_epoch(s, training):
                 saved = time.perf_counter()
         if distributed.world() > 1:
             signals.raise_if_asked()
-        keep.show_progress(bar, training)
+        keep.show_progress(bar, s, training)
 
     losses = {f"train_{name}": float(value) / progress.seen for name, value in progress.sums.items()}
     return {"epoch": progress.epoch + 1, "epochs": s.epochs, "lr": training.full_lr * steps.lr_at(progress.epoch + 1, s)} | losses
@@ -205,8 +205,8 @@ def evaluate_epoch(s, training):
 
     accidents.look_for_trouble(training, found, data)
     keep.save_predictions(training, found, data)
-    kept = ("map50", "map50_95") if data.task == "detection" else ("miou", "mpa", "accuracy")
-    return {f"val_{name}": value for name, value in losses.items()} | {name: results[name] or 0.0 for name in kept}
+    measures = {name: results[name] or 0.0 for name in keep.MEASURES[data.task]}
+    return {f"val_{name}": value for name, value in losses.items()} | measures
 
 
 if __name__ == "__main__":

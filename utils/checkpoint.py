@@ -245,5 +245,5 @@ def newest_best() -> Path:
     runs |= {path.parent: max(runs.get(path.parent, 0), path.stat().st_mtime) for path in ROOT.glob("logs/*/best.pth")}
     if not runs:
         raise UserError("There is no trained network yet: logs/ holds no best.pth. Run  python train.py  first, or set model_path.")
-    newest = max(runs, key=runs.get)
+    newest = max(runs, key=runs.__getitem__)
     return newest / ("best.pth" if (newest / "best.pth").is_file() else "last.pth")

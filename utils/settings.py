@@ -21,6 +21,12 @@ PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
 AnyPath = str | Path
 Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and how a sentence says it
+PEERS = {"imgsz": "input_shape", "img_size": "input_shape", "img": "input_shape", "batch": "batch_size", "bs": "batch_size", "lr0": "lr",
+         "learning_rate": "lr", "workers": "num_workers", "weights": "model_path", "model": "net", "data": "dataset", "conf": "confidence",
+         "conf_thres": "confidence", "iou": "nms_iou", "iou_thres": "nms_iou", "max_det": "max_boxes", "project": "output", "half": "amp",
+         "epoch": "epochs", "cfg": "net", "backbone": "net_options", "cuda": "device", "gpu": "device", "optim": "optimizer",
+         "momentum_beta": "momentum", "freeze": "freeze_epochs", "fliplr": "flip", "degrees": "rotate", "num_classes": "classes_path"}
+# what other programs call these things
 
 
 class Settings:
@@ -57,7 +63,7 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
         if word in HELP:
             print_help(variables["__file__"])
             raise SystemExit(0)
-        if equals:
+        if equals and not word.startswith("-"):
             check_name(name, s, f"python {script} {word}")
             s.put(name, check_type(name, from_text(text, defaults[name]), defaults[name]), "command line")
         elif word.endswith(".py"):
@@ -65,9 +71,7 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
                 check_name(name, s, f"{word}, line {line}")
                 s.put(name, check_type(name, value, defaults[name]), word)
         else:
-            first = next(iter(s.origin))
-            meant = f'Did you mean source="{word}"?' if "source" in s else f"Example: python {script} {first}={defaults[first]}"
-            raise UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
+            raise explain_word(word, s, script)
     return s
 
 
@@ -123,6 +127,12 @@ def shown(path: AnyPath) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
+def counted(number: int, word: str) -> str:
+    """1, "image" -> "1 image"; 3, "class" -> "3 classes"."""
+    plural = word + ("es" if word.endswith(("s", "x")) else "s")
+    return f"{number:,} {word if number == 1 else plural}"
+
+
 def whole(low: int) -> Rule:
     """A rule for `check`: a whole number, at least low."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low, f"a whole number, {low} or more"
@@ -151,7 +161,8 @@ def yes_or_no() -> Rule:
 
 def one_of(known: Collection[str]) -> Rule:
     """A rule for `check`: one of these words."""
-    return lambda value: value in known, " or ".join(f'"{word}"' for word in known)
+    words = [f'"{word}"' if isinstance(word, str) else repr(word) for word in known]
+    return lambda value: any(value is word or isinstance(word, str) and value == word for word in known), " or ".join(words)
 
 
 def check(s: Settings, **rules: Rule) -> None:
@@ -164,8 +175,25 @@ def check(s: Settings, **rules: Rule) -> None:
 
 def check_name(name: str, s: Settings, where: str) -> None:
     """Error: the script has no such variable."""
-    if name not in s:
-        raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} All names: {", ".join(s.origin)}')
+    if name in s:
+        return
+    if PEERS.get(name.lower()) in s:
+        raise UserError(f'{where}: what other programs call "{name}" is called {PEERS[name.lower()]} here.')
+    raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} All names: {", ".join(s.origin)}')
+
+
+def explain_word(word: str, s: Settings, script: str) -> UserError:
+    """UserError about a word of the command line that is neither name=value nor a recipe: what was probably meant."""
+    first, value = next((name, as_dict(s)[name]) for name in s.origin)
+    if word.startswith("-"):
+        name = word.lstrip("-").replace("-", "_")
+        ours = name if name in s else PEERS.get(name.lower(), first)
+        return UserError(f'"{word}": variables are set without dashes and with =, like  python {script} {ours if ours in s else first}=...')
+    if word.replace(".", "", 1).isdigit():
+        return UserError(f'"{word}" is a number without a name. Write which variable it is for, without spaces around =, '
+                         f'like  python {script} {next((name for name in ("epochs", "source", "num_classes") if name in s), first)}={word}')
+    meant = f'Did you mean source="{word}"?' if "source" in s else f"Example: python {script} {first}={value}"
+    return UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
 
 
 def from_text(text: str, default: Any) -> Any:
@@ -176,6 +204,8 @@ def from_text(text: str, default: Any) -> Any:
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if re.fullmatch(r"[0-9]+x[0-9]+", text):                # input_shape=416x416
+        return tuple(int(side) for side in text.split("x"))
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -191,7 +221,7 @@ def check_type(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(default)(value)
     if isinstance(default, (list, tuple)) and isinstance(value, (int, float)) and len(default) == 2:
-        return type(default)((value, value))                # input_shape=416
+        return type(default)((value, value))                # type: ignore[misc]    # input_shape=416
     if type(value) is not type(default):
         kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text", dict: "a dict {...}"}
         raise UserError(f"{name}={value!r}: expected {kinds.get(type(default), 'values')}, like {default!r}.")
@@ -211,7 +241,8 @@ def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
     except SyntaxError as error:
         raise UserError(f"{shown(path)}, line {error.lineno}: not Python: {error.msg}") from None
     rows = []
-    for node in tree.body:
+    statements: list[Any] = tree.body                       # one that is no assignment has no targets: AttributeError
+    for node in statements:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue                                        # the docstring
         try:
@@ -242,13 +273,14 @@ def groups_of(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
     titles = {token.start[0] for token in tokens if token.type == tokenize.COMMENT and token.start[1] == 0}
 
-    groups, last = [], 0
+    groups: list[tuple[str, list[tuple[str, str]]]] = []
+    last = 0
     for node in ast.parse(path.read_bytes()).body:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name) or not node.targets[0].id.islower():
             continue
         if not groups or node.lineno > last + 1:            # a blank line or a title begins another group
             title = re.sub("  +", "  ", comments[node.lineno - 1].lstrip("# ")) if node.lineno - 1 in titles else ""
             groups.append((title, []))
-        last = node.end_lineno
-        groups[-1][1].append((ast.unparse(node), comments.get(node.end_lineno, "")))
+        last = node.end_lineno or node.lineno
+        groups[-1][1].append((ast.unparse(node), comments.get(last, "")))
     return groups

@@ -27,7 +27,7 @@ class Report:
 
     def __str__(self):
         total = len(self.loaded) + len(self.different) + len(self.missing)
-        lines = [f"Weights {self.path}: {len(self.loaded)} of {total} tensors loaded, {self.backbone:.0%} of the backbone."]
+        lines = [f"{self.path}: {len(self.loaded)} of {total} tensors loaded, {self.backbone:.0%} of the backbone."]
         if self.different:
             name, theirs, ours = self.different[0]
             lines.append(f"  {len(self.different)} start new, their shape differs (other classes?): "

@@ -1,52 +1,22 @@
 """Every network of the table keeps the contract (nets/__init__.py, README)."""
-import functools
-
 import numpy as np
 import pytest
 import torch
+from small_nets import DETECTORS, OPTIONS, SEGMENTERS, make_targets, small, thin_vgg
 
 import nets
-from nets.backbones.vgg import VGG
 from utils.errors import UserError
 
-# the smallest backbone, where another is the default; the networks' own tests try all of them
-OPTIONS = {"deeplabv3": {"backbone": "mobilenet_v3_large"}, "pspnet": {"backbone": "mobilenet_v2"},
-           "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
-SHAPES = {"ssd300": (268, 300), "ssd512": (268, 300)}                       # of the input, where a network cannot take (64, 96)
 LR = {"faster_rcnn": 1e-4, "retinanet": 1e-4,                               # where the usual 0.001 is too much: wide layers without BatchNorm
       "yolox": 1e-2}                                                        # or too little: thin layers
+STEPS = {"yolov4_tiny": 24, "yolox": 24, "unet": 8}     # where twelve lower the loss only a little, or take long
+LEARNT = 0.75                                           # the share of the loss that may remain
 FIXED = {"yolov8": {"mean.weight"}}                                         # parameters that are counted as such but never learnt
-DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]
-SEGMENTERS = [name for name, network in nets.NETS.items() if network.task == "segmentation"]
 
 
 @pytest.fixture(autouse=True)
-def thin_vgg(monkeypatch):
-    """SSD cannot take a small input, and the whole VGG costs a second an image there: it gets an eighth of the channels."""
-    monkeypatch.setattr("nets.ssd.VGG", functools.partial(VGG, ((8, 8), (16, 16), (32, 32, 32), (64, 64, 64), (64, 64, 64))))
-
-
-def small(name):
-    """A network on a small, non-square input."""
-    torch.manual_seed(0)
-    shape = SHAPES.get(name, (64, 96))
-    return nets.build(name, 3, shape, **OPTIONS.get(name, {})), shape
-
-
-def make_targets(task, shape, *counts):
-    """One target per image: that many objects, or a mask with that many labelled rows; with 0 nothing is labelled."""
-    torch.manual_seed(1)
-    found = []
-    for count in counts:
-        if task == "segmentation":
-            mask = torch.full(shape, 255)
-            mask[:count] = torch.arange(shape[1]) * 3 // shape[1]           # three upright stripes
-            found.append({"mask": mask})
-            continue
-        corners = torch.rand(count, 2) * torch.tensor([shape[1] * 0.5, shape[0] * 0.5])
-        sizes = 8 + torch.rand(count, 2) * torch.tensor([shape[1] * 0.4, shape[0] * 0.4])
-        found.append({"boxes": torch.cat([corners, corners + sizes], 1), "labels": torch.randint(0, 3, (count,))})
-    return found
+def thin(monkeypatch):
+    monkeypatch.setattr("nets.ssd.VGG", thin_vgg)
 
 
 @pytest.mark.parametrize("name", nets.NETS)
@@ -140,21 +110,58 @@ def test_an_image_alone_gives_what_it_gives_in_a_batch(name):
         assert torch.allclose(a[1:2, :b.shape[1]], b, atol=1e-3)        # a batch of two-stage results is filled up behind
 
 
-@pytest.mark.parametrize("name", nets.NETS)
-def test_one_step_learns(name):
-    """Eight steps on one batch lower the loss."""
+def what_remains(name, spoil=None):
+    """Some steps on one batch. -> the loss at the end (the middle one of the last three) as a share of the first.
+
+    spoil: None, or what is broken: the sign of the "gradient", the "heads" (all but the backbone never learn), the
+    "labels" (new ones every step).
+    """
     model, shape = small(name)
-    images, targets = torch.rand(2, 3, *shape), make_targets(model.task, shape, 3, 64)
+    targets = make_targets(model.task, shape, 3, 64)
+    images = torch.rand(2, 3, *shape)
     images[:, 0, :, :32], images[:, 1, :, 64:] = 1.0, 1.0               # the stripes of the masks, in red and green
-    solver = torch.optim.AdamW(model.parameters(), LR.get(name, 1e-3))
+    learning = [p for n, p in model.named_parameters() if spoil != "heads" or n.startswith("backbone.")]
+    solver = torch.optim.AdamW(learning, LR.get(name, 1e-3), fused=True)
+
+    # the usual steps, and what is told of them
     history = []
-    for _ in range(8):
-        loss = sum(model(images, targets)[1].values())
+    for _ in range(STEPS.get(name, 12)):
+        shown = relabelled(targets) if spoil == "labels" else targets
+        loss = sum(model(images, shown)[1].values())
         solver.zero_grad()
-        loss.backward()
+        (-loss if spoil == "gradient" else loss).backward()
         solver.step()
         history.append(float(loss.detach()))
-    assert history[-1] < 0.8 * history[0]
+    return sorted(history[-3:])[1] / history[0]
+
+
+def relabelled(targets):
+    """Masks with new labels for the labelled pixels."""
+    masks = [target["mask"] for target in targets]
+    return [{"mask": torch.where(mask == 255, 255, torch.randint(0, 3, mask.shape))} for mask in masks]
+
+
+@pytest.mark.parametrize("name", nets.NETS)
+def test_steps_learn(name):
+    """Some steps on one batch lower the loss, whatever the last bit.
+
+    Measured with 1 and 2 threads (the thin YOLOs also with 4) and two to five seeds, the largest that was seen:
+    faster_rcnn 0.59, yolov4_tiny 0.56, retinanet 0.53, yolox 0.49, yolov4 0.48, the others below 0.4. After eight
+    steps, judged by the last alone, it was 0.56 to 0.88 for yolox, and once 1.88 for retinanet, which jumps.
+    """
+    assert what_remains(name) < LEARNT
+
+
+@pytest.mark.parametrize("name, spoil", [
+    ("yolox", "gradient"), ("yolox", "heads"), ("yolov4_tiny", "gradient"), ("ssdlite320_mobilenet_v3", "gradient"),
+    ("deeplabv3", "gradient"), ("deeplabv3", "labels")])
+def test_a_broken_network_does_not_learn(name, spoil):
+    """What the test before is there for. Measured as there: 0.92 (labels), 0.96 (heads) and 1.8 or more (gradient).
+
+    It cannot see everything: SSD and U-Net lower the loss to 0.5 or less with heads that never learn (test_losses
+    sees those), and detectors to 0.2 - 0.8 with new boxes every step: most of the loss is about where none are.
+    """
+    assert what_remains(name, spoil) > LEARNT
 
 
 @pytest.mark.parametrize("name", nets.NETS)

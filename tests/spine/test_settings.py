@@ -21,6 +21,7 @@ def read(*words, **changes):
     ("epochs=5", "epochs", 5), ("lr=1", "lr", 1.0), ("lr=1e-3", "lr", 0.001), ("net=ssd300", "net", "ssd300"), ("net=123", "net", "123"),
     ("ema=false", "ema", False), ("input_shape=320", "input_shape", (320, 320)), ("input_shape=320,416", "input_shape", (320, 416)),
     ("input_shape=[320, 416]", "input_shape", (320, 416)), ("momentum=0.9", "momentum", 0.9), ("lr=None", "lr", None),
+    ("input_shape=320x416", "input_shape", (320, 416)), ("input_shape='[320, 416]'", "input_shape", (320, 416)),
     ("net_options={'focal': True}", "net_options", {"focal": True}), ("net=a=b", "net", "a=b"), ("net='a b'", "net", "a b")])
 def test_words(word, name, value):
     found = getattr(read(word), name)
@@ -30,6 +31,9 @@ def test_words(word, name, value):
 @pytest.mark.parametrize("word, sentence", [
     ("epoch=5", 'no variable "epoch".*Did you mean "epochs"'), ("NETS=5", "no variable"), ("_hidden=2", "no variable"), ("main=1", "no variable"),
     ("epochs=five", "epochs='five': expected a whole number"), ("epochs=2.5", "expected a whole number"), ("ema=1", "expected True or False"),
+    ("--epochs", "without dashes and with =, like  python train.py epochs="), ("--lr0=0.1", "python train.py lr=..."),
+    ("imgsz=320", 'what other programs call "imgsz" is called input_shape here'), ("lr0=0.1", "is called lr here"),
+    ("50", "a number without a name.*epochs=50"), ("0.5", "a number without a name"),
     ("lr=quick", "expected a number"), ("lr=True", "expected a number"), ("fast", "neither name=value nor a recipe")])
 def test_wrong_words(word, sentence):
     with pytest.raises(UserError, match=sentence):

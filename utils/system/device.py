@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import torch
 
 from utils.errors import UserError
+from utils.settings import counted
 
 
 def choose_device(device="auto", say=print):
@@ -31,15 +32,21 @@ def choose_device(device="auto", say=print):
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         reason = f": {properties.name}, {properties.total_memory / 2**30:.0f} GiB{reason}"
-    say(f"Device {device}{reason}" + (f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""))
+    threads = f", {counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else ""
+    say(f"Device {device}{reason}{threads}")
     return device
 
 
 def choose_precision(amp, device):
     """-> dtype of automatic mixed precision, or None for plain float32.
 
-    amp: None chooses: on for CUDA, and for CPUs that compute in bf16 themselves; True, False.
+    amp: None chooses: on for CUDA, and for CPUs that compute in bf16 themselves; True, False; or its name, "bfloat16" or "float16".
+    Error: the device cannot do what is named, as when a run is resumed on another machine.
     """
+    if isinstance(amp, str):
+        if device.type == "mps" or device.type == "cuda" and amp == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise UserError(f"amp={amp}: {device} cannot compute in {amp}. Train where it can, or in float32 from here on: amp=False.")
+        return getattr(torch, amp)
     if device.type == "cuda":
         return None if amp is False else torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu" and amp is not False:

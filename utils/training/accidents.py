@@ -36,6 +36,7 @@ def go_on_without_workers(error, s, training):
         explain(error, training.progress, training.device, s.accumulate)
         raise error
     training.say(f"NOTE: a loader process died ({first_line(error)}); it goes on at the same picture without any (num_workers=0).")
+    s.put("num_workers", 0, "after a loader process died")      # a resumed run has none either
     training.workers, training.frozen = 0, None                 # None: the loaders are made anew
 
 

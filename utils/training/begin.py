@@ -18,7 +18,7 @@ from utils.losses import balanced_weights
 from utils.results.media import save_image
 from utils.results.pages import batch_page
 from utils.results.report import new_folder
-from utils.settings import ROOT, as_dict, as_table, find, shown
+from utils.settings import ROOT, as_dict, as_table, counted, find, shown
 from utils.system import distributed, signals
 from utils.system.device import choose_device, choose_precision, make_repeatable
 from utils.training import accidents, log
@@ -43,10 +43,11 @@ class Training:
     device: object
     precision: object                           # torch.bfloat16, torch.float16, or None: float32
     workers: object                             # loader processes; None: chosen
-    usual: dict                                 # the network's recipe
     progress: Progress = field(default_factory=Progress)
     began: float = field(default_factory=time.perf_counter)
     first: int = 0                              # the epoch with which this process began
+    steps: int = 0                              # that it has done
+    spoken: float = field(default_factory=time.perf_counter)    # when it last said how it goes
     frozen: object = None                       # whether the backbone is; None: not set yet
     step_model: object = None                   # the network, or what makes its gradients the mean over the processes
     loader: object = None
@@ -119,16 +120,15 @@ def variations(s, network):
     return varied
 
 
-def first_weights(s, model, state, num_classes):
-    """Load what the user named, in place. -> what is to be said about the network and its weights."""
-    notes = f"{s.net}: {sum(p.numel() for p in model.parameters()):,} parameters, {num_classes} classes, input {s.input_shape}"
+def first_weights(s, model, state):
+    """Load what the user named, in place. -> what is to be said about the weights."""
     if state:
-        return notes                                        # a resumed run gets its weights with everything else
+        return "as they were when the run stopped"
     if s.model_path:
-        return f"{notes}\n{load_weights(model, find(s.model_path))}"
+        return load_weights(model, find(s.model_path))
     if s.pretrained or s.net_options.get("pretrained"):
-        return notes
-    return notes + "\nThe network starts from random weights" + ("." if s.freeze_epochs else ", so nothing is frozen.")
+        return "official ones of the backbone"
+    return "random" + ("" if s.freeze_epochs else ", so nothing is frozen")
 
 
 def begin_training(s, run, model, state, train_data, val_data, machine):
@@ -136,33 +136,39 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
 
     run: the folder of a resumed run, or None.  machine: of distributed.begin. -> Training.
     """
-    notes = first_weights(s, model, state, len(train_data.class_names))
+    weights = first_weights(s, model, state)
     # What can be wrong was wrong by now: the run gets its folder.
     run = run or distributed.first_says(new_folder(ROOT / "logs", s.net) if distributed.rank() == 0 else None)
     say = log.logger(run)
     log.attempt(say, lambda: log.write_settings(run, as_dict(s)))
-    say(f"Settings\n{as_table(s)}\nRun folder {shown(run)}\n{describe(train_data)}\n{describe(val_data)}\n{notes}")
+    log.note(run, f"Settings\n{as_table(s)}")
 
-    device = choose_device(machine, say)
+    say(f"Network     {s.net}, {sum(p.numel() for p in model.parameters()):,} parameters, {counted(len(train_data.class_names), 'class')}, "
+        f"input {s.input_shape[0]} x {s.input_shape[1]}")
+    say(f"Weights     {weights}")
+    say(f"Training    {describe(train_data)}\nValidation  {describe(val_data)}")
+    device = choose_device(machine, lambda text: say(text.replace("Device ", "Device      ")))
     if s.deterministic:
         make_repeatable()
-    model = model.to(device, memory_format=torch.channels_last)
     if distributed.world() > 1:
         say(f"{distributed.world()} processes, each with its share of every batch" + ("." if device.type == "cuda" else
             "; on CPUs BatchNorm sees this share only (SyncBatchNorm needs GPUs), and the first process's statistics are saved."))
+
+    # Steps are tried before anything that all processes share is set up: they may fail in one of them alone.
+    model = model.to(device, memory_format=torch.channels_last)
     precision = try_steps(s, model, train_data, device, say)
-    model = distributed.sync_norms(model, device)           # after the trial steps, which may fail in one process alone
+    model = distributed.sync_norms(model, device)
     if s.compile:
         model.backbone.compile()                            # the rest depends on the number of objects: it would be compiled anew each step
 
-    usual = type(model).recipe
     full_lr = steps.scaled_lr(s.lr, s.optimizer, s.batch_size)
-    say_pace(s, usual, full_lr, precision, len(train_data), say)
+    say_pace(s, type(model).recipe, full_lr, precision, len(train_data), say)
+    say(f"Changed     {changed(s)}\nFolder      {shown(run)}: all settings, train.log, curves, weights")
     training = Training(run, say, train_data, val_data, model,
                         average=steps.MovingAverage(model) if s.ema else None,
                         solver=steps.make_optimizer(model, s.optimizer, full_lr, s.momentum, s.weight_decay),
                         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
-                        full_lr=full_lr, device=device, precision=precision, workers=s.num_workers, usual=usual, board=log.open_board(run))
+                        full_lr=full_lr, device=device, precision=precision, workers=s.num_workers, board=log.open_board(run))
     if state:
         check_same_run(state, s, train_data.class_names, run)
         restore(state, training)
@@ -173,30 +179,44 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
     return training
 
 
+def changed(s):
+    """The settings that the user changed, for one line."""
+    mine = [f"{name}={getattr(s, name)!r}" for name, where in s.origin.items() if where.endswith((".py", "command line")) and where != "train.py"]
+    return ", ".join(mine) or "nothing: the variables of train.py as they are"
+
+
 def try_steps(s, model, data, device, say):
-    """A trial step of each stage, so that what does not fit is found now and not in the night. -> precision; `accumulate` may change."""
-    wanted = choose_precision(s.amp, device)
-    precision, note = accidents.check_precision(model, data, device, wanted, s.seed)
+    """A trial step of each stage, so that what does not fit is found now and not hours into the run. -> precision; `accumulate` may change.
+
+    Both are decided once: a resumed run takes what it began with, for its weights, and so the trial, are others by then.
+    """
+    precision = choose_precision(s.amp, device)
+    if s.origin["amp"] != "resumed run" or s.amp is None:
+        precision, note = accidents.check_precision(model, data, device, precision, s.seed)
+        s.put("amp", str(precision).removeprefix("torch.") if precision else False, "tested" if s.amp is None else s.origin["amp"])
+        if note:
+            say(note)
     each = distributed.world()
     stages = [(False, s.batch_size // each)] + [(True, s.freeze_batch_size // each)] * (s.freeze_epochs > 0)
     s.accumulate, notes = accidents.try_stages(model, data, stages, s.accumulate, device, precision, s.seed)
-    for text in filter(None, [note, *notes]):
+    for text in notes:
         say(text)
     return precision
 
 
-def say_pace(s, usual, full_lr, precision, images, say):
-    """Batch size, learning rate, how many steps there will be. usual: the network's recipe."""
+def say_pace(s, recipe, full_lr, precision, images, say):
+    """Batch size, learning rate, how many steps there will be. recipe: the network's."""
     each = math.ceil(images / s.batch_size)
+    why = f" (epochs follow from {s.origin['epochs']})" if "steps" in s.origin["epochs"] else ""
+    say(f"Steps       {counted(each, 'step')} an epoch, each of {counted(s.batch_size, 'image')}; about {each * s.epochs:,} "
+        f"in {counted(s.epochs, 'epoch')}{why}")
+    say(f"Learning    {s.optimizer}, learning rate {s.lr:g} for {steps.NOMINAL_BATCH} images a step, {full_lr:.3g} for {s.batch_size}, "
+        + (f"mixed precision {str(precision)[6:]}" if precision else "float32"))
+    if s.optimizer != recipe["optimizer"] and s.lr == recipe["lr"]:
+        say(f"NOTE: {s.lr:g} is the learning rate for {recipe['optimizer']}; {s.optimizer} usually needs another one, set lr.")
     if s.batch_size == 1:
         say("NOTE: with one image a step BatchNorm sees one image at a time (and behind a global pooling, where that would be a single value, "
             "uses its running mean): it works, but 4 or more train better. The weights stay usable at any batch size.")
-    say(f"Learning rate {s.lr:g} is meant for {steps.NOMINAL_BATCH} images a step; with {s.batch_size} and {s.optimizer} it becomes {full_lr:.3g}.")
-    if s.optimizer != usual["optimizer"] and s.lr == usual["lr"]:
-        say(f"NOTE: {s.lr:g} is the learning rate for {usual['optimizer']}; {s.optimizer} usually needs another one, set lr.")
-    why = f" (epochs follow from {s.origin['epochs']})" if "steps" in s.origin["epochs"] else ""
-    say(f"{images} images, {s.batch_size} a step: {each} steps an epoch, about {each * s.epochs} in {s.epochs} epochs{why}; "
-        + (f"mixed precision {str(precision)[6:]}." if precision else "float32."))
 
 
 def set_stage(s, training):

@@ -14,7 +14,11 @@ from utils.training.plan import network_options
 from utils.training.resume import split_settings, training_state
 
 GOALS = {"detection": "map50", "segmentation": "miou"}      # what best.pth is chosen by
-MEASURES = {"detection": "get_map.py ", "segmentation": "get_miou.py"}
+MEASURES = {"detection": ("map50", "map50_95"), "segmentation": ("miou", "mpa", "accuracy")}
+SCRIPTS = {"detection": "get_map.py ", "segmentation": "get_miou.py"}
+HEAD_EVERY = 20                                             # lines of the table of epochs
+FORECAST = 20                                               # steps after which the time is estimated
+MINUTE = 60.0                                               # seconds between two signs of life where there is no bar
 
 
 def end_epoch(s, training, row):
@@ -33,7 +37,11 @@ def end_epoch(s, training, row):
         save(s, training, better)
 
     each = (time.perf_counter() - training.began) / (progress.epoch - training.first)
-    training.say(log.epoch_line(row, progress.seconds[-1], len(training.train_data), each * (s.epochs - progress.epoch)))
+    left = each * (s.epochs - progress.epoch)
+    head, line = log.epoch_lines(row, MEASURES[training.model.task], progress.seconds[-1], len(training.train_data), left)
+    if (progress.epoch - training.first) % HEAD_EVERY == 1 % HEAD_EVERY:
+        training.say(head)
+    training.say(line)
 
 
 def save(s, training, better=False):
@@ -73,7 +81,7 @@ def end_training(s, training, seconds):
     if not training.saved and not save(s, training):
         raise UserError("The last save failed, see above: make room and run  python train.py resume=True  again.")
     training.say(f"Done in {log.duration(seconds)}. Best {goal} on the validation list {progress.best:.4f}: {training.folder}/best.pth")
-    training.say(f"Now run\n  python {MEASURES[training.model.task]}     to measure it on the test list\n"
+    training.say(f"Now run\n  python {SCRIPTS[training.model.task]}     to measure it on the test list\n"
                  "  python predict.py      to see what it finds")
     distributed.end()
 
@@ -84,12 +92,26 @@ def save_predictions(training, found, data):
     log.attempt(training.say, lambda: save_image(page, prediction_page(data, found)))
 
 
-def show_progress(bar, training):
-    """Behind the bar of an epoch: the mean losses so far, and the memory that is in use."""
-    progress = training.progress
-    if bar.disable or progress.step % 10:
+def show_progress(bar, s, training):
+    """How it goes within an epoch: behind its bar the mean losses so far and the memory in use; without a terminal a line a minute.
+
+    After the first steps it is also said, once, how long all of it will take.
+    """
+    progress, now = training.progress, time.perf_counter()
+    training.steps += 1
+    if training.steps == FORECAST:
+        left = s.epochs * bar.total - progress.epoch * bar.total - progress.step
+        each = (now - training.began) / FORECAST
+        training.say(f"At this pace the training takes about {log.duration(each * left)}, evaluations not counted.")
+    if progress.step % 10 and not bar.disable or bar.disable and now - training.spoken < MINUTE:
         return
+
     losses = {name: f"{float(value) / progress.seen:.3f}" for name, value in progress.sums.items()}
+    if bar.disable:
+        training.spoken = now
+        training.say(f"epoch {progress.epoch + 1}/{s.epochs}, step {progress.step}/{bar.total}: "
+                     + ", ".join(f"{name} {value}" for name, value in losses.items()))
+        return
     memory = memory_used(training.device)
     bar.set_postfix(losses | ({"GiB": f"{memory:.1f}"} if memory else {}))
 

@@ -10,6 +10,10 @@ from utils.results.plots import training_curves
 from utils.system import distributed
 from utils.system.files import write_text
 
+TITLES = {"cross_entropy": "entropy", "objectness": "object", "proposal": "region", "map50": "mAP50", "map50_95": "mAP50:95", "miou": "mIoU",
+          "mpa": "mPA"}                                 # of the columns; what is long has a short one
+WIDTHS = {"epoch": 7, "left": 11}
+
 
 def logger(run):
     """-> a function like print whose lines also go to train.log of the run, as long as that can be written."""
@@ -18,9 +22,14 @@ def logger(run):
             return
         text = " ".join(str(word) for word in words)
         tqdm.write(text)
-        with contextlib.suppress(OSError), open(run / "train.log", "a", encoding="utf-8", newline="\n") as file:
-            file.write(text + "\n")
+        note(run, text)
     return say
+
+
+def note(run, text):
+    """Lines for train.log alone. A full disk must not end a training."""
+    with contextlib.suppress(OSError), open(run / "train.log", "a", encoding="utf-8", newline="\n") as file:
+        file.write(text + "\n")
 
 
 def attempt(say, write):
@@ -77,14 +86,26 @@ def report(run, history, seconds, board, say):
     attempt(say, lambda: training_curves(run / "metrics.csv", run / "curves.png"))
 
 
-def epoch_line(row, seconds, images, left):
-    """One line about an epoch. row: its entry in the history.  seconds: that it took.  left: seconds to go."""
-    values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "epochs"))
-    return f"epoch {row['epoch']}/{row['epochs']}  {values}  {images / max(seconds, 1e-9):.0f} images/s  {duration(left)} left"
+def epoch_lines(row, measures, seconds, images, left):
+    """-> the head of the table of epochs, the line of one; at most 100 columns, for any network.
+
+    row: the epoch's entry in the history; all of it is in metrics.csv.  measures: names of what evaluations give, like ("map50", "map50_95");
+    they stay empty in an epoch without one.  seconds: that the epoch took.  images: how many it saw.  left: seconds to go.
+    """
+    losses = {name.removeprefix("train_"): value for name, value in row.items() if name.startswith("train_")}
+    val = [value for name, value in row.items() if name.startswith("val_")]
+    cells = {"epoch": f"{row['epoch']}/{row['epochs']}", "lr": f"{row['lr']:.2g}"}
+    cells |= {TITLES.get(name, name): f"{value:.3f}" for name, value in losses.items()}
+    cells |= {"val loss": f"{sum(val):.3f}" if val else ""}
+    cells |= {TITLES.get(name, name): f"{row[name]:.3f}" if name in row else "" for name in measures}
+    cells |= {"images/s": f"{images / max(seconds, 1e-9):.0f}", "left": duration(left)}
+
+    widths = [max(len(title), WIDTHS.get(title, 7)) for title in cells]
+    return ["  ".join(f"{word:>{width}}" for word, width in zip(words, widths)) for words in (cells.keys(), cells.values())]
 
 
 def duration(seconds):
-    """75 -> '1 min 15 s'."""
+    """75 -> "1 min 15 s"."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

@@ -54,8 +54,8 @@ def check_values(s):
           # segmentation
           threshold=share, binary_sigmoid=yes_or_no(), class_weights=class_weights(), ignore_labels=labels(),
           # the machine
-          amp=optional(yes_or_no()), compile=yes_or_no(), deterministic=yes_or_no(), num_workers=optional(whole(0)), save_minutes=number(0),
-          cache=yes_or_no(), seed=whole(0))
+          amp=one_of((None, True, False, "bfloat16", "float16")), compile=yes_or_no(), deterministic=yes_or_no(), cache=yes_or_no(),
+          num_workers=optional(whole(0)), save_minutes=number(0), seed=whole(0))
     check_fit(s.fit)
     if s.batch_size % distributed.world() or (s.freeze_batch_size or 0) % distributed.world():
         raise UserError(f"batch_size={s.batch_size} and freeze_batch_size={s.freeze_batch_size} must divide by the {distributed.world()} processes, "

@@ -1,0 +1,41 @@
+"""Every network at a size that a test can afford, and targets for it: for the tests over all networks."""
+import functools
+
+import torch
+
+import nets
+from nets.backbones.vgg import VGG
+
+# the smallest backbone, where another is the default; the networks' own tests try all of them
+OPTIONS = {"deeplabv3": {"backbone": "mobilenet_v3_large"}, "pspnet": {"backbone": "mobilenet_v2"},
+           "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
+SHAPES = {"ssd300": (268, 300), "ssd512": (268, 300)}       # of the input, where (64, 96) is too small
+DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]
+SEGMENTERS = [name for name, network in nets.NETS.items() if network.task == "segmentation"]
+
+# SSD cannot take a small input, and the whole VGG costs a second an image there: an eighth of its channels
+thin_vgg = functools.partial(VGG, ((8, 8), (16, 16), (32, 32, 32), (64, 64, 64), (64, 64, 64)))
+
+
+def small(name, num_classes=3):
+    """A network on a small, non-square input. -> the network, (H, W)."""
+    torch.manual_seed(0)
+    shape = SHAPES.get(name, (64, 96))
+    return nets.build(name, num_classes, shape, **OPTIONS.get(name, {})), shape
+
+
+def make_targets(task, shape, *counts, seed=1):
+    """One target per image: that many objects, or a mask with so many labelled rows; 0: nothing."""
+    torch.manual_seed(seed)
+    found = []
+    for count in counts:
+        if task == "segmentation":
+            mask = torch.full(shape, 255)
+            mask[:count] = torch.arange(shape[1]) * 3 // shape[1]           # three upright stripes
+            found.append({"mask": mask})
+            continue
+        corners = torch.rand(count, 2) * torch.tensor([shape[1] * 0.5, shape[0] * 0.5])
+        sizes = 8 + torch.rand(count, 2) * torch.tensor([shape[1] * 0.4, shape[0] * 0.4])
+        boxes = torch.cat([corners, corners + sizes], 1)
+        found.append({"boxes": boxes, "labels": torch.randint(0, 3, (count,))})
+    return found
