@@ -177,7 +177,7 @@ def check_name(name: str, s: Settings, where: str) -> None:
     """Error: the script has no such variable."""
     if name in s:
         return
-    if PEERS.get(name.lower()) in s:
+    if PEERS.get(name.lower(), "") in s:
         raise UserError(f'{where}: what other programs call "{name}" is called {PEERS[name.lower()]} here.')
     raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} All names: {", ".join(s.origin)}')
 
