@@ -11,6 +11,8 @@ import pytest
 import torch
 from user import copy_project, run
 
+import nets
+
 ROOT = Path(__file__).resolve().parents[2]
 RANKS = Path(__file__).with_name("torture_ranks.py")   # what one process of torchrun runs
 SMALL = ("input_shape=64", "batch_size=4", "epochs=3", "freeze_epochs=1", "freeze_batch_size=8", "eval_every=2", "save_minutes=1.5",
@@ -18,8 +20,10 @@ SMALL = ("input_shape=64", "batch_size=4", "epochs=3", "freeze_epochs=1", "freez
 FAMILIES = {"yolo": ("net=yolov4_tiny", *SMALL, "input_shape=64,96", "small_share=0.4"),
             "ssd": ("net=ssdlite320_mobilenet_v3", *SMALL, "input_shape=96", "zoom_out=0.5", "iou_crop=0.5", "optimizer=sgd", "lr=0.05"),
             "deeplab": ("net=deeplabv3plus", *SMALL, "input_shape=32", "class_weights=balanced", "loss={'cross_entropy': 1.0, 'focal': 0.5}")}
+TUNED = ("net=yolov4_tiny", *SMALL, "input_shape=64,96", "model_path=start.pth", "amp=None", "num_workers=2")
 TRAIN = 18                                              # pictures: the last step of an epoch has two
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}      # memory stays with the process: a fifth faster
+KNOWN = 0.125                                           # the first value of the weights of write_start
 TIMES = {"seconds", "clock", "machine"}                 # what two equal runs need not have in common
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks and adopts orphans as Linux does")
 
@@ -29,7 +33,7 @@ class Server:
 
     def __init__(self, parent, train=TRAIN, **environment):
         self.project = copy_project(Path(parent), train=train)
-        self.kept = self.project / "kept"
+        self.kept, self.always = self.project / "kept", []      # always: faults of every run
         self.kept.mkdir()
         self.start(**environment)
 
@@ -52,6 +56,7 @@ class Server:
 
     def run(self, *words, status=None, **command):
         """status: the exit code it must have; None: any."""
+        command["faults"] = [*self.always, *command.get("faults", ())]
         self.process.stdin.write(json.dumps({"words": list(words), **command}) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
@@ -98,6 +103,15 @@ class Server:
         (folder,) = (path.parent for path in self.logs().glob("*/last.pth"))
         assert not list(folder.glob("*.part*"))
         return fingerprint(folder)
+
+
+def write_start(path):
+    """Weights to start from, known by one value: `precision_by_weights` of torture_faults.py looks for it."""
+    torch.manual_seed(1)
+    model = nets.build("yolov4_tiny", 6, (64, 96))
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = KNOWN
+    torch.save(model.state_dict(), path)
 
 
 def fingerprint(run):

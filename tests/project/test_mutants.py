@@ -51,6 +51,8 @@ MUTANTS = {
     "the seed of a step is constant": (
         "utils/steps.py", " + epoch * 100_003 + step)",
         ")", "tests/training/test_resume.py::test_every_step_has_a_seed_of_its_own"),
+    "the precision is decided anew": (
+        "utils/training/begin.py", 'if s.origin["amp"] != "resumed run" or s.amp is None:', "if True:", f"{KILLS}[tuned]"),
     "steps are not seeded": (
         "train.py", "    torch.manual_seed(seed)                                     # for dropout and what else is random within a network\n",
         "", DEEPLAB),

@@ -30,10 +30,12 @@ def test_train_leaves_everything(trained):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert {"lr", "train_box", "val_box", "map50", "map50_95", "seconds"} <= set(rows[0]) and all(rows[1].values())
-    for text in ("Device ", "24 images", "recipe of yolov4_tiny", "command line", "python get_map.py", "python predict.py"):
+    for text in ("Device ", "24 images", "net='yolov4_tiny'", "python get_map.py", "python predict.py"):
         assert text in out
     log = (folder / "train.log").read_text(encoding="utf-8")
-    assert "epoch 2/2" in log and "momentum" in log
+    for text in ("\n    2/2  ", "momentum", "recipe of yolov4_tiny", "command line"):     # the whole table of settings is here alone
+        assert text in log
+    assert "recipe of yolov4_tiny" not in out and len(out.split("Folder ")[0].splitlines()) < 30
     assert (project / "Shapes_test.txt").is_file()
 
 

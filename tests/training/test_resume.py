@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torture import FAMILIES, LINUX, differences
+from torture import FAMILIES, LINUX, TUNED, differences, write_start
 
 from utils import steps
 from utils.errors import UserError
@@ -26,13 +26,19 @@ KINDS = {"start-up": (4, ("train.complete", "make_data", "new_folder", "write_se
          "freeze": (6, ())}
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.torture) if name == "ssd" else name for name in FAMILIES])
+@pytest.fixture(scope="module", params=[*(pytest.param(name, marks=pytest.mark.torture) if name == "ssd" else name for name in FAMILIES), "tuned"])
 def family(request, server):
-    """-> words, the moments of the whole run, its fingerprint."""
-    words = FAMILIES[request.param]
+    """-> words, the moments of the whole run, its fingerprint. tuned: from trained weights, in a precision that these weights decided."""
+    words = FAMILIES.get(request.param, TUNED)
+    if request.param == "tuned":
+        write_start(server.project / "start.pth")
+        server.always = [["precision_by_weights"]]
     answer, whole = server.whole(*words)
     assert answer["moments"].count("after train.evaluate_epoch") == 2 and answer["moments"].count("after train.step") == 13
-    return words, answer["moments"], whole
+    if request.param == "tuned":
+        assert "amp = None" in next(server.logs().glob("*/settings.py")).read_text(encoding="utf-8") and "mixed precision bfloat16" in answer["out"]
+    yield words, answer["moments"], whole
+    server.always = []
 
 
 def points(moments, rng):
@@ -107,8 +113,9 @@ def test_killed_before_anything_was_saved(server, moment):
     assert server.run(*FAMILIES["yolo"], "epochs=1", "seed=11", at=[moment])["status"] == -9
     answer = server.run("resume=True", at=[["after train.begin_training", 0]])
     if moment[0].startswith("after utils.training.log"):
-        assert answer["status"] == -9 and "seed" in answer["out"] and "resumed run" in answer["out"]
         (folder,) = server.logs().iterdir()
+        lines = (folder / "train.log").read_text(encoding="utf-8").splitlines()
+        assert answer["status"] == -9 and lines[-1] and any(line.split()[:2] == ["seed", "11"] and "resumed run" in line for line in lines)
         assert "\nseed = 11\n" in (folder / "settings.py").read_text(encoding="utf-8")
     else:
         assert answer["status"] == 1 and "there is no run to go on with" in answer["out"]

@@ -119,7 +119,7 @@ def test_small_share_of_shapes_gives_way():
 def test_what_means_nothing_to_a_segmenter_is_said(capsys):
     plan("net=unet", "zoom_out=0.5", "fit=stretch")
     said = capsys.readouterr().out
-    assert "zoom_out=0.5 means nothing to unet" in said and "fit='stretch' means nothing" in said and "iou_crop" not in said
+    assert "zoom_out=0.5 has no effect on unet" in said and "fit='stretch' has no effect" in said and "iou_crop" not in said
     plan("zoom_out=0.5", "fit=stretch")
     assert "NOTE" not in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""What goes wrong while training, found early or explained: memory, mixed precision, numbers that are none, dead workers, nothing learned."""
+"""What can go wrong while training, found early or explained: memory, mixed precision, NaN, dead workers, nothing learned."""
 import contextlib
 import math
 
@@ -12,9 +12,9 @@ from utils.evaluate import to_device
 from utils.system import distributed
 from utils.system.device import autocast, memory_used, total_memory
 
-AMP_TOLERANCE = 0.05            # mixed precision may change the loss of a batch by this share; more, or not a number, means that it is broken here
+AMP_TOLERANCE = 0.05            # mixed precision may change the loss of a batch by this share; more, or NaN: it is broken here
 AMP_PICTURES = 4
-GAP = 5.0                       # so many times larger in eval mode than in train mode, on the same pictures: the statistics of BatchNorm are off
+GAP = 5.0                       # a loss so many times larger in eval mode than in train mode: BatchNorm's statistics are off
 EARLY = 5                       # epochs after which something should be found
 FAINT = 0.05                    # a score below this is nothing
 WORKER_WORDS = ("DataLoader worker", "worker exited", "Bus error", "shared memory", "paging file", "Cannot allocate memory")
@@ -35,21 +35,22 @@ def go_on_without_workers(error, s, training):
     if not is_dead_worker(error) or training.workers == 0:
         explain(error, training.progress, training.device, s.accumulate)
         raise error
-    training.say(f"NOTE: a loader process died ({first_line(error)}); it goes on at the same picture without any (num_workers=0).")
+    training.say(f"NOTE: a loader process died ({first_line(error)}): continuing from the same image with num_workers=0.")
     s.put("num_workers", 0, "after a loader process died")      # a resumed run has none either
-    training.workers, training.frozen = 0, None                 # None: the loaders are made anew
+    training.workers = 0
+    training.frozen = None                                      # not set: the loaders are made anew
 
 
 def explain(error, progress, device, accumulate):
     """Raise a UserError that says in a sentence what an error of the training loop means, if that is known."""
     where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
     if is_out_of_memory(error):
-        raise UserError(f"Out of memory in {where}: {memory_used(device) or 0:.1f} GiB were in use. A trial step before the first epoch had "
-                        "fitted, so something else took memory since, or the pictures of this step hold very many objects. last.pth is from before "
-                        f"this step: go on with  resume=True accumulate={2 * accumulate}") from None
+        raise UserError(f"Out of memory in {where}: {memory_used(device) or 0:.1f} GiB were in use. The trial step before the first "
+                        "epoch fitted, so another program has taken memory since then, or this batch has unusually many objects. "
+                        f"last.pth is from before this step: go on with  resume=True accumulate={2 * accumulate}") from None
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        raise UserError(f"compile=True does not work here ({str(error).splitlines()[0][:160]}). It needs a C compiler, and on a GPU Triton; "
-                        "go on with  resume=True compile=False") from None
+        raise UserError(f"compile=True does not work here ({str(error).splitlines()[0][:160]}). It needs a C compiler, "
+                        "and on a GPU Triton; go on with  resume=True compile=False") from None
 
 
 @contextlib.contextmanager
@@ -66,12 +67,13 @@ def unchanged(model):
 
 
 def first_batch(data, count, device):
-    """The first `count` samples of a list (again from the beginning where it is shorter) at the full input size, on the device."""
-    return to_device(*collate([data[data.small_until, index % len(data)] for index in range(count)]), device)
+    """The first `count` samples of a list (again from the beginning where it is shorter) at full input size, on the device."""
+    samples = [data[data.small_until, index % len(data)] for index in range(count)]
+    return to_device(*collate(samples), device)
 
 
 def try_stages(model, data, stages, parts, device, precision, seed):
-    """Do one step of every stage that is to come, the largest first found out now, not in the night.
+    """Try one step of every stage that is to come: what does not fit into the memory is found now, not hours into the run.
 
     stages: list of (frozen, batch size of this process).  parts: into how many pieces a batch is cut.
     -> parts that fit into the memory, list of sentences.  Error: not even one picture at a time fits.
@@ -80,18 +82,21 @@ def try_stages(model, data, stages, parts, device, precision, seed):
     for frozen, batch_size in stages:
         batch = min(batch_size, len(data))
         while True:
+            # All processes cut their batches alike, so one that is out of memory counts for all.
             fits = try_step(model, data, frozen, batch, parts, device, precision, seed)
             if not distributed.anywhere(not fits):
                 break
+
+            # Half the pieces, again, until a single picture is one.
             tried, parts = parts, parts * 2
             memory = f" of {total_memory(device):.1f} GiB" if total_memory(device) else ""
             if tried >= batch:
                 raise UserError(f"Even one picture at a time does not fit into the memory{memory} of {device}. "
-                                "Choose a smaller input_shape or another net, or close what else uses that memory.")
+                                "Choose a smaller input_shape or another net, or close other programs that use that memory.")
             stage = "with a frozen backbone " if frozen else ""
-            notes.append(f"NOTE: a step of {math.ceil(batch / tried)} pictures {stage}does not fit into the memory{memory}. Every batch is therefore "
-                         f"done in {parts} pieces, one after the other (accumulate={parts}); their gradients are added up, so the batch stays what "
-                         "it is. BatchNorm sees a piece at a time.")
+            notes.append(f"NOTE: a step of {math.ceil(batch / tried)} pictures {stage}does not fit into the memory{memory}. "
+                         f"Every batch is therefore cut into {parts} pieces, one after the other (accumulate={parts}); their "
+                         "gradients add up, so the batch size stays the same. BatchNorm sees one piece at a time.")
     return parts, notes
 
 
@@ -101,7 +106,9 @@ def try_step(model, data, frozen, batch, parts, device, precision, seed):
     try:
         with unchanged(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            state = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]         # Adam's; held until the step is done
+
+            # What Adam will keep, two numbers for each weight, is held until the step is done.
+            state = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]
             for images, targets, share, last in steps.pieces(*first_batch(data, batch, device), parts):
                 with distributed.one_batch(model, last), autocast(device, precision), steps.single_explained():
                     _, losses = model(images, targets)
@@ -120,6 +127,8 @@ def check_precision(model, data, device, precision, seed):
     """-> the precision, or None where it gives another loss than float32 on the first pictures; a sentence about that, or None."""
     if not precision:
         return None, None
+
+    # The same pictures, the same dropout, once in each precision.
     batch = first_batch(data, min(AMP_PICTURES, len(data)), device)
     losses = []
     for one in (None, precision):
@@ -128,23 +137,32 @@ def check_precision(model, data, device, precision, seed):
             steps.set_frozen(model, False)
             with autocast(device, one):
                 losses.append(float(sum(model(*batch)[1].values())))
+
+    # Written so that NaN is refused as well.
     exact, mixed = losses
     off = abs(mixed - exact) / max(abs(exact), 1e-6)
     if distributed.anywhere(not off <= AMP_TOLERANCE):
-        return None, (f"NOTE: mixed precision ({str(precision)[6:]}) gives a loss of {mixed:.4g} where float32 gives {exact:.4g}: this hardware "
-                      "or this network does not do it well, so float32 is used.")
+        return None, (f"NOTE: mixed precision ({str(precision)[6:]}) gives a loss of {mixed:.4g} where float32 gives {exact:.4g}: "
+                      "it does not work well on this hardware or for this network, so float32 is used.")
     return precision, None
 
 
 def explain_nan(training, images, targets, losses, seed):
-    """UserError about a loss or gradient that is not a number: where it began, in which files, and what to do. Call before the optimizer's step."""
-    progress, paths, rate = training.progress, training.train_data.paths, training.solver.param_groups[-1]["lr"]
+    """-> UserError about a loss or gradient that is NaN or infinite: where it began, in which files, and what to do.
+
+    To be called before the optimizer's step, so that the weights are still those that made it.
+    """
+    progress, paths = training.progress, training.train_data.paths
     where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
+    rate = training.solver.param_groups[-1]["lr"]
     parts = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
     files = ", ".join(paths[target["index"]] for target in targets[:8]) + (" ..." if len(targets) > 8 else "")
-    return UserError(f"The loss or its gradient is not a number any more ({where}; {parts}; learning rate {rate:.3g}). "
-                     f"{first_bad_layer(training.model, images, targets, training.device, training.precision, seed)} Pictures of this step: {files}. "
-                     "Weights, moving average and best.pth are those of before this step. Three things to try, in this order: "
+
+    # The same step again, this time with an eye on every layer.
+    culprit = first_bad_layer(training.model, images, targets, training.device, training.precision, seed)
+    return UserError(f"The loss or its gradient became NaN or infinite ({where}; {parts}; learning rate {rate:.3g}). {culprit} "
+                     f"Pictures of this step: {files}. "
+                     "Weights, moving average and best.pth are unchanged from before this step. Three things to try, in this order: "
                      "(1) Try a third of lr: resume=True lr=... ; (2) a longer warmup_epochs, or clip_norm=1; (3) amp=False, "
                      "and a look at the boxes or masks of the pictures named here.")
 
@@ -157,32 +175,44 @@ def first_bad_layer(model, images, targets, device, precision, seed):
             return f"The weights {name} are not finite."
     if not torch.isfinite(images).all():
         return "The pictures themselves are not finite."
+
+    # A hook behind every layer that has no layers within; the first that is not finite leaves its name.
     found = []
 
-    def look(name):
+    def watch(name):
         def hook(_, __, output):
             tensors = output if isinstance(output, (tuple, list)) else [output]
-            if not found and any(isinstance(t, torch.Tensor) and t.is_floating_point() and not torch.isfinite(t).all() for t in tensors):
+            numbers = [t for t in tensors if isinstance(t, torch.Tensor) and t.is_floating_point()]
+            if not found and not all(torch.isfinite(t).all() for t in numbers):
                 found.append(name)
         return hook
 
-    hooks = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name and not list(module.children())]
+    leaves = [(name, module) for name, module in model.named_modules() if name and not list(module.children())]
+    hooks = [module.register_forward_hook(watch(name)) for name, module in leaves]
+
     torch.manual_seed(seed)
     with autocast(device, precision):
         _, losses = model(images, targets)
     for hook in hooks:
         hook.remove()
+
+    # Layers, then losses, then gradients: in this order a fault spreads.
     if found:
         return f"The first layer whose output is not finite is {found[0]}."
     bad = [name for name, value in losses.items() if not torch.isfinite(value)]
     if bad:
         return f"All layers are finite, the loss {bad[0]} is not."
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
-    return f"All layers and losses are finite; the gradient of {bad[-1]} is not." if bad else "In a second try of the same step all was finite."
+    if bad:
+        return f"All layers and losses are finite; the gradient of {bad[-1]} is not."
+    return "In a second try of the same step all was finite."
 
 
 def look_for_trouble(training, found, data):
-    """After an evaluation: nothing is found, or train and eval mode disagree. Each is said once. found: as utils.evaluate.evaluate returns it."""
+    """After an evaluation: nothing is found, or train and eval mode disagree. Each is said once.
+
+    found: as utils.evaluate.evaluate returns it.
+    """
     epoch = training.progress.epoch + 1
     notes = {"nothing": nothing_note(found, data.task, epoch, data.class_names)}
     if training.last and epoch >= EARLY:
@@ -205,15 +235,17 @@ def gap_note(model, images, targets, train_loss, device, precision):
         module.training = mode
     if eval_loss <= GAP * train_loss:
         return None
-    return (f"NOTE: on the same pictures the loss is {train_loss:.3g} in train mode and {eval_loss:.3g} in eval mode. BatchNorm measures each batch "
-            "while training and uses its running statistics afterwards, and these do not fit yet: after few steps that is usual and passes; "
-            "if it stays, take a larger batch_size, a smaller lr, or start from weights with a frozen backbone.")
+    return (f"NOTE: on the same pictures the loss is {train_loss:.3g} in train mode and {eval_loss:.3g} in eval mode. BatchNorm "
+            "measures each batch while training and uses its running statistics afterwards, and these do not fit yet: after few "
+            "steps that is normal and passes; if it stays, try a larger batch_size, a smaller lr, or weights with a frozen backbone.")
 
 
 def nothing_note(found, task, epoch, class_names):
     """A sentence when after EARLY epochs nothing is found; else None. found: as utils.evaluate.evaluate returns it."""
     if epoch < EARLY or not found:
         return None
+
+    # A detector finds nothing when no score is worth showing, a segmenter when every pixel has the same class.
     if task == "detection":
         best = max(one["scores"].max(initial=0.0) for one in found)
         if best >= FAINT:
@@ -224,5 +256,6 @@ def nothing_note(found, task, epoch, class_names):
         if len(labels) > 1 or len(class_names) < 2:
             return None
         what = f'After {epoch} epochs everything is "{class_names[labels.pop()]}"'
-    return (f"NOTE: {what}. With few pictures or from random weights that can take longer. Otherwise look at first_batches.png in the run's folder: "
-            "are the boxes or masks on the objects, and the class names right? Then try a larger lr, or pretrained weights.")
+    return (f"NOTE: {what}. With few pictures or from random weights that can take longer. Otherwise look at first_batches.png in "
+            "the run's folder: are the boxes or masks on the objects, and the class names right? "
+            "Then try a larger lr, or pretrained weights.")

@@ -69,11 +69,12 @@ def make_data(s, network):
     with distributed.first_alone():
         make_lists(s, task)
         lists = {"train": s.train_list, "val": s.val_list, "test": s.test_list}
-        finest = min(getattr(network, "strides", (8,)))
+        finest = min(getattr(network, "strides", None) or (8,))
         check_before_training(task, lists, s.classes_path, s.input_shape, finest, s.fit, s.ignore_labels)
     class_names = read_classes(find(s.classes_path))
     choose_epochs(s, network, len(list_lines(s.train_list)))
 
+    # Only the training pictures are varied.
     varied = variations(s, network)
     if task == "segmentation":
         options = {"ignore_labels": s.ignore_labels, "cache": s.cache}
@@ -84,14 +85,18 @@ def make_data(s, network):
         train_data = DetectionData(s.train_list, class_names, s.input_shape, **options, **varied)
         val_data = DetectionData(s.val_list, class_names, s.input_shape, **options)
 
+    # What can only be seen now that both are there.
     if len(train_data) < distributed.world():
-        raise UserError(f"{s.train_list} holds {len(train_data)} images, fewer than the {distributed.world()} processes. Start fewer.")
+        raise UserError(f"{s.train_list} holds {counted(len(train_data), 'image')}, fewer than the {distributed.world()} processes. "
+                        "Start fewer.")
     if not sum(class_counts(val_data, difficult=False).values()):
         what = "object" if task == "detection" else "labelled pixel"
-        print(f"NOTE: {s.val_list} holds no {what}, so {GOALS[task]} cannot be measured while training: best.pth will be the newest epoch.")
+        print(f"NOTE: {s.val_list} holds no {what}, so {GOALS[task]} cannot be measured while training: "
+              "best.pth will be the newest epoch.")
     check_augmentation(train_data)
     if s.class_weights == "balanced":
-        s.put("class_weights", balanced_weights(list(class_counts(train_data).values())), f"balanced, from {s.train_list}")
+        weights = balanced_weights(list(class_counts(train_data).values()))
+        s.put("class_weights", weights, f"balanced, from {s.train_list}")
     return train_data, val_data
 
 
@@ -181,8 +186,9 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
 
 def changed(s):
     """The settings that the user changed, for one line."""
-    mine = [f"{name}={getattr(s, name)!r}" for name, where in s.origin.items() if where.endswith((".py", "command line")) and where != "train.py"]
-    return ", ".join(mine) or "nothing: the variables of train.py as they are"
+    mine = [f"{name}={getattr(s, name)!r}" for name, where in s.origin.items()
+            if where.endswith((".py", "command line")) and where != "train.py" and name != "resume"]
+    return ", ".join(mine) or ("nothing, all is as the run began" if s.resume else "nothing, all is as in train.py")
 
 
 def try_steps(s, model, data, device, say):
@@ -190,12 +196,16 @@ def try_steps(s, model, data, device, say):
 
     Both are decided once: a resumed run takes what it began with, for its weights, and so the trial, are others by then.
     """
+    # Mixed precision has to give the loss of float32 on the first pictures.
     precision = choose_precision(s.amp, device)
     if s.origin["amp"] != "resumed run" or s.amp is None:
         precision, note = accidents.check_precision(model, data, device, precision, s.seed)
-        s.put("amp", str(precision).removeprefix("torch.") if precision else False, "tested" if s.amp is None else s.origin["amp"])
+        decided = str(precision).removeprefix("torch.") if precision else False
+        s.put("amp", decided, "tested" if s.amp is None else s.origin["amp"])
         if note:
             say(note)
+
+    # One step of each stage, with the batch that it will have.
     each = distributed.world()
     stages = [(False, s.batch_size // each)] + [(True, s.freeze_batch_size // each)] * (s.freeze_epochs > 0)
     s.accumulate, notes = accidents.try_stages(model, data, stages, s.accumulate, device, precision, s.seed)
@@ -222,17 +232,24 @@ def say_pace(s, recipe, full_lr, precision, images, say):
 def set_stage(s, training):
     """Backbone frozen or not in the coming epoch, and loaders with the batch size of that; they are made anew only where it changes."""
     progress, data, say = training.progress, training.train_data, training.say
+
+    # small_share: the first epochs have a smaller input.
     if data.small_until and progress.epoch in (training.first, data.small_until):
         until = f"up to epoch {data.small_until} (small_share)" if progress.epoch < data.small_until else "from now on"
         say("The input is {} x {} {}.".format(*data.shape(progress.epoch), until))
+
+    # Training mode, or a backbone in which not a bit moves.
     frozen = progress.epoch < s.freeze_epochs
     steps.set_frozen(training.model, frozen)
     if frozen is training.frozen:
         return
+    training.frozen = frozen
     if s.freeze_epochs:
         say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
+
+    # The batch size is another one, so the loaders are; the old ones end their processes.
     training.step_model = distributed.wrap(training.model, training.device)
-    with signals.undisturbed():                             # the old loaders end their processes
-        training.loader = make_loader(data, s.freeze_batch_size if frozen else s.batch_size, training.workers, s.seed, training.device)
+    batch_size = s.freeze_batch_size if frozen else s.batch_size
+    with signals.undisturbed():
+        training.loader = make_loader(data, batch_size, training.workers, s.seed, training.device)
         training.val_loader = make_loader(training.val_data, 2 * s.batch_size, training.workers, device=training.device)
-    training.frozen = frozen

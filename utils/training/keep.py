@@ -26,14 +26,15 @@ def end_epoch(s, training, row):
     progress, goal = training.progress, GOALS[training.model.task]
     ruined = [name for name, value in row.items() if not math.isfinite(value)]
     if ruined:
-        raise UserError(f"After epoch {progress.epoch + 1} {', '.join(ruined)} are not numbers any more: best.pth is that of an epoch before. "
-                        "Try a third of lr.")
+        raise UserError(f"After epoch {progress.epoch + 1} {', '.join(ruined)} is NaN or infinite. best.pth still holds the best "
+                        "earlier epoch. Try a third of lr.")
 
     # As long as nothing is found the newest weights are the best.
     better = goal in row and (row[goal] > progress.best or progress.best <= 0)
+    # The report comes before the save: a kill in between repeats both.
     with signals.undisturbed():
         progress.end_epoch(row, goal, better)
-        log.report(training.run, progress.history, progress.seconds, training.board, training.say)     # before the save: a kill between repeats both
+        log.report(training.run, progress.history, progress.seconds, training.board, training.say)
         save(s, training, better)
 
     each = (time.perf_counter() - training.began) / (progress.epoch - training.first)
@@ -45,20 +46,27 @@ def end_epoch(s, training, row):
 
 
 def save(s, training, better=False):
-    """last.pth: all that resuming needs; best.pth, when this epoch is better than all before: what predicting needs. -> whether it worked.
+    """last.pth: all that resuming needs; best.pth, when this epoch is better than all before: what predicting needs.
 
-    best.pth comes first: when it all ends in between, the resumed run does the epoch again and writes the same best.pth once more.
+    -> whether it worked.
     """
     if distributed.rank() > 0:
         return True
     progress, model = training.progress, training.model
+
+    # What travels with the weights, so that predict.py and get_map.py need no settings.
     goal = GOALS[model.task]
-    options = network_options(s, model.task) | getattr(model, "options", {})        # the latter: what its defaults became
     settings, machine = split_settings(as_dict(s))
-    about = {"net": s.net, "options": options, "class_names": training.train_data.class_names, "input_shape": list(s.input_shape),
-             "settings": settings, "epoch": progress.epoch, goal: progress.history[-1].get(goal) if progress.history else None}
+    about = {"net": s.net,
+             "options": network_options(s, model.task) | getattr(model, "options", {}),     # the latter: what its defaults became
+             "class_names": training.train_data.class_names,
+             "input_shape": list(s.input_shape),
+             "settings": settings,
+             "epoch": progress.epoch,
+             goal: progress.history[-1].get(goal) if progress.history else None}
     weights = (training.average.model if training.average else model).state_dict()
 
+    # best.pth comes first: after a kill in between the resumed run does the epoch again and writes the same best.pth once more.
     training.saved = True
     try:
         if better:
@@ -76,11 +84,14 @@ def end_training(s, training, seconds):
     progress, goal = training.progress, GOALS[training.model.task]
     with signals.undisturbed():
         training.loader = training.val_loader = None        # their processes end
+
+    # Said aloud: that it ended early, or that its last save failed.
     if progress.epoch < s.epochs:
         training.say(f"The last {s.patience} evaluations were not better than the best: stopped early (patience={s.patience}).")
     if not training.saved and not save(s, training):
         raise UserError("The last save failed, see above: make room and run  python train.py resume=True  again.")
-    training.say(f"Done in {log.duration(seconds)}. Best {goal} on the validation list {progress.best:.4f}: {training.folder}/best.pth")
+    training.say(f"Done in {log.duration(seconds)}. Best {goal} on the validation list {progress.best:.4f}: "
+                 f"{training.folder}/best.pth")
     training.say(f"Now run\n  python {SCRIPTS[training.model.task]}     to measure it on the test list\n"
                  "  python predict.py      to see what it finds")
     distributed.end()
@@ -99,13 +110,16 @@ def show_progress(bar, s, training):
     """
     progress, now = training.progress, time.perf_counter()
     training.steps += 1
+
+    # The first step is slow and the first seconds are start-up, so the estimate waits a little.
     if training.steps == FORECAST:
         left = s.epochs * bar.total - progress.epoch * bar.total - progress.step
         each = (now - training.began) / FORECAST
         training.say(f"At this pace the training takes about {log.duration(each * left)}, evaluations not counted.")
-    if progress.step % 10 and not bar.disable or bar.disable and now - training.spoken < MINUTE:
-        return
 
+    # A bar is refreshed every tenth step; where there is none, the log gets a line a minute.
+    if bar.disable and now - training.spoken < MINUTE or not bar.disable and progress.step % 10:
+        return
     losses = {name: f"{float(value) / progress.seen:.3f}" for name, value in progress.sums.items()}
     if bar.disable:
         training.spoken = now

@@ -21,14 +21,18 @@ def complete(s, network, state=None):
     s: the settings of train.py, changed in place.  network: its class.  state: what a resumed run saved, or None.
     Errors: what would fail only later.
     """
+    # What is None takes its value from what suits the built-in set, where that is used, else from the network's recipe.
     if s.dataset == SHAPES and s.train_list is None:
         fill(s, on_shapes(s, network), FOR_SHAPES)
     fill(s, network.recipe, f"recipe of {s.net}")
+
+    # A mistake ends here, with a sentence.
     check_values(s)
     check_files(s, state)
     choose_device(s.device, say=lambda *_: None)
     say_foreign(s, network.task)
 
+    # What follows from the others.
     if s.freeze_batch_size is None:
         s.put("freeze_batch_size", 2 * s.batch_size, "chosen")
     if s.origin["backbone_lr"].startswith("recipe") and not is_trained(s):
@@ -57,6 +61,8 @@ def check_values(s):
           amp=one_of((None, True, False, "bfloat16", "float16")), compile=yes_or_no(), deterministic=yes_or_no(), cache=yes_or_no(),
           num_workers=optional(whole(0)), save_minutes=number(0), seed=whole(0))
     check_fit(s.fit)
+
+    # Every process takes its share of a batch.
     if s.batch_size % distributed.world() or (s.freeze_batch_size or 0) % distributed.world():
         raise UserError(f"batch_size={s.batch_size} and freeze_batch_size={s.freeze_batch_size} must divide by the {distributed.world()} processes, "
                         "each of which takes its share.")
@@ -90,7 +96,7 @@ def say_foreign(s, task):
     """What was set and means nothing to a network for this task."""
     for name, value in FOREIGN[task].items():
         if getattr(s, name) != value:
-            print(f"NOTE: {name}={getattr(s, name)!r} means nothing to {s.net}, a network for {task}.")
+            print(f"NOTE: {name}={getattr(s, name)!r} has no effect on {s.net} ({task}).")
 
 
 def on_shapes(s, network):

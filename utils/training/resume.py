@@ -15,8 +15,10 @@ OF_THE_MACHINE = ("device", "num_workers")              # where it runs, not wha
 
 @dataclass
 class Progress:
-    """With the tensors of network, moving average, optimizer and scaler this is all that a training is made of; nothing is random besides
-    (seed, epoch, index) and (seed, epoch, step)."""
+    """With the tensors of network, moving average, optimizer and scaler this is all that a training is made of.
+
+    Nothing is random besides (seed, epoch, index) and (seed, epoch, step).
+    """
     epoch: int = 0                                      # epochs done
     step: int = 0                                       # steps done of the next one
     batch: int = 0                                      # images a step in that one
@@ -57,8 +59,9 @@ class Progress:
 
 
 def find_run(s):
-    """s.resume -> the run's folder and what it saved, with its settings in s; (folder, None) when it was stopped before; (None, None): a new run.
+    """s.resume -> the run's folder and what it saved, with its settings in s.
 
+    (folder, None) when it was stopped before it had saved anything; (None, None) for a new run.
     Errors: no such run, nothing to go on with.
     """
     folder = folder_of(s.resume)
@@ -72,7 +75,8 @@ def folder_of(resume):
     if not isinstance(resume, (bool, str)):
         raise UserError(f'resume={resume!r}: expected True for the newest run, or a folder like "logs/yolov4_tiny_...".')
     if resume is True:
-        runs = {path.parent: path.stat().st_mtime for name in ("settings.py", "last.pth") for path in ROOT.glob(f"logs/*/{name}")}
+        files = [*ROOT.glob("logs/*/settings.py"), *ROOT.glob("logs/*/last.pth")]
+        runs = {path.parent: path.stat().st_mtime for path in files}
         if not runs:
             raise UserError("resume=True, but logs/ holds no last.pth: there is no run to go on with.")
         return max(runs, key=runs.get)
@@ -80,20 +84,29 @@ def folder_of(resume):
 
 
 def load_run(s, folder):
-    """The saved state of a run, or None when it was stopped before it had saved any. Its settings come back, except those of the command line."""
+    """The saved state of a run, or None when it was stopped before it had saved any.
+
+    Its settings come back into s, except those of the command line.
+    """
     if s.origin["dataset"] == "command line":
         raise UserError("A resumed run keeps its data. For another dataset start a new run from its weights: "
                         f"model_path={shown(folder / 'best.pth')}")
-    begun = not (folder / "last.pth").exists() and (folder / "settings.py").is_file()
-    state = None if begun else read_checkpoint(folder / "last.pth")
-    if state and "training" not in state:
-        raise UserError(f"{shown(folder / 'last.pth')} is not what train.py saves: it cannot be resumed.")
-    settings = {name: value for name, value, _ in read_recipe(folder / "settings.py")} if begun else \
-        state["settings"] | state["training"].get("machine", {})
+
+    # A run that was stopped before its first save has its settings in settings.py, later ones have them in last.pth.
+    if not (folder / "last.pth").exists() and (folder / "settings.py").is_file():
+        state = None
+        settings = {name: value for name, value, _ in read_recipe(folder / "settings.py")}
+    else:
+        state = read_checkpoint(folder / "last.pth")
+        if "training" not in state:
+            raise UserError(f"{shown(folder / 'last.pth')} was not saved by train.py: it cannot be resumed.")
+        settings = state["settings"] | state["training"].get("machine", {})
     for name, value in settings.items():
         if name != "resume" and name in s and s.origin[name] != "command line":
             s.put(name, value, "resumed run")
-    for part in folder.glob("*.part"):                  # of a save that was cut off
+
+    # What a save left behind that was cut off.
+    for part in folder.glob("*.part"):
         with contextlib.suppress(OSError):
             part.unlink()
     if state and state["epoch"] >= s.epochs:
@@ -104,9 +117,10 @@ def load_run(s, folder):
 def check_same_run(state, s, class_names, folder):
     """Error: what cannot change within a run did."""
     settings = state["settings"]
-    now = {"net": s.net, "classes": class_names, "input_shape": list(s.input_shape), "optimizer": s.optimizer, "ema": s.ema}
-    then = {"net": state["net"], "classes": state["class_names"], "input_shape": state["input_shape"], "optimizer": settings["optimizer"],
-            "ema": settings["ema"]}
+    then = {"net": state["net"], "classes": state["class_names"], "input_shape": state["input_shape"],
+            "optimizer": settings["optimizer"], "ema": settings["ema"]}
+    now = {"net": s.net, "classes": class_names, "input_shape": list(s.input_shape),
+           "optimizer": s.optimizer, "ema": s.ema}
     for name, value in now.items():
         if then[name] != value:
             raise UserError(f"This run was begun with {name} {then[name]}; now it is {value}, so it cannot be resumed. "
@@ -129,23 +143,27 @@ def training_state(training):
 
 def restore(state, training):
     """Put what was saved back, in place."""
-    saved, model, average, scaler, say = state["training"], training.model, training.average, training.scaler, training.say
-    model.load_state_dict(saved["model"])
+    saved, average, scaler = state["training"], training.average, training.scaler
+    training.model.load_state_dict(saved["model"])
     if average:
         average.model.load_state_dict(state["model"])
         average.steps = saved["ema_steps"]
     steps.load_moments(training.solver, saved["optimizer"])
     if saved["scaler"] and scaler.is_enabled():
         scaler.load_state_dict(saved["scaler"])
+
+    # Where it stands, to the step within the epoch.
     progress = Progress(**{name: saved[name] for name in Progress.__dataclass_fields__ if name in saved})
     progress.epoch = state["epoch"]
     progress.sums = {name: torch.tensor(value, device=training.device) for name, value in progress.sums.items()}
     within = f", {progress.step} steps of epoch {progress.epoch + 1}" if progress.step else ""
-    say(f"Resumed after epoch {progress.epoch}{within}.")
+    training.say(f"Resumed after epoch {progress.epoch}{within}.")
+
+    # Without a readable best.pth any next one is the best.
     try:
         if progress.best >= 0:
             read_checkpoint(training.run / "best.pth")
     except UserError as error:
-        say(f"NOTE: {error} The next evaluation writes a new one.")
+        training.say(f"NOTE: {error} The next evaluation writes a new one.")
         progress.best = -1.0
     training.progress = progress
