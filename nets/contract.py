@@ -1,13 +1,14 @@
-"""What every network offers. Nobody inherits from this class: a type checker compares the networks of NETS with it (make lint), you read it.
+"""What every network offers. Nobody inherits from it: you read it, and a type checker compares NETS with it.
 
-**B** batch, **H, W** the network's input, **K** classes, **N** predictions per image, **G** ground-truth boxes.
+B batch, H W the network's input, K classes, N predictions per image, G ground-truth boxes.
 """
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-Targets = list[dict[str, Tensor]]       # for each image "boxes" (G, 4) xyxy in input pixels and "labels" (G,), or "mask" (H, W), 255 ignored
+# For each image "boxes" (G, 4) xyxy in input pixels and "labels" (G,); or "mask" (H, W), 255 is ignored.
+Targets = list[dict[str, Tensor]]
 
 
 class Network(Protocol):
@@ -23,7 +24,10 @@ class Network(Protocol):
         """images: (B, 3, H, W) RGB, float 0-1 -> raw outputs, losses; without targets the losses are {}."""
 
     def decode(self, outputs: Any) -> Any:
-        """Raw outputs -> boxes (B, N, 4) xyxy in input pixels, scores (B, N, K) in 0-1; or scores (B, K, H, W) in segmentation."""
+        """Raw outputs -> boxes (B, N, 4) xyxy in input pixels, scores (B, N, K) in 0-1.
+
+        In segmentation: raw outputs -> scores (B, K, H, W).
+        """
 
     # What torch gives to every network.
     def to(self, device: Any) -> "Network": ...

@@ -1,8 +1,8 @@
-"""How readable is the code? Counts for each room: bodies without paragraphs, long functions, wide lines, names with two meanings.
+"""How readable is the code? Bodies without paragraphs, long functions, wide lines, names used twice.
 
     python tools/reading.py [show=True]
 
-CONTRIBUTING.md has the rules; tests/project/test_reading.py holds the counts to limits, so that they only get better.
+CONTRIBUTING.md has the rules; tests/project/test_reading.py holds the counts to limits that only fall.
 """
 import ast
 import io
@@ -18,7 +18,8 @@ from utils.settings import ROOT, read_settings, shown  # noqa: E402
 show = False                    # True: also every place that was counted, as file:line    列出每一处的位置
 
 ROOMS = {"nets": ["nets/**/*.py"], "utils": ["utils/**/*.py"], "scripts": ["*.py", "tools/*.py"]}
-TALL, LONG, SCREEN, WIDE = 12, 15, 50, 110      # lines of a body, lines of a body, lines of a function, columns
+TALL, LONG = 12, 15             # lines of a body
+SCREEN, WIDE = 50, 110          # lines of a function, columns
 COUNTS = {
     "long_plain": f"bodies of {LONG}+ lines with neither a blank line nor a comment line",
     "tall_plain": f"bodies of {TALL}+ lines without both of them",
@@ -26,8 +27,13 @@ COUNTS = {
     "wide": f"lines over {WIDE} columns, outside the shape column",
     "twice": "names defined in two modules or more",
 }
-SIZES = {"long": f"bodies of {LONG}+ lines", "tall": f"bodies of {TALL}+ lines", "code": "lines of code", "lines": "lines in all"}
-IGNORED = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+SIZES = {
+    "long": f"bodies of {LONG}+ lines",
+    "tall": f"bodies of {TALL}+ lines",
+    "code": "lines of code",
+    "lines": "lines in all",
+}
+LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
 def main(s):
@@ -58,7 +64,7 @@ def total(found):
 def count(paths):
     """-> dict: for each name of COUNTS the places, "file:line what", for each name of SIZES a number."""
     found = {name: [] for name in COUNTS} | dict.fromkeys(SIZES, 0)
-    homes = defaultdict(list)                               # name of a function or class -> the files that define it
+    homes = defaultdict(list)                               # name of a function or class -> its files
     for path in paths:
         source = path.read_text(encoding="utf-8")
         for name, values in count_file(source, shown(path)).items():
@@ -66,7 +72,11 @@ def count(paths):
         for node in ast.parse(source).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name != "main":
                 homes[node.name].append(shown(path))
-    found["twice"] = [f"{name}: {', '.join(files)}" for name, files in sorted(homes.items()) if len(files) > 1]
+
+    # Every script has its main; any other name should mean one thing.
+    for name, files in sorted(homes.items()):
+        if len(files) > 1:
+            found["twice"].append(f"{name}: {', '.join(files)}")
     return found
 
 
@@ -95,14 +105,17 @@ def count_file(source, path):
             count_function(function, blank, alone, path, found)
 
     # Code is every line that holds something, but for comments and docstrings.
-    busy = {line for token in tokens if token.type not in IGNORED for line in range(token.start[0], token.end[0] + 1)}
+    busy = set()
+    for token in tokens:
+        if token.type not in LAYOUT and token.type != tokenize.COMMENT:
+            busy.update(range(token.start[0], token.end[0] + 1))
     found["code"] = len(busy - docstring_lines(tree))
     found["lines"] = len(lines)
     return found
 
 
 def count_function(function, blank, alone, path, found):
-    """Add a function to `found`. blank, alone: the numbers of the file's blank lines and of those that hold only a comment."""
+    """Add a function to `found`. blank, alone: numbers of blank lines, and of lines with only a comment."""
     place = f"{path}:{function.lineno} {function.name}"
     if function.end_lineno - function.lineno + 1 > SCREEN:
         found["over_screen"].append(place)
@@ -110,6 +123,8 @@ def count_function(function, blank, alone, path, found):
     statements = function.body[ast.get_docstring(function) is not None:]
     if not statements:
         return
+
+    # The docstring is no part of the body, and its blank lines are no paragraphs.
     body = set(range(statements[0].lineno, function.end_lineno + 1))
     if len(body) >= TALL:
         found["tall"] += 1
@@ -124,8 +139,12 @@ def count_function(function, blank, alone, path, found):
 def docstring_lines(tree):
     """The numbers of all lines that belong to docstrings."""
     homes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    texts = [node.body[0] for node in ast.walk(tree) if isinstance(node, homes) and ast.get_docstring(node) is not None]
-    return {line for text in texts for line in range(text.lineno, text.end_lineno + 1)}
+    lines = set()
+    for node in ast.walk(tree):
+        if isinstance(node, homes) and ast.get_docstring(node) is not None:
+            text = node.body[0]
+            lines.update(range(text.lineno, text.end_lineno + 1))
+    return lines
 
 
 if __name__ == "__main__":

@@ -112,8 +112,9 @@ def match(iou: Tensor, high: float, low: float, rescue: bool) -> Tensor:
     return matched
 
 
-def nms(boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float, max_boxes: int, max_candidates: int = 4096,
-        per_class: int | None = None, parts: list[int] | None = None) -> list[dict[str, Tensor]]:
+def nms(boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float, max_boxes: int,
+        max_candidates: int = 4096, per_class: int | None = None,
+        parts: list[int] | None = None) -> list[dict[str, Tensor]]:
     """Non-maximum suppression within each class: the one place where thresholds are applied.
 
     boxes: (B, N, 4) xyxy px, or (B, N, K, 4) when every class has its own.
@@ -133,7 +134,8 @@ def nms(boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: fl
     return results
 
 
-def candidates(scores: Tensor, score_threshold: float, max_candidates: int, per_class: int | None, parts: list[int]) -> list[Tensor]:
+def candidates(scores: Tensor, score_threshold: float, max_candidates: int, per_class: int | None,
+               parts: list[int]) -> list[Tensor]:
     """scores: (N, K) of one image -> rows (C,), labels (C,) of the pairs that enter the suppression, see `nms`."""
     found, first = [], 0
     for part in scores.split(parts):

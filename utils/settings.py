@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent        # the repository; paths in 
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
 AnyPath = str | Path
-Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and how a sentence says it
+Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and that in words
 PEERS = {"imgsz": "input_shape", "img_size": "input_shape", "img": "input_shape", "batch": "batch_size", "bs": "batch_size", "lr0": "lr",
          "learning_rate": "lr", "workers": "num_workers", "weights": "model_path", "model": "net", "data": "dataset", "conf": "confidence",
          "conf_thres": "confidence", "iou": "nms_iou", "iou_thres": "nms_iou", "max_det": "max_boxes", "project": "output", "half": "amp",
@@ -241,7 +241,7 @@ def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
     except SyntaxError as error:
         raise UserError(f"{shown(path)}, line {error.lineno}: not Python: {error.msg}") from None
     rows = []
-    statements: list[Any] = tree.body                       # one that is no assignment has no targets: AttributeError
+    statements: list[Any] = tree.body                       # only an assignment has targets; else AttributeError
     for node in statements:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue                                        # the docstring
