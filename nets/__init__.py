@@ -3,10 +3,13 @@ import contextlib
 import inspect
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from nets.contract import Network
 from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
 from nets.faster_rcnn import FasterRCNN
@@ -24,10 +27,11 @@ from utils.checkpoint import is_darknet, read_checkpoint
 from utils.errors import UserError, did_you_mean
 from utils.images import nearest_shape, stride_of
 from utils.lists import read_classes
-from utils.settings import ROOT, shown
+from utils.settings import ROOT, AnyPath, shown
 from utils.weights import load_weights
 
-NETS = {
+Device = str | torch.device
+NETS: dict[str, type[Network]] = {
     "yolov3": YOLOv3,
     "yolov4": YOLOv4,
     "yolov4_tiny": YOLOv4Tiny,
@@ -45,14 +49,14 @@ NETS = {
 }
 
 
-def find_net(name):
+def find_net(name: str) -> type[Network]:
     """The class of a network; an unknown name is an error that lists the known ones."""
     if name not in NETS:
         raise UserError(f'There is no network "{name}".{did_you_mean(name, NETS)} Known: {", ".join(NETS)}.')
     return NETS[name]
 
 
-def build(name, num_classes, input_shape=None, **options):
+def build(name: str, num_classes: int, input_shape: Sequence[int] | None = None, **options: Any) -> Network:
     """A network with random weights, in training mode.
 
     name: a key of NETS.  num_classes: see the contract (foreground classes in detection).
@@ -80,7 +84,7 @@ def build(name, num_classes, input_shape=None, **options):
     return network(num_classes, input_shape, **options)
 
 
-def try_to_build(name, input_shape, **options):
+def try_to_build(name: str, input_shape: Sequence[int], **options: Any) -> None:
     """Error: the network cannot be built so. It is tried without memory (on the device "meta"), which takes no time; official weights that
     are to be fetched are fetched here."""
     if "class_weights" in options:
@@ -90,7 +94,8 @@ def try_to_build(name, input_shape, **options):
         build(name, 2, input_shape, **options)
 
 
-def load(path, device="cpu", net="", options=None):
+def load(path: AnyPath, device: Device = "cpu", net: str = "",
+         options: dict[str, Any] | None = None) -> tuple[Network, dict[str, Any]]:
     """A trained network, in eval mode: from a checkpoint of train.py, or the official weights of the network called `net`.
 
     net, options: only for official weights, which do not say what they belong to.
@@ -110,7 +115,8 @@ def load(path, device="cpu", net="", options=None):
     return model.to(device).eval(), {k: v for k, v in checkpoint.items() if k not in ("model", "training")}
 
 
-def load_official(path, device, net, options):
+def load_official(path: AnyPath, device: Device, net: str,
+                  options: dict[str, Any]) -> tuple[Network, dict[str, Any]]:
     """The weights that a network's authors (or torchvision) published, with the classes they were trained on. See `load`."""
     if not net:
         raise UserError(f"{shown(path)} holds bare weights: no network name, no classes. Say which network it is, like net=ssd300 "

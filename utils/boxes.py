@@ -3,8 +3,10 @@
 Boxes are float, in pixels, xyxy unless the name says otherwise. No function changes its arguments.
 """
 import math
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torchvision.ops import batched_nms
 
 # A decoded box is at most so much larger than its anchor, so that a diverging step stays finite.
@@ -12,28 +14,28 @@ MAX_LOG_GROWTH = math.log(1000 / 16)
 BACKGROUND, NO_PART = -1, -2                # what `match` says of an anchor that gets no object
 
 
-def cxcywh_to_xyxy(boxes):
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """boxes: (..., 4) centre x, centre y, width, height -> (..., 4) x1, y1, x2, y2."""
     centre = boxes[..., :2]                                                         # (..., 2)
     half = boxes[..., 2:] / 2                                                       # (..., 2)
     return torch.cat([centre - half, centre + half], dim=-1)                        # (..., 4)
 
 
-def xyxy_to_cxcywh(boxes):
+def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     """boxes: (..., 4) x1, y1, x2, y2 -> (..., 4) centre x, centre y, width, height."""
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2                                  # (..., 2)
     size = boxes[..., 2:] - boxes[..., :2]                                          # (..., 2)
     return torch.cat([centre, size], dim=-1)                                        # (..., 4)
 
 
-def box_area(boxes):
+def box_area(boxes: Tensor) -> Tensor:
     """boxes: (..., 4) xyxy -> (...) area, 0 for a box turned inside out."""
     size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)                           # (..., 2)
     width, height = size.unbind(-1)                                                 # (...,), (...,)
     return width * height                                                           # (...,)
 
 
-def pairwise_iou(boxes1, boxes2):
+def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """IoU of every box with every other. boxes1: (..., N, 4), boxes2: (..., M, 4) -> (..., N, M) in 0-1."""
     # What two boxes share begins at the larger of their left and upper edges and ends at the smaller of the
     # others.
@@ -45,14 +47,14 @@ def pairwise_iou(boxes1, boxes2):
     return shared / union.clamp(min=1e-7)                                           # (..., N, M)
 
 
-def size_iou(sizes1, sizes2):
+def size_iou(sizes1: Tensor, sizes2: Tensor) -> Tensor:
     """IoU of boxes with the same centre: only shape counts. sizes1: (N, 2) w, h, sizes2: (M, 2) -> (N, M)."""
     shared = torch.minimum(sizes1[:, None], sizes2[None]).prod(-1)                  # (N, M)
     union = sizes1.prod(-1)[:, None] + sizes2.prod(-1)[None] - shared               # (N, M)
     return shared / union.clamp(min=1e-7)                                           # (N, M)
 
 
-def complete_iou(boxes1, boxes2, eps=1e-7):
+def complete_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
     """CIoU of matching rows: IoU, less a term for the distance of the centres and one for the aspect ratios.
 
     boxes1, boxes2: (..., 4) xyxy -> (...) in -1.5 to 1; the loss is 1 - CIoU.
@@ -84,7 +86,7 @@ def complete_iou(boxes1, boxes2, eps=1e-7):
     return iou - distance - alpha * aspect                                          # (...,)
 
 
-def encode(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
+def encode(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """What a network should say to turn its anchors into these boxes; the inverse of `decode`.
 
     boxes, anchors: (..., 4) xyxy px -> deltas (..., 4): shift of the centre in anchor sizes, logarithm of the
@@ -98,7 +100,7 @@ def encode(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
     return torch.cat([shift, growth], -1) * boxes.new_tensor(weights)               # (..., 4)
 
 
-def decode(deltas, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
+def decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """deltas: (..., 4), anchors: (..., 4) xyxy px -> boxes (..., 4) xyxy px; see `encode`."""
     anchors = xyxy_to_cxcywh(anchors)                                               # (..., 4)
     deltas = deltas / deltas.new_tensor(weights)                                    # (..., 4)
@@ -107,14 +109,14 @@ def decode(deltas, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
     return cxcywh_to_xyxy(torch.cat([centres, sizes], -1))                          # (..., 4)
 
 
-def clip(boxes, input_shape):
+def clip(boxes: Tensor, input_shape: tuple[int, int]) -> Tensor:
     """Cut boxes (..., 4) xyxy at the border of an input of (H, W). -> new boxes (..., 4)"""
     height, width = input_shape
     x1, y1, x2, y2 = boxes.unbind(-1)                                               # (...,)
     return torch.stack([x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)], -1)      # (..., 4)
 
 
-def match(iou, high, low, rescue):
+def match(iou: Tensor, high: float, low: float, rescue: bool) -> Tensor:
     """Which object each anchor is assigned to, by overlap.
 
     iou: (G, N) of objects and anchors.  high: from this IoU on an anchor gets the object that it overlaps
@@ -141,8 +143,9 @@ def match(iou, high, low, rescue):
     return matched                                                                  # (N,)
 
 
-def nms(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates=4096, per_class=None,
-        parts=None):
+def nms(boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float, max_boxes: int,
+        max_candidates: int = 4096, per_class: int | None = None,
+        parts: list[int] | None = None) -> list[dict[str, Tensor]]:
     """Non-maximum suppression within each class: the one place where thresholds are applied.
 
     boxes: (B, N, 4) xyxy px, or (B, N, K, 4) when every class has its own.
@@ -171,7 +174,8 @@ def nms(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates
     return results
 
 
-def candidates(scores, score_threshold, max_candidates, per_class, parts):
+def candidates(scores: Tensor, score_threshold: float, max_candidates: int, per_class: int | None,
+               parts: list[int]) -> list[Tensor]:
     """Which (prediction, class) pairs enter, see `nms`. scores: (N, K) of one image -> rows, labels (M,)"""
     found, first = [], 0
     for part in scores.split(parts):

@@ -14,11 +14,12 @@ import struct
 import time
 import zipfile
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 
 from utils.errors import UserError
-from utils.settings import ROOT, shown
+from utils.settings import ROOT, AnyPath, shown
 
 FORMAT = 2                      # 1: without the SHA-256
 SEAL = b"sha256:"               # what the end of a file begins with, followed by 64 hexadecimal digits
@@ -28,7 +29,7 @@ PICKLE, PICKLE_A_RECORD = 2**20, 2**10      # bytes of names and structure: so m
 BYTES = b"\nbytearray\n"         # in a pickle: a call that takes as much memory as it likes; no file of PyTorch's needs it
 
 
-def save_checkpoint(path, **content):
+def save_checkpoint(path: AnyPath, **content: Any) -> None:
     """Write content (tensors and plain values) to path so that at every moment either the old or the new file is there.
 
     Error: no room (with the bytes needed) or the disk refuses; what was there before is untouched.
@@ -54,7 +55,7 @@ def save_checkpoint(path, **content):
     sync_folder(path.parent)
 
 
-def size_of(content):
+def size_of(content: Any) -> int:
     """Bytes that the tensors in nested dicts and lists take, each storage once, and a little for the rest."""
     storages, waiting = {}, [content]
     while waiting:
@@ -66,7 +67,7 @@ def size_of(content):
     return sum(storages.values()) + 2**18
 
 
-def free_bytes(folder):
+def free_bytes(folder: Path) -> int | None:
     """None where the system does not tell, as for some network folders."""
     try:
         return shutil.disk_usage(folder).free
@@ -74,12 +75,12 @@ def free_bytes(folder):
         return None
 
 
-def free_space(folder):
+def free_space(folder: Path) -> str:
     free = free_bytes(folder)
     return "how much is free is not known" if free is None else f"{free / 2**20:.1f} MiB are free"
 
 
-def seal(file):
+def seal(file: BinaryIO) -> None:
     """Append the SHA-256 of what was written. file: open for reading and writing, a zip archive without a comment."""
     file.seek(-2, os.SEEK_END)                          # the last field of an archive: how long its comment is
     file.write(struct.pack("<H", SEAL_LENGTH))
@@ -88,7 +89,7 @@ def seal(file):
     file.write(SEAL + digest)
 
 
-def hash_of(file, length):
+def hash_of(file: BinaryIO, length: int) -> bytes:
     """SHA-256 of the first `length` bytes of an open file, as hexadecimal digits."""
     digest = hashlib.sha256()
     file.seek(0)
@@ -98,7 +99,7 @@ def hash_of(file, length):
     return digest.hexdigest().encode()
 
 
-def sync_folder(folder):
+def sync_folder(folder: Path) -> None:
     """The rename itself reaches the disk with its folder, where that is possible."""
     if os.name == "posix":
         with contextlib.suppress(OSError):
@@ -109,7 +110,7 @@ def sync_folder(folder):
                 os.close(handle)
 
 
-def replace(part, path):
+def replace(part: Path, path: Path) -> None:
     """os.replace, tried again for a while: on Windows it fails as long as another program reads the old file."""
     for seconds in (0.1, 0.5, 2.0):
         try:
@@ -119,7 +120,7 @@ def replace(part, path):
     return os.replace(part, path)
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: AnyPath) -> Any:
     """A file written by torch.save -> its content. Errors: not there, not a weight file, damaged, holds more than tensors."""
     path = Path(path)
     if not path.is_file():
@@ -152,7 +153,7 @@ def read_checkpoint(path):
         raise UserError(f"{shown(path)} cannot be read as a weight file: cut off, damaged or not from PyTorch. ({first_line(error)})") from None
 
 
-def check_seal(path):
+def check_seal(path: Path) -> bool:
     """Whether the file ends with its SHA-256. Error: with another one."""
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -164,7 +165,7 @@ def check_seal(path):
     return sealed
 
 
-def check_archive(path):
+def check_archive(path: Path) -> None:
     """Error: a record's checksum is wrong, which torch.load itself would accept, or the archive is made to fill the memory."""
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
@@ -182,7 +183,7 @@ def check_archive(path):
         raise damaged(path, f"the checksum of {wrong} is wrong")
 
 
-def check_content(content, path, sealed):
+def check_content(content: Any, path: Path, sealed: bool) -> None:
     """Error: a file of ours that lost its SHA-256, or a tensor that claims more numbers than the file holds."""
     if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] >= 2 and not sealed:
         raise damaged(path, "its SHA-256 is missing")
@@ -198,7 +199,7 @@ def check_content(content, path, sealed):
             waiting += value.values() if isinstance(value, dict) else value
 
 
-def foreign_names(path):
+def foreign_names(path: Path) -> str:
     """' (os.system, builtins.eval)' for what a file would call, or '' where PyTorch cannot tell (old formats)."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -207,26 +208,26 @@ def foreign_names(path):
     return f" ({', '.join(sorted(names)[:8])}{' ...' if len(names) > 8 else ''})" if names else ""
 
 
-def holds(path, words):
+def holds(path: Path, words: bytes) -> bool:
     """Whether these bytes stand anywhere in a file."""
     with open(path, "rb") as file:
         return path.stat().st_size > 0 and mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ).find(words) >= 0
 
 
-def too_much(path, why):
+def too_much(path: Path, why: str) -> UserError:
     return UserError(f"{shown(path)} is no weight file as PyTorch writes them: {why}. It could fill the memory; it is refused.")
 
 
-def damaged(path, why):
+def damaged(path: Path, why: str) -> UserError:
     return UserError(f"{shown(path)} is damaged ({why}): copy or download it again.")
 
 
-def is_darknet(path):
+def is_darknet(path: Path) -> bool:
     """By its name: yolov4-tiny.weights, yolov4-tiny.conv.29."""
     return path.suffix == ".weights" or ".conv." in path.name
 
 
-def refuse_web_page(path):
+def refuse_web_page(path: Path) -> None:
     """An error when a download brought a page or a pointer instead of the file."""
     with open(path, "rb") as file:
         head = file.read(64).lstrip()
@@ -234,15 +235,15 @@ def refuse_web_page(path):
         raise UserError(f"{shown(path)} is not a weight file but a web page or a Git LFS pointer ({path.stat().st_size} bytes): download it again.")
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:160]
 
 
-def newest_best():
+def newest_best() -> Path:
     """The best.pth of the newest run below logs/, or its last.pth as long as that run was not evaluated."""
     runs = {path.parent: path.stat().st_mtime for path in ROOT.glob("logs/*/last.pth")}
     runs |= {path.parent: max(runs.get(path.parent, 0), path.stat().st_mtime) for path in ROOT.glob("logs/*/best.pth")}
     if not runs:
         raise UserError("There is no trained network yet: logs/ holds no best.pth. Run  python train.py  first, or set model_path.")
-    newest = max(runs, key=runs.get)
+    newest = max(runs, key=runs.__getitem__)
     return newest / ("best.pth" if (newest / "best.pth").is_file() else "last.pth")

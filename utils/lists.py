@@ -7,6 +7,7 @@ gb18030, \\r\\n) is understood too.
 """
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,16 @@ from utils import settings
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding, as_error
 from utils.images import SUFFIXES
-from utils.settings import find, shown
+from utils.settings import AnyPath, find, shown
 from utils.system.files import decode_text, printable, read_lines, read_raw_lines, replace_text
 
+Dataset = AnyPath | Sequence[AnyPath]        # a folder, a data.yaml, a .json, or several of them
 # [0-9] and not \d: float() would read １２ and 1_000 as well.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
 BOX = re.compile(r"(-?[0-9]{1,7}(\.[0-9]+)?,){4}[0-9]{1,6}(,[01])?")
 
 
-def folder_name(dataset):
+def folder_name(dataset: Dataset) -> str:
     """VOCdevkit/VOC2007 -> 2007, VOCdevkit/Shapes -> Shapes, coco128.yaml -> coco128, pets/data.yaml -> pets.
 
     dataset: one path, or several: then the first counts.
@@ -36,19 +38,19 @@ def folder_name(dataset):
     return name.removeprefix("VOC").lstrip("_- ") or name
 
 
-def list_name(dataset, split, task="detection"):
+def list_name(dataset: Dataset, split: str, task: str = "detection") -> str:
     """The list file of a dataset: VOCdevkit/VOC2007, val -> 2007_val.txt, or 2007_segmentation_val.txt."""
     return f"{folder_name(dataset)}{'_segmentation' * (task == 'segmentation')}_{split}.txt"
 
 
-def classes_name(dataset, task="detection"):
+def classes_name(dataset: Dataset, task: str = "detection") -> str:
     """The file of its class names, relative to the repository: VOCdevkit/Shapes ->
     model_data/shapes_classes.txt or model_data/shapes_segmentation_classes.txt."""
     task = "_segmentation" * (task == "segmentation")
     return f"model_data/{folder_name(dataset).lower()}{task}_classes.txt"
 
 
-def read_classes(path):
+def read_classes(path: AnyPath) -> list[str]:
     """Class names, one per line. Errors: no such file, no names, a blank line in the middle, a name twice."""
     names, findings = survey_classes(path)
     if findings:
@@ -56,7 +58,7 @@ def read_classes(path):
     return names
 
 
-def survey_classes(path):
+def survey_classes(path: AnyPath) -> tuple[list[str], list[Finding]]:
     """-> class names of a file, and all findings about it; `read_classes` raises the first of them."""
     path = find(path)
     if not path.is_file():
@@ -75,13 +77,13 @@ def survey_classes(path):
     return [name for name in dict.fromkeys(lines) if name], findings
 
 
-def list_path(path):
+def list_path(path: AnyPath) -> str:
     """A path as it is written in a list: relative to the repository when it is inside it (with / on every
     system), else absolute."""
     return shown(os.path.abspath(settings.ROOT / path))     # abspath removes "..", but does not follow links
 
 
-def list_entry(path, where):
+def list_entry(path: AnyPath, where: AnyPath) -> str:
     """list_path, if the result is allowed in a list. where: the list file."""
     name = list_path(path)
     if not name.lower().endswith(SUFFIXES) or re.search(r"[\t\r\n]", name):
@@ -90,7 +92,7 @@ def list_entry(path, where):
     return name
 
 
-def format_box(box):
+def format_box(box: Sequence[float]) -> str:
     """(x1, y1, x2, y2, class[, difficult]) -> its word in a list: at most 2 decimals, none when integral."""
     edges = [round(float(value), 2) + 0.0 for value in box[:4]]         # + 0.0: -0.0 becomes 0.0
     words = [f"{edge:.2f}".rstrip("0").rstrip(".") for edge in edges]
@@ -100,7 +102,7 @@ def format_box(box):
     return ",".join(words)
 
 
-def write_list(path, records):
+def write_list(path: AnyPath, records: Iterable[tuple[str, Iterable[Sequence[float]]]]) -> Path | None:
     """Write a detection list. -> the path of the copy that is kept of a different old list, or None.
 
     path: of the list file, relative to the repository.
@@ -112,7 +114,7 @@ def write_list(path, records):
     return replace_text(path, "".join(lines))
 
 
-def list_lines(path):
+def list_lines(path: AnyPath) -> list[tuple[int, str]]:
     """(line number, line) of a list file, without the blank lines. Errors: missing, empty."""
     path = find(path)
     if not path.is_file():
@@ -123,7 +125,7 @@ def list_lines(path):
     return lines
 
 
-def split_line(line):
+def split_line(line: str) -> tuple[str, list[str]]:
     """A line of a detection list -> image path, list of its boxes as words."""
     # From the right, as long as a word is a box: what is left is the path, spaces included.
     words = line.split(" ")
@@ -133,7 +135,7 @@ def split_line(line):
     return " ".join(words[:end]), [word for word in words[end:] if word]
 
 
-def first_image(path):
+def first_image(path: AnyPath) -> str | None:
     """The path of the first image of a list of either task, for which only this line is read.
 
     None: it is not the line of a list.
@@ -145,7 +147,7 @@ def first_image(path):
     return image if image.lower().endswith(SUFFIXES) else None
 
 
-def read_list(path):
+def read_list(path: AnyPath) -> tuple[list[str], list[np.ndarray]]:
     """A detection list -> paths, boxes.
 
     paths: list of str, relative to the repository or absolute (utils.settings.find opens both).
@@ -180,7 +182,7 @@ def read_list(path):
     return paths, np.split(rows[solid], np.cumsum(counts)[:-1])
 
 
-def check_classes(paths, boxes, names, where):
+def check_classes(paths: list[str], boxes: list[np.ndarray], names: list[str], where: AnyPath) -> None:
     """Error when a list has a class number without a class name. where: the list file, for the message."""
     for path, rows in zip(paths, boxes):
         largest = int(rows[:, 4].max()) if len(rows) else -1
@@ -190,7 +192,7 @@ def check_classes(paths, boxes, names, where):
                             "or run voc_annotation.py again.")
 
 
-def write_mask_list(path, pairs):
+def write_mask_list(path: AnyPath, pairs: Iterable[tuple[str, str]]) -> Path | None:
     """Write a segmentation list. -> the path of the copy that is kept of a different old list, or None.
 
     path: of the list file, relative to the repository.  pairs: list of (image path, mask path).
@@ -201,7 +203,7 @@ def write_mask_list(path, pairs):
     return replace_text(path, "".join(lines))
 
 
-def read_mask_list(path):
+def read_mask_list(path: AnyPath) -> tuple[list[str], list[str]]:
     """A segmentation list -> image paths, mask paths, each relative to the repository or absolute.
 
     Errors: a line that is not two paths with a tab between them; file and line are named.
@@ -219,7 +221,7 @@ def read_mask_list(path):
     return tuple(map(list, zip(*pairs)))
 
 
-def split_pair(line):
+def split_pair(line: str) -> tuple[str, str] | None:
     """A line of a segmentation list -> image path, mask path; None when it is not that."""
     image, _, mask = line.partition("\t")
     mask = mask.rstrip(" ")

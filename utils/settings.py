@@ -10,13 +10,17 @@ import ast
 import re
 import sys
 import tokenize
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError, did_you_mean, show_sentence_only
 
 ROOT = Path(__file__).resolve().parent.parent        # the repository; paths in variables and lists are relative to it
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
+AnyPath = str | Path
+Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and that in words
 PEERS = {"imgsz": "input_shape", "img_size": "input_shape", "img": "input_shape", "batch": "batch_size", "bs": "batch_size", "lr0": "lr",
          "learning_rate": "lr", "workers": "num_workers", "weights": "model_path", "model": "net", "data": "dataset", "conf": "confidence",
          "conf_thres": "confidence", "iou": "nms_iou", "iou_thres": "nms_iou", "max_det": "max_boxes", "project": "output", "half": "amp",
@@ -28,21 +32,21 @@ PEERS = {"imgsz": "input_shape", "img_size": "input_shape", "img": "input_shape"
 class Settings:
     """The settings of one run: s.epochs, s.lr ...; s.origin says of each name where its value came from."""
 
-    def __init__(self, values, where):
+    def __init__(self, values: dict[str, Any], where: str) -> None:
         """values: dict name -> value.  where: the script's name."""
         self.origin = dict.fromkeys(values, where)
         vars(self).update(values)
 
-    def __contains__(self, name):
+    def __contains__(self, name: str) -> bool:
         return name in self.origin
 
-    def put(self, name, value, where):
+    def put(self, name: str, value: Any, where: str) -> None:
         """Another value for a setting that is there. where: "command line", "recipe of ssd300", "chosen" ..."""
         setattr(self, name, value)
         self.origin[name] = where
 
 
-def read_settings(variables, arguments=None):
+def read_settings(variables: dict[str, Any], arguments: list[str] | None = None) -> Settings:
     """A script's variables, changed by recipe files and name=value words, of which the later one wins -> Settings.
 
     variables: the script's globals(), which stay as they are.  arguments: list of words, default the command line.
@@ -71,19 +75,19 @@ def read_settings(variables, arguments=None):
     return s
 
 
-def settable(variables):
+def settable(variables: dict[str, Any]) -> list[str]:
     """The names of a script that a recipe or the command line may set, in the script's order."""
     return [name for name, value in variables.items() if name.islower() and not name.startswith("_") and isinstance(value, PLAIN)]
 
 
-def never_fail_to_print():
+def never_fail_to_print() -> None:
     """A console that cannot show a character shows ? instead."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
 
-def fill(s, values, where):
+def fill(s: Settings, values: dict[str, Any], where: str) -> None:
     """Give every setting that is None its value in `values`; check the types of the others against it.
 
     values: dict name -> value; names that the script does not have are not for it.  where: what is said of where they came from.
@@ -97,19 +101,19 @@ def fill(s, values, where):
             setattr(s, name, check_type(name, getattr(s, name), value))
 
 
-def as_dict(s):
+def as_dict(s: Settings) -> dict[str, Any]:
     """name -> value of all settings, plain values only, to be saved with a run."""
     return {name: getattr(s, name) for name in s.origin}
 
 
-def as_table(s):
+def as_table(s: Settings) -> str:
     """The settings as text: name, value, where it came from."""
     rows = [(name, repr(getattr(s, name)), where) for name, where in s.origin.items()]
     widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
     return "\n".join(f"  {name:<{widths[0]}}  {value:<{min(widths[1], 44)}}  {where}" for name, value, where in rows)
 
 
-def find(path):
+def find(path: AnyPath) -> Path:
     """A path as the user wrote it -> absolute Path. Relative ones belong to the repository;
     only what exists below the current folder and not there is taken from the current folder."""
     path = Path(path).expanduser()
@@ -117,51 +121,51 @@ def find(path):
     return path.resolve() if not inside.exists() and path.exists() else inside
 
 
-def shown(path):
+def shown(path: AnyPath) -> str:
     """A path for people: relative to the repository when it lies inside, with / on every system."""
     path = Path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
-def counted(number, word):
+def counted(number: int, word: str) -> str:
     """1, "image" -> "1 image"; 3, "class" -> "3 classes"."""
     plural = word + ("es" if word.endswith(("s", "x")) else "s")
     return f"{number:,} {word if number == 1 else plural}"
 
 
-def whole(low):
+def whole(low: int) -> Rule:
     """A rule for `check`: a whole number, at least low."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low, f"a whole number, {low} or more"
 
 
-def number(low, high=float("inf")):
+def number(low: float, high: float = float("inf")) -> Rule:
     """A rule for `check`: a number from low to high."""
     kind = f"a number, {low} or more" if high == float("inf") else f"a number from {low} to {high}"
     return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high, kind
 
 
-def optional(rule):
+def optional(rule: Rule) -> Rule:
     """A rule for `check`: what the other rule says, or None."""
     return lambda value: value is None or rule[0](value), f"None, or {rule[1]}"
 
 
-def several(count, rule):
+def several(count: int, rule: Rule) -> Rule:
     """A rule for `check`: count values, for each of which the other rule holds."""
     return lambda value: isinstance(value, (list, tuple)) and len(value) == count and all(map(rule[0], value)), f"{count} values, each {rule[1]}"
 
 
-def yes_or_no():
+def yes_or_no() -> Rule:
     """A rule for `check`: True or False, and nothing that only looks like it."""
     return lambda value: isinstance(value, bool), "True or False"
 
 
-def one_of(known):
+def one_of(known: Collection[str]) -> Rule:
     """A rule for `check`: one of these words."""
     words = [f'"{word}"' if isinstance(word, str) else repr(word) for word in known]
     return lambda value: any(value is word or isinstance(word, str) and value == word for word in known), " or ".join(words)
 
 
-def check(s, **rules):
+def check(s: Settings, **rules: Rule) -> None:
     """Stop at the first setting whose value breaks its rule: what would fail only later, or silently do something else."""
     for name, (good, expected) in rules.items():
         value = getattr(s, name)
@@ -169,16 +173,16 @@ def check(s, **rules):
             raise UserError(f"{name}={value!r}: expected {expected}.")
 
 
-def check_name(name, s, where):
+def check_name(name: str, s: Settings, where: str) -> None:
     """Error: the script has no such variable."""
     if name in s:
         return
-    if PEERS.get(name.lower()) in s:
+    if PEERS.get(name.lower(), "") in s:
         raise UserError(f'{where}: what other programs call "{name}" is called {PEERS[name.lower()]} here.')
     raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} All names: {", ".join(s.origin)}')
 
 
-def explain_word(word, s, script):
+def explain_word(word: str, s: Settings, script: str) -> UserError:
     """UserError about a word of the command line that is neither name=value nor a recipe: what was probably meant."""
     first, value = next((name, as_dict(s)[name]) for name in s.origin)
     if word.startswith("-"):
@@ -192,7 +196,7 @@ def explain_word(word, s, script):
     return UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
 
 
-def from_text(text, default):
+def from_text(text: str, default: Any) -> Any:
     """A word of the command line -> value. A variable that is text takes the word as it stands."""
     if text == "None":
         return None
@@ -208,7 +212,7 @@ def from_text(text, default):
         return text
 
 
-def check_type(name, value, default):
+def check_type(name: str, value: Any, default: Any) -> Any:
     """The value, converted where nothing is lost (3 -> 3.0, [a, b] -> (a, b)); else an error that says what is expected."""
     if value is None or default is None:
         return value
@@ -217,14 +221,14 @@ def check_type(name, value, default):
     if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(default)(value)
     if isinstance(default, (list, tuple)) and isinstance(value, (int, float)) and len(default) == 2:
-        return type(default)((value, value))                # input_shape=416
+        return type(default)((value, value))                # type: ignore[misc]    # input_shape=416
     if type(value) is not type(default):
         kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text", dict: "a dict {...}"}
         raise UserError(f"{name}={value!r}: expected {kinds.get(type(default), 'values')}, like {default!r}.")
     return value
 
 
-def read_recipe(path):
+def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
     """[(name, value, line number)] of a recipe file."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8-sig"))
@@ -237,7 +241,8 @@ def read_recipe(path):
     except SyntaxError as error:
         raise UserError(f"{shown(path)}, line {error.lineno}: not Python: {error.msg}") from None
     rows = []
-    for node in tree.body:
+    statements: list[Any] = tree.body                       # only an assignment has targets; else AttributeError
+    for node in statements:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue                                        # the docstring
         try:
@@ -248,7 +253,7 @@ def read_recipe(path):
     return rows
 
 
-def print_help(path):
+def print_help(path: AnyPath) -> None:
     """Every variable of a script with its value and the comment beside it, in the script's groups. It is read, not run: no package is loaded."""
     path = Path(path)
     never_fail_to_print()
@@ -261,20 +266,21 @@ def print_help(path):
             print(f"  {assignment:<{width}}  {comment}".rstrip())
 
 
-def groups_of(path):
+def groups_of(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     """The variables of a script as its source groups them -> list of (title or "", list of ("name = value", comment))."""
     with open(path, "rb") as file:
         tokens = list(tokenize.tokenize(file.readline))
     comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
     titles = {token.start[0] for token in tokens if token.type == tokenize.COMMENT and token.start[1] == 0}
 
-    groups, last = [], 0
+    groups: list[tuple[str, list[tuple[str, str]]]] = []
+    last = 0
     for node in ast.parse(path.read_bytes()).body:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name) or not node.targets[0].id.islower():
             continue
         if not groups or node.lineno > last + 1:            # a blank line or a title begins another group
             title = re.sub("  +", "  ", comments[node.lineno - 1].lstrip("# ")) if node.lineno - 1 in titles else ""
             groups.append((title, []))
-        last = node.end_lineno
-        groups[-1][1].append((ast.unparse(node), comments.get(node.end_lineno, "")))
+        last = node.end_lineno or node.lineno
+        groups[-1][1].append((ast.unparse(node), comments.get(last, "")))
     return groups

@@ -59,7 +59,8 @@ def network_order(source):
     tree = ast.parse(source)
     home = {alias.asname or alias.name: node.module.removeprefix("nets").strip(".") or alias.name
             for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module for alias in node.names}
-    (table,) = (node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NETS")
+    (table,) = (node.value for node in tree.body if isinstance(node, (ast.Assign, ast.AnnAssign))
+                and ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) == "NETS")
     return list(dict.fromkeys(home[ast.unparse(value).split(".")[0]] for value in table.values))
 
 
@@ -323,7 +324,7 @@ def test_good_samples_pass(rule, path, source):
 @pytest.mark.parametrize("source", [
     "from nets.yolov3 import YOLOv3\nfrom nets.ssd import SSD\nNETS = {'yolov3': YOLOv3, 'ssd300': SSD, 'ssd512': SSD}",
     "from nets import ssd, yolov3\nNETS = {'yolov3': yolov3.YOLOv3, 'ssd': ssd.SSD}",
-    "from .ssd import SSD\nfrom .yolov3 import YOLOv3\nNETS = {'yolov3': YOLOv3, 'ssd': SSD}",
+    "from .ssd import SSD\nfrom .yolov3 import YOLOv3\nNETS: dict[str, type] = {'yolov3': YOLOv3, 'ssd': SSD}",
 ])
 def test_network_order(source):
     assert network_order(source) == ["yolov3", "ssd"]
