@@ -39,88 +39,120 @@ BLOCK = 500_000                 # objects compared with all anchors at a time
 def main(s):
     check(s, input_shape=optional(several(2, whole(32))), count=optional(whole(1)), enough=number(0, 1), seed=whole(0))
     network = nets.find_net(s.net)
-    own = inspect.signature(network).parameters.get("anchors")
-    if own is None:
-        raise UserError(f"{s.net} has no option anchors: it needs none, or they follow from its input. Those that have: "
-                        f"{', '.join(name for name, one in nets.NETS.items() if 'anchors' in inspect.signature(one).parameters)}.")
-    shape, way, heads = tuple(s.input_shape or network.recipe["input_shape"]), s.fit or network.recipe["fit"], len(network.strides)
+    usual = usual_anchors(s.net, network)
+    shape = tuple(s.input_shape or network.recipe["input_shape"])
+    way = s.fit or network.recipe["fit"]
     check_fit(way)
-    now = find_anchors(own.default, shape, heads)
-    many = s.count or now.shape[0] * now.shape[1]
-    if many % heads:
-        raise UserError(f"count={many}: {s.net} has {heads} heads with equally many anchors each, choose a multiple of {heads}.")
+    heads = len(network.strides)
+    own = find_anchors(usual, shape, heads)                 # (heads, A, 2) px
+    count = s.count or own.shape[0] * own.shape[1]
+    if count % heads:
+        raise UserError(f"count={count}: {s.net} has {heads} heads with equally many anchors each, choose a multiple of {heads}.")
+
+    # The objects as the network will see them, in groups by their shape.
     source = s.train_list or list_name(s.dataset, "train")
     sizes = object_sizes(source, shape, way)
     print(f"{source}: {len(sizes)} objects at an input of {shape[0]} x {shape[1]} ({way})")
-    made = kmeans(sizes, many, s.seed)
+    made = kmeans(sizes, count, s.seed)
+    compare(s, sizes, own, made.view(heads, -1, 2))
 
-    recall = {}
-    print(f"\n{'':<20}{'best possible recall':>22}{'mean IoU':>12}   anchors: width,height in px, head by head")
-    for title, anchors in (("the network's own", now), ("k-means", made.view(heads, -1, 2))):
-        recall[title], overlap = suitability(sizes, anchors.flatten(0, 1))
-        listed = " | ".join(" ".join(f"{w:.0f},{h:.0f}" for w, h in level) for level in anchors.tolist())
-        print(f"{title:<20}{recall[title]:>22.4f}{overlap:>12.4f}   {listed}")
-    print(f"\nBest possible recall: the share of the objects that some anchor reaches, each side less than {RATIO:g} times that of the other.")
-    if recall["k-means"] < s.enough:
-        print(f"WARNING: {1 - recall['k-means']:.1%} of the objects are beyond every anchor. More anchors (count={many + heads}) or, if the smallest "
-              "objects are a few pixels, a larger input_shape will help.")
-    elif recall["the network's own"] >= s.enough:
-        print("The network's own anchors reach enough of them as well; they also fit its official weights.")
-
-    path = s.anchors_path or f"model_data/{folder_name(s.dataset).lower()}_{many}_anchors.txt"
+    path = s.anchors_path or f"model_data/{folder_name(s.dataset).lower()}_{count}_anchors.txt"
     kept = write_anchors(path, made, shape, source)
     print(f"\nWritten: {path}" + (f" (the old one is now {shown(kept)})" if kept else "") + ". To train with it, in train.py:\n"
           f'  net, net_options = "{s.net}", {{"anchors": "{path}"}}')
 
 
+def usual_anchors(name, network):
+    """The default of the network's option `anchors`. Error: it has no such option."""
+    option = inspect.signature(network).parameters.get("anchors")
+    if option is None:
+        others = [other for other, one in nets.NETS.items() if "anchors" in inspect.signature(one).parameters]
+        raise UserError(f"{name} has no option anchors: it needs none, or they follow from its input. "
+                        f"Those that have: {', '.join(others)}.")
+    return option.default
+
+
+def compare(s, sizes, own, made):
+    """Print how well both sets of anchors suit the objects. sizes: (N, 2).  own, made: (heads, A, 2). All px of the input."""
+    recall = {}
+    print(f"\n{'':<20}{'best possible recall':>22}{'mean IoU':>12}   anchors: width,height in px, head by head")
+    for title, anchors in (("the network's own", own), ("k-means", made)):
+        recall[title], overlap = suitability(sizes, anchors.flatten(0, 1))
+        listed = " | ".join(" ".join(f"{w:.0f},{h:.0f}" for w, h in level) for level in anchors.tolist())
+        print(f"{title:<20}{recall[title]:>22.4f}{overlap:>12.4f}   {listed}")
+
+    # What follows from it.
+    print("\nBest possible recall: the share of the objects that some anchor reaches, "
+          f"each side less than {RATIO:g} times that of the other.")
+    if recall["k-means"] < s.enough:
+        heads, each = made.shape[:2]
+        print(f"WARNING: {1 - recall['k-means']:.1%} of the objects are beyond every anchor. More anchors "
+              f"(count={heads * each + heads}) or, if the smallest objects are a few pixels, a larger input_shape will help.")
+    elif recall["the network's own"] >= s.enough:
+        print("The network's own anchors reach enough of them as well; they also fit its official weights.")
+
+
 def object_sizes(path, shape, way):
-    """Every object of a list that training teaches. -> (N, 2) float32 width, height in px of the input of (H, W)."""
+    """Every object of a list that training uses. -> (N, 2) float32 width, height in px of the input of (H, W)."""
     paths, boxes = read_list(find(path))
-    sizes = []
+    sizes = [torch.zeros(0, 2)]
     for image, rows in zip(paths, boxes):
-        rows = rows[rows[:, 5] == 0]                        # what is difficult for people is not taught
-        if len(rows):
-            width, height = image_size(find(image))
-            new_height, new_width = fitted_size(height, width, shape, way)
-            sizes.append(torch.from_numpy(rows[:, 2:4] - rows[:, :2]) * torch.tensor([new_width / width, new_height / height]))
-    sizes = torch.cat(sizes) if sizes else torch.zeros(0, 2)
+        rows = rows[rows[:, 5] == 0]                        # training leaves out what is marked as difficult
+        if not len(rows):
+            continue
+        width, height = image_size(find(image))
+        new_height, new_width = fitted_size(height, width, shape, way)
+        scale = torch.tensor([new_width / width, new_height / height])
+        sizes.append(torch.from_numpy(rows[:, 2:4] - rows[:, :2]) * scale)
+
+    sizes = torch.cat(sizes)
     solid = (sizes >= MIN_SIDE).all(1)
     if not solid.all():
-        print(f"{int((~solid).sum())} objects are less than {MIN_SIDE:g} px wide or high at this input: training leaves them out, and so does this.")
+        print(f"{int((~solid).sum())} objects are less than {MIN_SIDE:g} px wide or high at this input: "
+              "training leaves them out, and so does this.")
     return sizes[solid]
 
 
 def kmeans(sizes, count, seed=0):
     """The best of some groupings of sizes (N, 2) by IoU. -> (count, 2), by their area. Error: fewer different sizes than groups."""
-    if len(sizes.unique(dim=0)) < count:
-        raise UserError(f"There are only {len(sizes.unique(dim=0))} different sizes of objects, too few for {count} anchors.")
-    best, best_fit = None, -1.0
+    different = len(sizes.unique(dim=0))
+    if different < count:
+        raise UserError(f"There are only {different} different sizes of objects, too few for {count} anchors.")
+
+    # Several first guesses, for where one ends depends on where it began.
+    best, best_overlap = None, -1.0
     for attempt in range(TRIES):
         anchors = first_guess(sizes, count, torch.Generator().manual_seed(1000 * seed + attempt))
-        for _ in range(ROUNDS):
-            nearest = fits(sizes, anchors)[1]
-            groups = [sizes[nearest == k] for k in range(count)]
-            moved = torch.stack([group.median(0).values if len(group) else anchor for group, anchor in zip(groups, anchors)])
-            if torch.equal(moved, anchors):
-                break
-            anchors = moved
-        fit = float(fits(sizes, anchors)[0].mean())
-        if fit > best_fit:
-            best, best_fit = anchors, fit
+        anchors = settle(sizes, anchors)
+        overlap = float(compare_sizes(sizes, anchors)[0].mean())
+        if overlap > best_overlap:
+            best, best_overlap = anchors, overlap
     return best[best.prod(1).argsort(stable=True)]
+
+
+def settle(sizes, anchors):
+    """Every object joins its best anchor, every anchor becomes its group's median, until nothing changes. -> (count, 2)."""
+    for _ in range(ROUNDS):
+        nearest = compare_sizes(sizes, anchors)[1]
+        groups = [sizes[nearest == k] for k in range(len(anchors))]
+        moved = torch.stack([group.median(0).values if len(group) else anchor for group, anchor in zip(groups, anchors)])
+        if torch.equal(moved, anchors):
+            break
+        anchors = moved
+    return anchors
 
 
 def first_guess(sizes, count, rng):
     """k-means++: objects, each drawn with a chance that grows with its distance from those drawn before. -> (count, 2)."""
     chosen = sizes[torch.randint(len(sizes), (1,), generator=rng)]
     while len(chosen) < count:
-        distance = (1 - fits(sizes, chosen)[0]).clamp(min=0).double().cumsum(0)
+        distance = (1 - compare_sizes(sizes, chosen)[0]).clamp(min=0).double().cumsum(0)
         drawn = torch.searchsorted(distance, torch.rand(1, generator=rng, dtype=torch.float64) * distance[-1], right=True)
         chosen = torch.cat([chosen, sizes[drawn.clamp(max=len(sizes) - 1)]])
     return chosen
 
 
-def fits(sizes, anchors):
+def compare_sizes(sizes, anchors):
     """-> IoU (N,) of every size with its best anchor, row (N,) of that anchor."""
     best = [size_iou(block, anchors).max(1) for block in sizes.split(BLOCK)]
     return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
