@@ -1,9 +1,10 @@
-"""CPU time per training sample: each stage of ours, the whole of ours, and Ultralytics on the same images when it is installed.
+"""CPU time per training sample: each stage of ours, the whole of ours, and Ultralytics on the same images.
 
-    python benchmarks/loader.py [list_path=Shapes_train.txt] [size=320]      (pip install ultralytics for the comparison)
+    python benchmarks/loader.py [list_path=Shapes_train.txt] [size=320]
 
-One process, one thread, mosaic always on, the same ranges of scale, translation, colours and flip on both sides.
-Both sides run in turn, several rounds; the figures are medians of CPU time (not of the clock), so other work on the machine hardly counts.
+Ultralytics only where it is installed (pip install ultralytics). One process, one thread, mosaic always on,
+the same ranges of scale, translation, colours and flip on both sides. Both sides run in turn, several rounds;
+the figures are medians of CPU time (not of the clock), so other work on the machine hardly counts.
 """
 import random
 import shutil
@@ -102,11 +103,13 @@ def theirs(s, folder):
         (folder / "labels" / f"{index:06d}.txt").write_text("\n".join(lines))
 
     # The ranges of `ours`, in its words.
-    settings = get_cfg(overrides={"imgsz": s.size, "mosaic": 1.0, "scale": 0.5, "translate": 0.1, "hsv_h": 0.015, "hsv_s": 0.7,
-                                  "hsv_v": 0.4, "fliplr": 0.5, "mixup": 0.0, "degrees": 0.0, "shear": 0.0, "perspective": 0.0})
+    settings = get_cfg(overrides={
+        "imgsz": s.size, "mosaic": 1.0, "scale": 0.5, "translate": 0.1, "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4,
+        "fliplr": 0.5, "mixup": 0.0, "degrees": 0.0, "shear": 0.0, "perspective": 0.0})
     names = dict(enumerate(class_numbers(boxes)))
-    return YOLODataset(img_path=str(folder / "images"), imgsz=s.size, batch_size=BATCH, augment=True, hyp=settings, rect=False,
-                       cache=None, stride=32, pad=0.0, task="detect", data={"names": names, "nc": len(names), "channels": 3})
+    return YOLODataset(img_path=str(folder / "images"), imgsz=s.size, batch_size=BATCH, augment=True, hyp=settings,
+                       rect=False, cache=None, stride=32, pad=0.0, task="detect",
+                       data={"names": names, "nc": len(names), "channels": 3})
 
 
 def their_batches(s, data, order):
@@ -122,9 +125,11 @@ def main(s):
         cached.load(i)                                      # fill the cache: what the first epoch does
 
     # Stage by stage.
-    print(f"{s.list_path}, {len(cached)} images, input {s.size} x {s.size}; CPU milliseconds per sample, median of {s.rounds}\n")
+    print(f"{s.list_path}, {len(cached)} images, input {s.size} x {s.size}; "
+          f"CPU milliseconds per sample, median of {s.rounds}\n")
     for name, function in stages(s, cached).items():
-        print(f"  {name:<36}{statistics.median(cpu_time(function, s.samples) for _ in range(s.rounds)):8.3f}")
+        middle = statistics.median(cpu_time(function, s.samples) for _ in range(s.rounds))
+        print(f"  {name:<36}{middle:8.3f}")
 
     # Whole samples, all ways in turn: other work on the machine slows all of them down.
     runs = {"ours, images in memory": lambda r: list(batches(s, cached, r)),

@@ -1,10 +1,11 @@
-"""CPU time per training sample of segmentation: ours, and the usual way with a one-hot array per pixel, on the same images.
+"""CPU time per training sample of segmentation: ours, and the usual way with a one-hot array per pixel.
 
     python benchmarks/mask_loader.py [list_path=Shapes_segmentation_train.txt] [size=512]
 
-The usual way, as many published training scripts have it: decode the files with Pillow every time, resize image and mask, paste them
-on a canvas, flip, jitter the colours by way of HSV, blur, rotate, divide by 255, and spread the mask to a (H, W, K+1) array of ones and
-zeros for the Dice loss. One process, one thread, CPU time, both sides in turn, medians.
+The usual way, as many published training scripts have it: decode the files with Pillow every time, resize
+image and mask, paste them on a canvas, flip, jitter the colours by way of HSV, blur, rotate, divide by 255,
+and spread the mask to a (H, W, K+1) array of ones and zeros for the Dice loss. One process, one thread, CPU
+time, both sides in turn, medians.
 """
 import random
 import statistics
@@ -82,7 +83,8 @@ def usual_batches(s, pairs, rng):
 
 def ours(s, cache):
     names = [str(k) for k in range(s.classes)]
-    augmentation = Augmentation(scale=(0.5, 2.0), aspect=0.0, translate=0.0, rotate=10.0, blur=0.25, colours=(0.015, 0.7, 0.4))
+    augmentation = Augmentation(scale=(0.5, 2.0), aspect=0.0, translate=0.0, rotate=10.0, blur=0.25,
+                                colours=(0.015, 0.7, 0.4))
     return SegmentationData(s.list_path, names, (s.size, s.size), augmentation=augmentation, cache=cache)
 
 

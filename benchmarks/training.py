@@ -99,7 +99,8 @@ def ours(s, list_path, size, batch, device, half, turns):
 
     hardware = torch.device(device)
     precision = choose_precision(None if half else False, hardware)
-    augmentation = Augmentation(scale=(0.5, 1.5), aspect=0.0, translate=0.1, flip=0.5, colours=(0.015, 0.7, 0.4), mosaic=1.0)
+    augmentation = Augmentation(scale=(0.5, 1.5), aspect=0.0, translate=0.1, flip=0.5, colours=(0.015, 0.7, 0.4),
+                                mosaic=1.0)
     class_names = [str(i) for i in range(classes_of(list_path))]
     data = DetectionData(list_path, class_names, (size, size), augmentation=augmentation)
     for index in range(len(data)):

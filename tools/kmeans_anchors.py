@@ -2,9 +2,10 @@
 
     python tools/kmeans_anchors.py [name=value ...]
 
-The objects of a training list are grouped by their shape at the network's input, with 1 - IoU as the distance; the groups' median
-sizes are the anchors. They are written to model_data/<dataset>_<count>_anchors.txt, from where the option `anchors` of YOLOv3, v4
-and v4-tiny reads them. Source: YOLO9000, arXiv 1612.08242, section 2, "Dimension Clusters" (there with means).
+The objects of a training list are grouped by their shape at the network's input, with 1 - IoU as the
+distance; the groups' median sizes are the anchors. They are written to
+model_data/<dataset>_<count>_anchors.txt, from where the option `anchors` of YOLOv3, v4 and v4-tiny reads
+them. Source: YOLO9000, arXiv 1612.08242, section 2, "Dimension Clusters" (there with means).
 """
 import inspect
 import sys

@@ -1,12 +1,13 @@
-"""Augmentation: plain functions that take a sample (a picture with its boxes, or with its mask) and return another one.
+"""Augmentation: plain functions from one sample, a picture with its boxes or its mask, to another one.
 
-All geometry answers one question: where on the canvas does the picture land? A place is a rectangle (x, y, w, h) in canvas
-pixels that may reach beyond the canvas; only what is inside a window is drawn. Random scale, aspect, translation and crop are
-a random place; mosaic is four places that share a corner. SSD's zoom-out and crop ask the same question from the other side:
-which rectangle of the picture is to be seen? Such a view (x1, y1, x2, y2), in picture pixels, may reach beyond the picture, and
-becomes a place. Nothing larger than the canvas, or the picture as it is kept, is ever computed.
+All geometry answers one question: where on the canvas does the picture land? A place is a rectangle
+(x, y, w, h) in canvas pixels that may reach beyond the canvas; only what is inside a window is drawn. Random
+scale, aspect, translation and crop are a random place; mosaic is four places that share a corner. SSD's
+zoom-out and crop ask the same question from the other side: which rectangle of the picture is to be seen?
+Such a view (x1, y1, x2, y2), in picture pixels, may reach beyond the picture, and becomes a place. Nothing
+larger than the canvas, or the picture as it is kept, is ever computed.
 
-rng: random.Random. The order in which numbers are drawn from it is part of the result: a resumed run must see the same pictures.
+rng: random.Random. The order in which numbers are drawn from it is part of the result.
 """
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,11 +22,12 @@ from utils.images import GREY, IGNORED, fitted_size
 MIN_SIDE = 2.0          # px: a box that is thinner after the cut is dropped
 MIN_VISIBLE = 0.2       # so is one that has lost more than the rest of its area
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114])       # how bright red, green and blue look (ITU-R BT.601)
-WHOLE = None                                        # SSD, section 2.2: a training sample is the whole picture, or a patch
-PATCHES = (WHOLE, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)     # that overlaps an object with at least this IoU (0: any patch)
-PATCH_SIDE = 0.3                                    # least side of a patch, as a share of the view's
-PATCH_ASPECT = 2.0                                  # width / height of a patch is at most this, and at least its inverse
-TRIES = 50                                          # patches of one kind that are tried before another kind
+# SSD, section 2.2: a sample is the whole picture, or a patch that overlaps an object with at least this IoU (0: any).
+WHOLE = None
+PATCHES = (WHOLE, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+PATCH_SIDE = 0.3        # least side of a patch, as a share of the view's
+PATCH_ASPECT = 2.0      # width / height of a patch is at most this, and at least its inverse
+TRIES = 50              # patches of one kind that are tried before another kind
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Augmentation:
     iou_crop: float = 0.0                       # detection: chance of a patch chosen by its IoU with an object
     mosaic: float = 0.0                         # chance of four pictures in one
     mixup: float = 0.0                          # detection: chance of two pictures blended into one
-    plain_from: int | None = None               # from this epoch on no mosaic and no mixup: real pictures at last
+    plain_from: int | None = None               # from this epoch on neither mosaic nor mixup
 
     def is_plain(self, epoch):
         """Whether this epoch has neither mosaic nor mixup."""
@@ -51,14 +53,14 @@ class Augmentation:
 
 
 class Sample(NamedTuple):
-    """A picture and its truth. They travel together: whatever moves the picture moves its boxes and its mask."""
+    """A picture and its truth. Whatever moves the picture moves its boxes and its mask."""
     image: np.ndarray                           # (H, W, 3) uint8 RGB
     boxes: np.ndarray | None = None             # (G, 6) float32: xyxy px, class, difficult; None in segmentation
     mask: np.ndarray | None = None              # (H, W) uint8 labels, never interpolated; None in detection
 
 
 def new_canvas(shape, sample):
-    """What a sample like this one is drawn on: (H, W) px of grey, in the mask IGNORED everywhere, and no boxes yet."""
+    """What a sample like this one is drawn on: (H, W) px of grey, a mask of IGNORED, no boxes yet."""
     image = np.full((*shape, 3), GREY, np.uint8)
     boxes = None if sample.boxes is None else sample.boxes[:0]
     mask = None if sample.mask is None else np.full(shape, IGNORED, np.uint8)
@@ -68,14 +70,14 @@ def new_canvas(shape, sample):
 def random_place(rng, size, window, scale, aspect, translate):
     """A random place for a picture of size (h, w) in the window (x1, y1, x2, y2).
 
-    scale: (low, high) times the size that just fits.  aspect: 0.3 stretches one side against the other by up to 1.3.
-    A smaller picture lands anywhere inside, of a larger one any part is seen; translate: 0.1 pushes it by up to a tenth
-    of the window.
+    scale: (low, high) times the size that just fits.  aspect: 0.3 stretches one side against the other by up
+    to 1.3. A smaller picture lands anywhere inside, of a larger one any part is seen; translate: 0.1 pushes
+    it by up to a tenth of the window.
     """
     height, width = size
     x1, y1, x2, y2 = window
 
-    # How large: the area follows from the scale alone, the stretch makes one side longer and the other shorter.
+    # How large: the area follows from the scale, the stretch makes one side longer and the other shorter.
     factor = min((x2 - x1) / width, (y2 - y1) / height) * rng.uniform(*scale)
     stretch = (1 + rng.uniform(0, aspect)) ** rng.choice((-0.5, 0.5))
     w = width * factor * stretch
@@ -113,12 +115,15 @@ def paste(canvas, picture, source, target, interpolation):
     from_x, from_y, to_x, to_y = source
     left, top, right, bottom = target
     size = (right - left, bottom - top)
-    cv2.resize(picture[from_y:to_y, from_x:to_x], size, dst=canvas[top:bottom, left:right], interpolation=interpolation)
+    part, place = picture[from_y:to_y, from_x:to_x], canvas[top:bottom, left:right]
+    cv2.resize(part, size, dst=place, interpolation=interpolation)
 
 
 def paste_shrunken(canvas, picture, source, target):
-    """The same, bilinear; where four pixels or more become one, their mean: bilinear alone would skip some of them,
-    and small things with them."""
+    """The same, bilinear; where four pixels or more become one, their mean.
+
+    Bilinear alone would skip some of them, and small things with them.
+    """
     from_x, from_y, to_x, to_y = source
     left, top, right, bottom = target
     across = max(1, (to_x - from_x) // (right - left))              # picture pixels for one of the canvas
@@ -127,16 +132,17 @@ def paste_shrunken(canvas, picture, source, target):
         paste(canvas, picture, source, target, cv2.INTER_LINEAR)
         return
 
-    # First to a whole multiple of the target, then the mean of whole blocks: quicker than blocks with a fraction.
+    # First to a multiple of the target, then the mean of whole blocks: quicker than blocks with a fraction.
     width, height = right - left, bottom - top
     blocks = cv2.resize(picture[from_y:to_y, from_x:to_x], (across * width, down * height))
     cv2.resize(blocks, (width, height), dst=canvas[top:bottom, left:right], interpolation=cv2.INTER_AREA)
 
 
 def put(canvas, sample, place, window=None, visible=MIN_VISIBLE):
-    """Draw the part of a sample that falls into the window on the canvas. -> the canvas with the sample's boxes added.
+    """Draw the part of a sample that falls into the window. -> the canvas with the sample's boxes added.
 
-    Picture and mask of the canvas change in place. The boxes follow exactly the mapping of the whole pixels that are drawn.
+    Picture and mask of the canvas change in place. The boxes follow exactly the mapping of the whole pixels
+    that are drawn.
     window: (x1, y1, x2, y2) px, None: all of the canvas.  visible: see `cut`.
     """
     height, width = canvas.image.shape[:2]
@@ -158,7 +164,7 @@ def put(canvas, sample, place, window=None, visible=MIN_VISIBLE):
 
 
 def move_boxes(boxes, source, target):
-    """Boxes of a picture whose source rectangle is drawn into the target rectangle of a canvas. -> boxes in canvas px."""
+    """Boxes of a picture whose source rectangle is drawn into the target rectangle of a canvas, in its px."""
     from_x, from_y, to_x, to_y = source
     left, top, right, bottom = target
     scale_x = (right - left) / (to_x - from_x)
@@ -190,14 +196,16 @@ def proportions(image, shape, fit):
 
 
 def scale_and_crop(rng, shape, sample, scale, aspect, translate, fit="letterbox"):
-    """One sample at a random place of a canvas of `shape` (H, W). fit: "letterbox" or "stretch", as in evaluation."""
+    """One sample at a random place of a canvas of `shape` (H, W).  fit: "letterbox" or "stretch"."""
     window = (0, 0, shape[1], shape[0])
     place = random_place(rng, proportions(sample.image, shape, fit), window, scale, aspect, translate)
     return put(new_canvas(shape, sample), sample, place)
 
 
 def zoom_out(rng, size, most=4.0):
-    """A view of a picture of size (h, w) from further away: somewhere on a canvas up to `most` times as high and wide.
+    """A view of a picture of size (h, w) from further away, up to `most` times.
+
+    The picture is somewhere in the view, which is up to `most` times as high and as wide.
 
     Source: SSD (arXiv 1512.02325), section 3.6, for small objects; the paper's 16 times are the area.
     """
@@ -211,8 +219,9 @@ def iou_crop(rng, view, boxes):
     """The whole view, or a random patch of it that overlaps an object well enough.
 
     -> view, the boxes whose centre is in it, not yet cut.
-    Source: SSD, section 2.2. As in its published code the sides of a patch are 0.3 to 1 of the view's (the paper: 0.1 to 1),
-    and one object with the wanted IoU is enough. A patch without the centre of any object is refused: it would teach nothing.
+    Source: SSD, section 2.2. As in its published code the sides of a patch are 0.3 to 1 of the view's
+    (the paper: 0.1 to 1), and one object with the wanted IoU is enough. A patch without the centre of any
+    object is refused: it would teach nothing.
     """
     centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
 
@@ -235,11 +244,11 @@ def iou_crop(rng, view, boxes):
 
 
 def random_patch(rng, view):
-    """-> (x1, y1, x2, y2) inside the view; its aspect is relative to the view's, so that it means the same in a stretched
-    picture."""
+    """-> (x1, y1, x2, y2) inside the view. Its aspect is relative to the view's: it means the same when stretched."""
     x1, y1, x2, y2 = view
     size = rng.uniform(PATCH_SIDE, 1.0)
-    narrowest, widest = max(1 / PATCH_ASPECT, size**2), min(PATCH_ASPECT, size**-2)         # so that both sides fit
+    narrowest = max(1 / PATCH_ASPECT, size**2)              # so that both sides fit
+    widest = min(PATCH_ASPECT, size**-2)
     aspect = rng.uniform(narrowest, widest) ** 0.5
     width, height = (x2 - x1) * size * aspect, (y2 - y1) * size / aspect
     x, y = rng.uniform(x1, x2 - width), rng.uniform(y1, y2 - height)
@@ -255,9 +264,10 @@ def put_view(shape, sample, view, fit="letterbox"):
     height, width = fitted_size(y2 - y1, x2 - x1, shape, fit)
     left, top = (shape[1] - width) // 2, (shape[0] - height) // 2
 
-    # The view fills this window of the canvas; that says where the whole picture would be, most of it perhaps outside.
+    # The view fills this window of the canvas, which says where the whole picture would be.
     across, down = width / (x2 - x1), height / (y2 - y1)
-    place = (left - x1 * across, top - y1 * down, sample.image.shape[1] * across, sample.image.shape[0] * down)
+    h, w = sample.image.shape[:2]
+    place = (left - x1 * across, top - y1 * down, w * across, h * down)
     window = (left, top, left + width, top + height)
     return put(new_canvas(shape, sample), sample, place, window, visible=0.0)
 
@@ -280,7 +290,7 @@ def mosaic_places(rng, shape, sizes, scale, aspect):
     cx, cy = round(width * rng.uniform(0.3, 0.7)), round(height * rng.uniform(0.3, 0.7))
     windows = [(0, 0, cx, cy), (cx, 0, width, cy), (0, cy, cx, height), (cx, cy, width, height)]
 
-    # Each one's inner corner is the common point: a picture on the left ends there, one on the right begins there.
+    # Each one's inner corner is the common point: those on the left end there, the others begin there.
     places = []
     for quarter, size in enumerate(sizes):
         on_the_left, above = quarter in (0, 2), quarter in (0, 1)
@@ -315,18 +325,20 @@ def flip(sample):
 
 
 def rotate(angle, sample):
-    """Turn a sample about its middle by `angle` degrees, counter-clockwise; grey and IGNORED come in at the corners.
+    """Turn a sample about its middle by `angle` degrees, counter-clockwise.
 
-    A box becomes the upright one around its turned corners, which is larger than the object: keep angles small.
+    Grey and IGNORED come in at the corners. A box becomes the upright one around its turned corners, which is
+    larger than the object: keep angles small.
     """
     image, boxes, mask = sample
     height, width = image.shape[:2]
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)       # between pixel centres
+    middle = ((width - 1) / 2, (height - 1) / 2)            # between pixel centres
+    matrix = cv2.getRotationMatrix2D(middle, angle, 1.0)
     image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=(GREY,) * 3)
     if mask is not None:
         mask = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_NEAREST, borderValue=IGNORED)
 
-    # The matrix maps centres of pixels, boxes are edges: half a pixel is taken away before and added afterwards.
+    # The matrix maps centres of pixels, boxes are edges: half a pixel goes before and comes back afterwards.
     if boxes is not None and len(boxes):
         corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) - 0.5               # (G, 4, 2)
         corners = corners @ matrix[:, :2].T + matrix[:, 2] + 0.5
@@ -345,21 +357,24 @@ def blur(rng, image):
 def change_colours(rng, image, colours):
     """Random hue, saturation and brightness (HSV), in place.
 
-    colours: (0.015, 0.7, 0.4) turns the hue by up to 1.5 % of the circle, and multiplies saturation and brightness by
-    1 +- 0.7 and 1 +- 0.4.
+    colours: (0.015, 0.7, 0.4) turns the hue by up to 1.5 % of the circle, and multiplies saturation and
+    brightness by 1 +- 0.7 and 1 +- 0.4.
 
-    All three are linear in RGB, so that one 3 x 3 matrix does them in a tenth of the time of a way there and back through HSV:
-    the hue is a turn around the grey axis, the saturation a stretch away from the pixel's own grey, the brightness a factor.
+    All three are linear in RGB, so that one 3 x 3 matrix does them in a tenth of the time of a way there and
+    back through HSV: the hue is a turn around the grey axis, the saturation a stretch away from the pixel's
+    own grey, the brightness a factor.
     """
     hue, saturation, brightness = (rng.uniform(-most, most) for most in colours)
-    cv2.transform(image, (1 + brightness) * hue_matrix(hue) @ saturation_matrix(saturation), dst=image)
+    matrix = (1 + brightness) * hue_matrix(hue) @ saturation_matrix(saturation)
+    cv2.transform(image, matrix, dst=image)
     return image
 
 
 def hue_matrix(turn):
     """The (3, 3) matrix on RGB that turns the hue by this share of the circle: a third makes red green."""
     cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn) / np.sqrt(3)
-    return np.full((3, 3), (1 - cos) / 3) + cos * np.eye(3) + sin * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    return np.full((3, 3), (1 - cos) / 3) + cos * np.eye(3) + sin * cross
 
 
 def saturation_matrix(gain):
@@ -370,9 +385,9 @@ def saturation_matrix(gain):
 def distort(rng, image):
     """Brightness, contrast, saturation and hue, each with chance one half, in random order, in place.
 
-    Source: SSD, section 2.2, with the amounts of its published code: +- 32 of 255, times 0.5 to 1.5 for the next two, +- a
-    tenth of the circle. That code can also swap the channels, but its chance for that is 0. As in `change_colours` one matrix
-    does it all, with a fourth column that is added.
+    Source: SSD, section 2.2, with the amounts of its published code: +- 32 of 255, times 0.5 to 1.5 for the
+    next two, +- a tenth of the circle. That code can also swap the channels, but its chance for that is 0. As
+    in `change_colours` one matrix does it all, with a fourth column that is added.
     """
     total = np.eye(4)
     for change in rng.sample(("brightness", "contrast", "saturation", "hue"), 4):

@@ -14,9 +14,11 @@ LONGEST = 2**16 - 1             # px: a longer side does not fit into a short
 class PictureCache:
     """One slot a picture, for as many pictures of a list as fit into CACHE_SHARE, the first ones first.
 
-    count: pictures in the list.  largest: (H, W), none is larger.  bytes_per_pixel: 3, or 4 for those with a mask.
+    count: pictures in the list.  largest: (H, W), none is larger.  bytes_per_pixel: 3, or 4 for those with a
+    mask.
 
-    The memory is anonymous and shared: a page is taken when it is first written to, and forked workers fill it together.
+    The memory is anonymous and shared: a page is taken when it is first written to, and forked workers fill
+    it together.
     """
 
     def __init__(self, count, largest, bytes_per_pixel=3):
@@ -29,7 +31,8 @@ class PictureCache:
         return {**self.__dict__, "memory": None, "slots": 0}                # a spawned worker cannot share it
 
     def get(self, index, read):
-        """-> picture (h, w, 3), its mask (h, w) or None, size (h, w) of the original; none of them may be written to.
+        """-> picture (h, w, 3), its mask (h, w) or None, size (h, w) of the original; none of them may be
+        written to.
 
         read: function (index) -> the same from the files, called when the cache does not hold them.
         """

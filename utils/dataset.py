@@ -1,7 +1,8 @@
 """List file -> samples -> batches. One dataset for training and evaluation.
 
-A sample is a pure function of (seed, epoch, index): the sampler hands out these keys, and the augmentation seeds itself from
-them. Therefore the result does not depend on the number of workers, on where a run was resumed, or on what was drawn before.
+A sample is a pure function of (seed, epoch, index): the sampler hands out these keys, and the augmentation
+seeds itself from them. Therefore the result does not depend on the number of workers, on where a run was
+resumed, or on what was drawn before.
 """
 import random
 import shutil
@@ -44,8 +45,10 @@ class ListData(Dataset):
     """The images of a list file: what both tasks share. Use DetectionData or SegmentationData.
 
     list_path: see utils/lists.py.  class_names: list of K names.  input_shape: (H, W) px.
-    augmentation: an utils.augment.Augmentation for training; None: evaluation, a picture is only fitted into the input.
-    small_shape, small_until: up to this epoch the input is only that large, (H, W) px: steps cost less, shapes are learnt sooner.
+    augmentation: an utils.augment.Augmentation for training; None: evaluation, a picture is only fitted into
+    the input.
+    small_shape, small_until: up to this epoch the input is only that large, (H, W) px: steps cost less,
+    shapes are learnt sooner.
     cache: keep shrunken images in memory, see utils/cache.py.
     """
 
@@ -71,7 +74,8 @@ class ListData(Dataset):
         return len(self.paths)
 
     def __getitem__(self, key):
-        """key: (epoch, index) -> image (3, H, W) uint8 tensor, target dict: index, and what `make_target` makes of the truth.
+        """key: (epoch, index) -> image (3, H, W) uint8 tensor, target dict: index, and what `make_target`
+        makes of the truth.
 
         When evaluating also transform and size (h, w), which lead back to the original picture.
         """
@@ -129,7 +133,8 @@ class ListData(Dataset):
     def training_sample(self, epoch, index):
         """-> Sample, list of sentences about files that turned out to be damaged.
 
-        Whenever the damage is noticed, the result is the same: everything is drawn again from the same seed, without them.
+        Whenever the damage is noticed, the result is the same: everything is drawn again from the same seed,
+        without them.
         """
         told = []
         while True:
@@ -310,12 +315,13 @@ class SegmentationData(ListData):
 
 
 class KeySampler:
-    """Yields the batches of one epoch, lists of keys (epoch, index); shuffled as a pure function of (seed, epoch).
+    """Yields the batches of one epoch, lists of keys (epoch, index); shuffled as a pure function of
+    (seed, epoch).
 
-    epoch, first: which epoch, and from which of its batches on; to be set before each pass.
-    Of several processes each gets its share of every training batch, and in an evaluation every so manieth whole batch.
-    A training set that is not a multiple of the batch keeps its last, smaller batch, as far as it divides by the processes; but
-    not a single image: the statistics of BatchNorm over one image are noise.
+    epoch, first: which epoch, and from which of its batches on; to be set before each pass. Of several
+    processes each gets its share of every training batch, and in an evaluation every so manieth whole batch.
+    A training set that is not a multiple of the batch keeps its last, smaller batch, as far as it divides by
+    the processes; but not a single image: the statistics of BatchNorm over one image are noise.
     """
 
     def __init__(self, count, batch_size, seed=0, train=False):
@@ -360,7 +366,8 @@ def collate(samples):
 
 
 def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu", start=None):
-    """DataLoader over a dataset; shuffled when it is for training. loader.batch_sampler (a KeySampler) chooses the epoch.
+    """DataLoader over a dataset; shuffled when it is for training. loader.batch_sampler (a KeySampler)
+    chooses the epoch.
 
     num_workers: None chooses; more than there are batches are never started.
     start: how workers start, "fork" or "spawn"; None: fork on Linux.

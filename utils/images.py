@@ -1,7 +1,7 @@
 """The one way to open an image or a mask, and the one way to fit it into the network's input.
 
-Images are numpy uint8 (H, W, 3) RGB. Pixel (0, 0) covers 0..1, so a box that covers the whole image is (0, 0, W, H).
-Masks are numpy uint8 (H, W), one class number per pixel.
+Images are numpy uint8 (H, W, 3) RGB. Pixel (0, 0) covers 0..1, so a box that covers the whole image is
+(0, 0, W, H). Masks are numpy uint8 (H, W), one class number per pixel.
 """
 import contextlib
 import io
@@ -52,7 +52,8 @@ OTHERS = (
 
 
 def open_image(path):
-    """An image file -> (H, W, 3) uint8 RGB, upright (EXIF orientation applied), transparency on white, 16 bit scaled to 8.
+    """An image file -> (H, W, 3) uint8 RGB, upright (EXIF orientation applied), transparency on white, 16 bit
+    scaled to 8.
 
     Errors: missing, not an image, cut off, far too large; each names the file.
     """
@@ -60,11 +61,13 @@ def open_image(path):
 
 
 def open_shrunken(path, input_shape, exact=True, fit="letterbox"):
-    """An image for the network: no larger than what fits into input_shape (H, W), never grown. -> image, original size (h, w).
+    """An image for the network: no larger than what fits into input_shape (H, W), never grown. -> image,
+    original size (h, w).
 
-    exact=False lets the JPEG decoder leave out, by a factor of 2, 4 or 8, what would be shrunk away: twice as fast, nearly equal.
-    fit: see `fitted_size`; a picture to be stretched that is too long on one side only gets its final size on both, so that it
-    is resized once.
+    exact=False lets the JPEG decoder leave out, by a factor of 2, 4 or 8, what would be shrunk away: twice as
+    fast, nearly equal.
+    fit: see `fitted_size`; a picture to be stretched that is too long on one side only gets its final size on
+    both, so that it is resized once.
     """
     image, size = decode(path, None if exact else input_shape, fit)
     height, width = fitted_size(*size, input_shape, fit)
@@ -148,7 +151,8 @@ def upright_mask(image):
 
 
 def open_mask(path, top=IGNORED):
-    """A mask file -> (H, W) uint8, upright: the numbers as they are in the file, whatever its palette, its bits, its alpha.
+    """A mask file -> (H, W) uint8, upright: the numbers as they are in the file, whatever its palette, its
+    bits, its alpha.
 
     top: the largest number it may hold, 65535 gives uint16.
     Errors: missing, damaged, lossy, coloured, numbers that are not whole or not 0-255; each names the file.
@@ -294,10 +298,12 @@ def check_fit(fit):
 def fitted_size(height, width, input_shape, fit="letterbox"):
     """The size (h, w) in whole pixels that a picture has in the network's input.
 
-    fit: "letterbox": the largest one with (nearly) the picture's aspect ratio that fits into input_shape (H, W).
+    fit: "letterbox": the largest one with (nearly) the picture's aspect ratio that fits into input_shape
+    (H, W).
     "stretch": input_shape itself, whatever the picture's aspect ratio.
-    "short_side": input_shape is (short, long). The short side becomes `short`, or less if the long one would become longer than
-    `long`; rounded down, exactly as torchvision does it (500 x 334 at 800, 1333 is 1197 x 799: 334 * (800 / 334) is below 800).
+    "short_side": input_shape is (short, long). The short side becomes `short`, or less if the long one would
+    become longer than `long`; rounded down, exactly as torchvision does it (500 x 334 at 800, 1333 is 1197 x
+    799: 334 * (800 / 334) is below 800).
     """
     if fit == "stretch":
         return tuple(input_shape)
@@ -309,11 +315,14 @@ def fitted_size(height, width, input_shape, fit="letterbox"):
 
 
 def fit_image(image, input_shape, fit="letterbox", size=None):
-    """A picture as the network's input: scaled to `fitted_size`. Letterboxed it is in the middle, grey around; with "short_side"
-    at the top left, the mean colour to the right and below, and the input is as large as it needs, in steps of 32.
+    """A picture as the network's input: scaled to `fitted_size`. Letterboxed it is in the middle, grey
+    around; with "short_side" at the top left, the mean colour to the right and below, and the input is as
+    large as it needs, in steps of 32.
 
-    image: (h, w, 3) uint8.  input_shape: see `fitted_size`.  size: (h, w) of the original, when image is a shrunken copy of it.
-    -> canvas (H, W, 3) uint8, transform (scale x, scale y, left, top): input = original * scale + (left, top).
+    image: (h, w, 3) uint8.  input_shape: see `fitted_size`.  size: (h, w) of the original, when image is a
+    shrunken copy of it.
+    -> canvas (H, W, 3) uint8, transform (scale x, scale y, left, top): input = original * scale +
+    (left, top).
     """
     height, width = size or image.shape[:2]
     new_height, new_width = fitted_size(height, width, input_shape, fit)

@@ -1,6 +1,8 @@
-"""The augmentation tried out before the first epoch: every transform that the settings use, alone, and then whole samples.
+"""The augmentation tried out before the first epoch: every transform that the settings use, alone, and then
+whole samples.
 
-A transform that somebody changed breaks here, with its name and the file, and not in a worker after an hour; or, worse, never.
+A transform that somebody changed breaks here, with its name and the file, and not in a worker after an hour;
+or, worse, never.
 """
 import random
 import time
@@ -27,8 +29,9 @@ def check_augmentation(data, samples=8):
     """Try the augmentation of a training set on a few samples, spread over its list. -> how many were tried.
 
     data: DetectionData or SegmentationData with an augmentation.
-    Errors: a transform raises something, or returns another shape or type; boxes that are not finite, outside or upside down;
-    labels or mask values that were not there; boxes or masks that do not follow the picture. Transform and file are named.
+    Errors: a transform raises something, or returns another shape or type; boxes that are not finite, outside
+    or upside down; labels or mask values that were not there; boxes or masks that do not follow the picture.
+    Transform and file are named.
     """
     began = time.perf_counter()
     tried = 0
@@ -78,7 +81,8 @@ def clip_boxes(sample):
 def transforms(data):
     """[(name in augment.py, function (rng, sample) -> sample)] of what the settings of a dataset use.
 
-    They are looked up in `augment` at each call, so that a function that was changed is the one that is tried.
+    They are looked up in `augment` at each call, so that a function that was changed is the one that is
+    tried.
     """
     how, shape = data.augmentation, data.input_shape
 
@@ -258,8 +262,8 @@ def check_flip(data, index, sample):
 
 
 def check_sample(data, epoch, index):
-    """Error when the sample that training will see is not one: image (3, H, W) uint8, boxes or mask as in dataset.py; the
-    same each time."""
+    """Error when the sample that training will see is not one: image (3, H, W) uint8, boxes or mask as in
+    dataset.py; the same each time."""
     file, shape = data.paths[index], data.shape(epoch)
     try:
         image, target = data[epoch, index]
