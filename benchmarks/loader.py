@@ -68,15 +68,21 @@ def stages(s, data):
     mixed = augment.mosaic(rng, shape, samples[:4], SCALE, 0.0)
     batch = [data[0, i] for i in range(BATCH)]
 
-    def four(i):
-        return [samples[(i + k) % len(samples)] for k in range(4)]
+    def pick(i):
+        return samples[i % len(samples)]
+
+    def scale_and_crop(i):
+        return augment.scale_and_crop(rng, shape, pick(i), SCALE, 0.0, 0.1)
+
+    def mosaic(i):
+        return augment.mosaic(rng, shape, [pick(i + k) for k in range(4)], SCALE, 0.0)
 
     return {
         "decode": lambda i: open_image(paths[i % len(paths)]),
         "decode and shrink to the input": lambda i: open_shrunken(paths[i % len(paths)], shape, exact=False),
         "take from the cache": lambda i: data.load(i % len(samples)),
-        "mosaic of four": lambda i: augment.mosaic(rng, shape, four(i), SCALE, 0.0),
-        "one picture, scaled and cropped": lambda i: augment.scale_and_crop(rng, shape, four(i)[0], SCALE, 0.0, 0.1),
+        "mosaic of four": mosaic,
+        "one picture, scaled and cropped": scale_and_crop,
         "colours": lambda i: augment.change_colours(rng, mixed.image, COLOURS),
         "flip": lambda i: augment.flip(mixed),
         "seeding the sample": lambda i: random.Random(f"0 0 {i}"),
@@ -89,7 +95,7 @@ def theirs(s, folder):
     from ultralytics.cfg import get_cfg
     from ultralytics.data.dataset import YOLODataset
 
-    # Copies in the arrangement that it expects: images/ and labels/ side by side, boxes as shares of the picture.
+    # Copies arranged as it expects them: images/ and labels/ side by side, boxes as shares of the picture.
     paths, boxes = read_list(find(s.list_path))
     for part in ("images", "labels"):
         (folder / part).mkdir()
@@ -104,11 +110,12 @@ def theirs(s, folder):
 
     # The ranges of `ours`, in its words.
     settings = get_cfg(overrides={
-        "imgsz": s.size, "mosaic": 1.0, "scale": 0.5, "translate": 0.1, "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4,
-        "fliplr": 0.5, "mixup": 0.0, "degrees": 0.0, "shear": 0.0, "perspective": 0.0})
+        "imgsz": s.size, "mosaic": 1.0, "scale": 0.5, "translate": 0.1, "fliplr": 0.5,
+        "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4,
+        "mixup": 0.0, "degrees": 0.0, "shear": 0.0, "perspective": 0.0})
     names = dict(enumerate(class_numbers(boxes)))
-    return YOLODataset(img_path=str(folder / "images"), imgsz=s.size, batch_size=BATCH, augment=True, hyp=settings,
-                       rect=False, cache=None, stride=32, pad=0.0, task="detect",
+    return YOLODataset(img_path=str(folder / "images"), imgsz=s.size, batch_size=BATCH, augment=True,
+                       hyp=settings, rect=False, cache=None, stride=32, pad=0.0, task="detect",
                        data={"names": names, "nc": len(names), "channels": 3})
 
 
@@ -155,13 +162,15 @@ def show(times):
     print("\n  whole sample, in batches of 16")
     for name, values in times.items():
         middle = statistics.median(values)
-        print(f"  {name:<36}{middle:8.3f}   ({min(values):.3f} to {max(values):.3f})   {1e3 / middle:6.0f} a second")
+        spread = f"({min(values):.3f} to {max(values):.3f})"
+        print(f"  {name:<36}{middle:8.3f}   {spread}   {1e3 / middle:6.0f} a second")
     names = list(times)
     if len(names) < 3:
         return
     for name in names[:2]:
         ratios = [a / b for a, b in zip(times[name], times[names[2]])]
-        print(f"  {name} / {names[2]}: {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
+        middle = statistics.median(ratios)
+        print(f"  {name} / {names[2]}: {middle:.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,8 @@ def main(s):
     *our_names, usual = times
     for name in our_names:
         ratios = [a / b for a, b in zip(times[name], times[usual])]
-        print(f"  {name} / {usual}: {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
+        middle = statistics.median(ratios)
+        print(f"  {name} / {usual}: {middle:.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ dataset = "VOCdevkit/Shapes"    # the VOC folder, as in train.py    数据集文
 train_list = None               # its training list; None: <dataset>_train.txt    训练集列表
 net = "yolov4_tiny"             # the network that will use the anchors    使用先验框的网络
 input_shape = (224, 224)        # height, width, as in train.py; None: the paper's    输入尺寸（高, 宽），与 train.py 相同
-fit = None                      # how a picture meets the input; None: as the network's recipe says    图像放入输入的方式
+fit = None                      # how a picture meets the input; None: the recipe's    图像放入输入的方式
 count = None                    # how many; None: as many as the network has now    先验框个数
 anchors_path = None             # the file; None: model_data/<dataset>_<count>_anchors.txt    输出文件
 enough = 0.98                   # a best possible recall below this is warned of    召回率上限低于此值时警告
@@ -38,7 +38,8 @@ BLOCK = 500_000                 # objects compared with all anchors at a time
 
 
 def main(s):
-    check(s, input_shape=optional(several(2, whole(32))), count=optional(whole(1)), enough=number(0, 1), seed=whole(0))
+    check(s, input_shape=optional(several(2, whole(32))), count=optional(whole(1)), enough=number(0, 1),
+          seed=whole(0))
     network = nets.find_net(s.net)
     usual = usual_anchors(s.net, network)
     shape = tuple(s.input_shape or network.recipe["input_shape"])
@@ -48,7 +49,8 @@ def main(s):
     own = find_anchors(usual, shape, heads)                 # (heads, A, 2) px
     count = s.count or own.shape[0] * own.shape[1]
     if count % heads:
-        raise UserError(f"count={count}: {s.net} has {heads} heads with equally many anchors each, choose a multiple of {heads}.")
+        raise UserError(f"count={count}: {s.net} has {heads} heads with equally many anchors each, "
+                        f"choose a multiple of {heads}.")
 
     # The objects as the network will see them, in groups by their shape.
     source = s.train_list or list_name(s.dataset, "train")
@@ -59,7 +61,8 @@ def main(s):
 
     path = s.anchors_path or f"model_data/{folder_name(s.dataset).lower()}_{count}_anchors.txt"
     kept = write_anchors(path, made, shape, source)
-    print(f"\nWritten: {path}" + (f" (the old one is now {shown(kept)})" if kept else "") + ". To train with it, in train.py:\n"
+    before = f" (the old one is now {shown(kept)})" if kept else ""
+    print(f"\nWritten: {path}{before}. To train with it, in train.py:\n"
           f'  net, net_options = "{s.net}", {{"anchors": "{path}"}}')
 
 
@@ -74,9 +77,13 @@ def usual_anchors(name, network):
 
 
 def compare(s, sizes, own, made):
-    """Print how well both sets of anchors suit the objects. sizes: (N, 2).  own, made: (heads, A, 2). All px of the input."""
+    """Print how well both sets of anchors suit the objects.
+
+    sizes: (N, 2).  own, made: (heads, A, 2). All px of the input.
+    """
     recall = {}
-    print(f"\n{'':<20}{'best possible recall':>22}{'mean IoU':>12}   anchors: width,height in px, head by head")
+    title = f"{'':<20}{'best possible recall':>22}{'mean IoU':>12}"
+    print(f"\n{title}   anchors: width,height in px, head by head")
     for title, anchors in (("the network's own", own), ("k-means", made)):
         recall[title], overlap = suitability(sizes, anchors.flatten(0, 1))
         listed = " | ".join(" ".join(f"{w:.0f},{h:.0f}" for w, h in level) for level in anchors.tolist())
@@ -88,13 +95,17 @@ def compare(s, sizes, own, made):
     if recall["k-means"] < s.enough:
         heads, each = made.shape[:2]
         print(f"WARNING: {1 - recall['k-means']:.1%} of the objects are beyond every anchor. More anchors "
-              f"(count={heads * each + heads}) or, if the smallest objects are a few pixels, a larger input_shape will help.")
+              f"(count={heads * each + heads}) or, if the smallest objects are a few pixels, "
+              "a larger input_shape will help.")
     elif recall["the network's own"] >= s.enough:
         print("The network's own anchors reach enough of them as well; they also fit its official weights.")
 
 
 def object_sizes(path, shape, way):
-    """Every object of a list that training uses. -> (N, 2) float32 width, height in px of the input of (H, W)."""
+    """Every object of a list that training uses.
+
+    -> (N, 2) float32 width, height in px of the input of (H, W).
+    """
     paths, boxes = read_list(find(path))
     sizes = [torch.zeros(0, 2)]
     for image, rows in zip(paths, boxes):
@@ -115,10 +126,14 @@ def object_sizes(path, shape, way):
 
 
 def kmeans(sizes, count, seed=0):
-    """The best of some groupings of sizes (N, 2) by IoU. -> (count, 2), by their area. Error: fewer different sizes than groups."""
+    """The best of some groupings of sizes (N, 2) by IoU.
+
+    -> (count, 2), by their area. Error: fewer different sizes than groups.
+    """
     different = len(sizes.unique(dim=0))
     if different < count:
-        raise UserError(f"There are only {different} different sizes of objects, too few for {count} anchors.")
+        raise UserError(f"There are only {different} different sizes of objects, "
+                        f"too few for {count} anchors.")
 
     # Several first guesses, for where one ends depends on where it began.
     best, best_overlap = None, -1.0
@@ -132,11 +147,15 @@ def kmeans(sizes, count, seed=0):
 
 
 def settle(sizes, anchors):
-    """Every object joins its best anchor, every anchor becomes its group's median, until nothing changes. -> (count, 2)."""
+    """Every object joins its best anchor, every anchor becomes its group's median, until nothing changes.
+
+    -> (count, 2).
+    """
     for _ in range(ROUNDS):
         nearest = compare_sizes(sizes, anchors)[1]
         groups = [sizes[nearest == k] for k in range(len(anchors))]
-        moved = torch.stack([group.median(0).values if len(group) else anchor for group, anchor in zip(groups, anchors)])
+        moved = torch.stack([group.median(0).values if len(group) else anchor
+                             for group, anchor in zip(groups, anchors)])
         if torch.equal(moved, anchors):
             break
         anchors = moved
@@ -144,11 +163,15 @@ def settle(sizes, anchors):
 
 
 def first_guess(sizes, count, rng):
-    """k-means++: objects, each drawn with a chance that grows with its distance from those drawn before. -> (count, 2)."""
+    """k-means++: objects, each drawn with a chance that grows with its distance from those drawn before.
+
+    -> (count, 2).
+    """
     chosen = sizes[torch.randint(len(sizes), (1,), generator=rng)]
     while len(chosen) < count:
         distance = (1 - compare_sizes(sizes, chosen)[0]).clamp(min=0).double().cumsum(0)
-        drawn = torch.searchsorted(distance, torch.rand(1, generator=rng, dtype=torch.float64) * distance[-1], right=True)
+        point = torch.rand(1, generator=rng, dtype=torch.float64) * distance[-1]
+        drawn = torch.searchsorted(distance, point, right=True)
         chosen = torch.cat([chosen, sizes[drawn.clamp(max=len(sizes) - 1)]])
     return chosen
 

@@ -22,7 +22,7 @@ from utils.images import GREY, IGNORED, fitted_size
 MIN_SIDE = 2.0          # px: a box that is thinner after the cut is dropped
 MIN_VISIBLE = 0.2       # so is one that has lost more than the rest of its area
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114])       # how bright red, green and blue look (ITU-R BT.601)
-# SSD, section 2.2: a sample is the whole picture, or a patch that overlaps an object with at least this IoU (0: any).
+# SSD, section 2.2: a sample is the whole picture, or a patch with at least this IoU with an object.
 WHOLE = None
 PATCHES = (WHOLE, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 PATCH_SIDE = 0.3        # least side of a patch, as a share of the view's
@@ -42,7 +42,7 @@ class Augmentation:
     colours: tuple = (0.015, 0.7, 0.4)          # random hue, saturation, brightness
     distort: float = 0.0                        # chance of SSD's changes of brightness, contrast and colours
     zoom_out: float = 0.0                       # detection: chance of a small picture somewhere in the input
-    iou_crop: float = 0.0                       # detection: chance of a patch chosen by its IoU with an object
+    iou_crop: float = 0.0                       # detection: chance of a patch around some object
     mosaic: float = 0.0                         # chance of four pictures in one
     mixup: float = 0.0                          # detection: chance of two pictures blended into one
     plain_from: int | None = None               # from this epoch on neither mosaic nor mixup
@@ -244,7 +244,10 @@ def iou_crop(rng, view, boxes):
 
 
 def random_patch(rng, view):
-    """-> (x1, y1, x2, y2) inside the view. Its aspect is relative to the view's: it means the same when stretched."""
+    """-> (x1, y1, x2, y2) inside the view.
+
+    Its aspect is relative to the view's: it means the same when stretched.
+    """
     x1, y1, x2, y2 = view
     size = rng.uniform(PATCH_SIDE, 1.0)
     narrowest = max(1 / PATCH_ASPECT, size**2)              # so that both sides fit

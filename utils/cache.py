@@ -5,7 +5,7 @@ import numpy as np
 
 from utils.system.machine import machine_memory
 
-CACHE_SHARE = 0.25              # of the machine's memory may hold pictures; the others are decoded anew each time
+CACHE_SHARE = 0.25              # of the machine's memory may hold pictures; the others are decoded each time
 FILLED = 1                      # the first byte of a slot that holds a picture
 HEADER = 9                      # bytes: that one, and four shorts: (h, w) as kept, (h, w) of the original
 LONGEST = 2**16 - 1             # px: a longer side does not fit into a short
@@ -53,7 +53,7 @@ class PictureCache:
         np.frombuffer(self.memory, np.uint8, image.size, start + HEADER)[:] = image.ravel()
         if mask is not None:
             np.frombuffer(self.memory, np.uint8, mask.size, start + HEADER + image.size)[:] = mask.ravel()
-        self.memory[start] = FILLED                                         # last, so that nobody reads half a picture
+        self.memory[start] = FILLED                         # last, so that nobody reads half a picture
 
     def view(self, start):
         """What `get` returns, in the slot itself, without a copy."""

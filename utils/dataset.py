@@ -25,9 +25,9 @@ from utils.settings import find, shown
 from utils.system import distributed, signals
 from utils.system.machine import SHARED_MEMORY, cores
 
-ROTATED = 0.25                  # share of the training pictures that are turned, where a rotation is asked for
+ROTATED = 0.25                  # share of the training pictures that are turned, where `rotate` is set
 AHEAD = 3                       # batches of a worker that may be there at a time: two prefetched, one in use
-SHARP = 2.0                     # where parts of the pictures are enlarged (iou_crop) they are kept that much larger than the input
+SHARP = 2.0                     # where iou_crop enlarges parts of the pictures they are kept that much larger
 
 
 class BrokenFile(UserError):
@@ -55,18 +55,21 @@ class ListData(Dataset):
     bytes_per_pixel = 3
     fit = "letterbox"               # how a picture meets the input, see utils.images.fitted_size
 
-    def __init__(self, list_path, class_names, input_shape, augmentation=None, seed=0, small_shape=None, small_until=0, cache=True):
+    def __init__(self, list_path, class_names, input_shape, augmentation=None, seed=0, small_shape=None,
+                 small_until=0, cache=True):
         self.list_path, self.class_names, self.input_shape = list_path, class_names, tuple(input_shape)
         self.augmentation, self.seed = augmentation, seed
         self.small_shape, self.small_until = small_shape, small_until
-        self.broken = {}                                    # index of a training sample whose file is damaged -> why
+        self.broken = {}                            # index of a training sample whose file is damaged -> why
 
         # A file that is missing is found now, not after an hour.
         self.read_list()
         missing = [path for path in self.paths if not find(path).is_file()]
         if missing:
-            raise UserError(f"{list_path}: {len(missing)} of {len(self.paths)} images are missing, the first is {missing[0]}. Was the "
-                            "folder moved, or the image deleted? Run voc_annotation.py again (new_split=True for a new choice of images).")
+            count = f"{len(missing)} of {len(self.paths)}"
+            raise UserError(f"{list_path}: {count} images are missing, the first is {missing[0]}. "
+                            "Was the folder moved, or the image deleted? Run voc_annotation.py again "
+                            "(new_split=True for a new choice of images).")
 
         self.cache = PictureCache(len(self) if cache else 0, self.largest(), self.bytes_per_pixel)
 
@@ -102,7 +105,10 @@ class ListData(Dataset):
     # What is read, and what happens when that fails
 
     def load(self, index):
-        """-> Sample as it is kept: shrunken to `largest`, never grown; size (h, w) of the original. Error: BrokenFile."""
+        """-> Sample as it is kept: shrunken to `largest`, never grown; size (h, w) of the original.
+
+        Error: BrokenFile.
+        """
         index = self.stand_in(index)
         try:
             image, mask, size = self.cache.get(index, self.read)
@@ -112,18 +118,23 @@ class ListData(Dataset):
 
     def read(self, index):
         """From the file: -> picture (h, w, 3), its mask (h, w) or None, size (h, w) of the original."""
-        image, size = open_shrunken(find(self.paths[index]), self.largest(), exact=not self.train, fit=self.fit)
+        path = find(self.paths[index])
+        image, size = open_shrunken(path, self.largest(), exact=not self.train, fit=self.fit)
         return image, None, size
 
     def largest(self):
-        """(H, W): no picture is kept larger than what fits into this. What training enlarges is kept larger: it stays sharp."""
+        """(H, W): no picture is kept larger than what fits into this.
+
+        What training enlarges is kept larger: it stays sharp.
+        """
         share = self.enlarged() if self.train else 1.0
         return tuple(round(side * share) for side in self.input_shape)
 
     def stand_in(self, index):
         """The index itself, or, when that sample cannot be read, the next one that can."""
         if len(self.broken) == len(self):
-            raise UserError(f"{self.list_path}: none of its {len(self)} samples can be used: {next(iter(self.broken.values()))}")
+            reason = next(iter(self.broken.values()))
+            raise UserError(f"{self.list_path}: none of its {len(self)} samples can be used: {reason}")
         while index in self.broken:
             index = (index + 1) % len(self)
         return index
@@ -194,7 +205,7 @@ class ListData(Dataset):
         raise NotImplementedError
 
     def evaluation_sample(self, index):
-        """-> Sample fitted into the input, transform (see utils.images.fit_image), size (h, w) of the original."""
+        """-> Sample fitted into the input, transform (see `fit_image`), size (h, w) of the original."""
         raise NotImplementedError
 
     def make_target(self, sample):
@@ -214,14 +225,14 @@ class DetectionData(ListData):
     def __init__(self, list_path, class_names, input_shape, fit="letterbox", augmentation=None, **options):
         check_fit(fit)
         if augmentation and fit == "short_side":
-            raise UserError('fit="short_side" makes an input of another size of every picture, and training needs one for all: train '
-                            'with fit="letterbox" or "stretch". get_map.py and predict.py can use it with the trained network, '
-                            "like  python get_map.py fit=short_side input_shape=800,1333")
+            raise UserError('fit="short_side" gives every picture an input of its own size, and training needs one for '
+                            'all: train with fit="letterbox" or "stretch". get_map.py and predict.py can use it with '
+                            "the trained network, like  python get_map.py fit=short_side input_shape=800,1333")
         self.fit = fit
         super().__init__(list_path, class_names, input_shape, augmentation, **options)
 
     def read_list(self):
-        self.paths, self.boxes = read_list(find(self.list_path))            # boxes: a (G, 6) of each image, in its pixels
+        self.paths, self.boxes = read_list(find(self.list_path))            # boxes: a (G, 6) for each image
         check_classes(self.paths, self.boxes, self.class_names, self.list_path)
 
     def enlarged(self):
@@ -236,7 +247,10 @@ class DetectionData(ListData):
         return Sample(image, boxes), size
 
     def place_on_canvas(self, rng, index, shape, plain):
-        """As ListData does, at times with another such canvas laid over it (mixup). plain: neither mosaic nor mixup."""
+        """As ListData does, at times with another such canvas laid over it (mixup).
+
+        plain: neither mosaic nor mixup.
+        """
         sample = super().place_on_canvas(rng, index, shape, plain)
         if plain or rng.random() >= self.augmentation.mixup:
             return sample
@@ -261,14 +275,15 @@ class DetectionData(ListData):
     def evaluation_sample(self, index):
         sample, size = self.load(index)
         image, transform = fit_image(sample.image, self.input_shape, self.fit, size)
-        boxes = self.boxes[index].copy()                    # from the original at once: each rounding costs a little
+        boxes = self.boxes[index].copy()                    # in pixels of the original: nothing is rounded
         boxes[:, :4] = to_input(boxes[:, :4], transform)
         return Sample(image, boxes), transform, size
 
     def make_target(self, sample):
-        """-> boxes (G, 4) xyxy input px, labels (G,) int64; objects that are marked as difficult are left out."""
+        """-> boxes (G, 4) xyxy input px, labels (G,) int64, without the objects marked as difficult."""
         boxes = sample.boxes[sample.boxes[:, 5] == 0]
-        return {"boxes": torch.from_numpy(boxes[:, :4].copy()), "labels": torch.from_numpy(boxes[:, 4].astype(np.int64))}
+        labels = boxes[:, 4].astype(np.int64)
+        return {"boxes": torch.from_numpy(boxes[:, :4].copy()), "labels": torch.from_numpy(labels)}
 
 
 class SegmentationData(ListData):
@@ -300,7 +315,10 @@ class SegmentationData(ListData):
         return image, mask, size
 
     def truth(self, index, size=None):
-        """The labels of an image at its own size: (h, w) uint8, 0 to K-1 and IGNORED. size: (h, w) that it must have."""
+        """The labels of an image at its own size: (h, w) uint8, 0 to K-1 and IGNORED.
+
+        size: (h, w) that it must have.
+        """
         return read_labels(find(self.masks[index]), self.table, size)
 
     def evaluation_sample(self, index):
@@ -360,7 +378,10 @@ class KeySampler:
 
 
 def collate(samples):
-    """-> images (B, 3, H, W) uint8, targets list of B dicts. In memory they stay pixel by pixel (channels last): nothing is reordered."""
+    """-> images (B, 3, H, W) uint8, targets list of B dicts.
+
+    In memory they stay pixel by pixel (channels last): nothing is reordered.
+    """
     images = stack([image.permute(1, 2, 0).numpy() for image, _ in samples])
     return torch.from_numpy(images).permute(0, 3, 1, 2), [target for _, target in samples]
 
@@ -385,25 +406,31 @@ def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu", start=
     # Forked workers share the cache.
     if num_workers and start is None and sys.platform == "linux":
         start = "fork"
-    return DataLoader(data, batch_sampler=sampler, num_workers=num_workers, collate_fn=collate, pin_memory=on_gpu,
-                      persistent_workers=num_workers > 0, worker_init_fn=prepare_worker,
+    return DataLoader(data, batch_sampler=sampler, num_workers=num_workers, collate_fn=collate,
+                      pin_memory=on_gpu, persistent_workers=num_workers > 0, worker_init_fn=prepare_worker,
                       multiprocessing_context=start if num_workers else None)
 
 
 def enough_memory(num_workers, data, batch_size):
-    """So many workers that their batches fit into /dev/shm, through which they come; where it is too small they die of a bus error."""
+    """-> so many workers that their batches fit into /dev/shm, through which they come.
+
+    Where it is too small they die of a bus error.
+    """
     if not num_workers or not SHARED_MEMORY.is_dir():
         return num_workers
     batch = batch_size * (data.input_shape[0] * data.input_shape[1] * data.bytes_per_pixel + 2**12)
     room = int(shutil.disk_usage(SHARED_MEMORY).free // (AHEAD * batch))
     if room < num_workers:
-        print(f"NOTE: {SHARED_MEMORY} has room for the batches of {room} workers, not of {num_workers}, so there are {room}. "
-              "In docker: --shm-size=8g.")
+        print(f"NOTE: {SHARED_MEMORY} has room for the batches of {room} workers, not of {num_workers}, "
+              f"so there are {room}. In docker: --shm-size=8g.")
     return min(num_workers, room)
 
 
 def prepare_worker(_):
-    """Workers are the parallel part; each one keeps to a single thread. And it is the parent that decides about Ctrl-C."""
+    """Workers are the parallel part; each one keeps to a single thread.
+
+    And it is the parent that decides about Ctrl-C.
+    """
     signals.for_workers()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -423,20 +450,31 @@ def class_counts(data, difficult=True):
     # Decoding leaves Python's lock free, so threads are enough; the result is kept, for it takes a while.
     if data.pixels is None:
         with ThreadPoolExecutor() as pool:
-            counts = pool.map(lambda index: np.bincount(data.truth(index).ravel(), minlength=256), range(len(data)))
-            data.pixels = dict(zip(data.class_names, sum(counts).tolist()))
+            counts = sum(pool.map(lambda index: count_labels(data.truth(index)), range(len(data))))
+        data.pixels = dict(zip(data.class_names, counts.tolist()))
     return data.pixels
 
 
+def count_labels(mask):
+    """mask: (H, W) uint8 -> (256,) pixels of each value."""
+    return np.bincount(mask.ravel(), minlength=256)
+
+
 def describe(data):
-    """What is in a dataset: images, and objects or share of the labelled pixels per class; for training masks what their values mean."""
+    """What is in a dataset: images, and per class its objects, or its share of the labelled pixels.
+
+    For training masks also what their values mean.
+    """
     counts = class_counts(data)
     total = sum(counts.values())
     text = f"{shown(find(data.list_path))}: {len(data)} images, "
     if data.task == "detection":
-        return text + f"{total} objects (" + ", ".join(f"{name} {count}" for name, count in counts.items()) + ")"
+        each = ", ".join(f"{name} {count}" for name, count in counts.items())
+        return f"{text}{total} objects ({each})"
 
-    text += "labelled pixels: " + ", ".join(f"{name} {count / max(total, 1):.1%}" for name, count in counts.items())
+    each = ", ".join(f"{name} {count / max(total, 1):.1%}" for name, count in counts.items())
+    text += f"labelled pixels: {each}"
     if data.train:
-        text += f"\nWhat the values in the masks mean:\n{describe_labels(data.class_names, data.ignore_labels)}"
+        meanings = describe_labels(data.class_names, data.ignore_labels)
+        text += f"\nWhat the values in the masks mean:\n{meanings}"
     return text

@@ -16,23 +16,23 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from utils.errors import UserError, did_you_mean
 from utils.settings import shown
 
-FITS = ("letterbox", "stretch", "short_side")               # the ways a picture meets the network's input, see `fitted_size`
+FITS = ("letterbox", "stretch", "short_side")       # how a picture meets the network's input, see `fitted_size`
 GREY = 114                      # what is beside a picture that does not fill the input
-MEAN = (124, 116, 104)          # the same where fit="short_side": ImageNet's mean colour, about 0 to an ImageNet backbone
+MEAN = (124, 116, 104)          # the same where fit="short_side": ImageNet's mean colour, 0 once normalised
 STEP = 32                       # the sides of a "short_side" input divide by this
-IGNORED = 255                   # in a mask: not labelled, counts nowhere; also what is beside a mask that does not fill the input
+IGNORED = 255                   # in a mask: not labelled, counts nowhere; so is what is beside a mask
 ORIENTATION = 0x0112            # the EXIF tag
 ON_ITS_SIDE = (5, 6, 7, 8)      # its values that swap height and width
 DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error,
                   ImageCms.PyCMSError)                      # what Pillow raises when a file is damaged
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)          # the latter where warnings are made errors
-LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")         # these may change pixel values: no good for class numbers
-# No other formats are opened, whatever the suffix: Pillow would start Ghostscript for one, and each decoder is a risk of its own.
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)     # the latter if warnings are errors
+LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")     # may change pixel values: no good for class numbers
+# No others are opened, whatever the suffix: Pillow would start Ghostscript for one; each decoder is a risk.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-MAX_PIXELS = 178_000_000        # a larger picture is refused before memory is taken: 48 kB can unfold to 400 million pixels
+MAX_PIXELS = 178_000_000        # more is refused before memory is taken: 48 kB can become 400 million pixels
 MAX_BYTES = 2_000_000_000       # so is a larger file
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS      # Pillow warns from here on and refuses twice as much; check_pixels comes before both
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS      # Pillow warns from here on; check_pixels comes before
 # How files begin that are often taken for pictures, and what they are.
 OTHERS = (
     (rb"....ftyp(heic|heix|heim|heis|hevc|mif1|msf1)", "a HEIC picture, as phones make them"),
@@ -77,7 +77,10 @@ def open_shrunken(path, input_shape, exact=True, fit="letterbox"):
 
 
 def decode(path, at_least=None, fit="letterbox"):
-    """-> image (H, W, 3) uint8 RGB, its true size (h, w). at_least: (H, W) that a reduced JPEG must still fill, fitted this way."""
+    """-> image (H, W, 3) uint8 RGB, its true size (h, w).
+
+    at_least: (H, W) that a reduced JPEG must still fill, fitted this way.
+    """
     with opened(path) as image:
         turned = image.getexif().get(ORIENTATION, 1)
         on_its_side = turned in ON_ITS_SIDE
@@ -96,11 +99,15 @@ def decode(path, at_least=None, fit="letterbox"):
 
 @contextlib.contextmanager
 def opened(path, kind="image"):
-    """with opened(path) as image: a Pillow image, not yet decoded. Whatever goes wrong inside ends in a sentence with the file's name."""
+    """with opened(path) as image: a Pillow image, not yet decoded.
+
+    Whatever goes wrong inside ends in a sentence with the file's name.
+    """
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{shown(path)} has {path.stat().st_size / 1e9:.1f} GB: not a picture.", kind="image_too_large")
+            gigabytes = path.stat().st_size / 1e9
+            raise UserError(f"{shown(path)} has {gigabytes:.1f} GB: not a picture.", kind="image_too_large")
         content = io.BytesIO(path.read_bytes())             # Pillow reads a file in small pieces: slow
         with Image.open(content, formats=FORMATS) as image:
             check_pixels(image, path)
@@ -118,10 +125,15 @@ def check_pixels(image, path):
 
 
 def too_large(path, size, pixels):
-    """-> UserError. size: words that follow "is too large".  pixels: how many, None when that is not known."""
+    """-> UserError.
+
+    size: words that follow "is too large".  pixels: how many, None when that is not known.
+    """
     megapixels = f": {pixels / 1e6:.0f} megapixels" if pixels else ""
-    return UserError(f"{shown(path)} is too large{size}{megapixels}, at most {MAX_PIXELS / 1e6:.0f} megapixels are opened. "
-                     "Cut it into tiles or shrink it. If the file is small, it may have been made to do harm.", kind="image_too_large")
+    most = MAX_PIXELS / 1e6
+    return UserError(f"{shown(path)} is too large{size}{megapixels}, at most {most:.0f} megapixels are opened. "
+                     "Cut it into tiles or shrink it. If the file is small, it may have been made to do harm.",
+                     kind="image_too_large")
 
 
 def complaint(error, path):
@@ -130,7 +142,9 @@ def complaint(error, path):
         pixels = re.search(r"([0-9]+) pixels", str(error))
         return too_large(path, "", int(pixels[1]) if pixels else None)
     if not isinstance(error, UnidentifiedImageError):
-        return UserError(f"{shown(path)} cannot be read, it is cut off or damaged: {error or type(error).__name__}", kind="image_damaged")
+        reason = error or type(error).__name__
+        return UserError(f"{shown(path)} cannot be read, it is cut off or damaged: {reason}",
+                         kind="image_damaged")
 
     # No picture that Pillow knows: its first bytes tell what it is instead.
     with open(path, "rb") as file:
@@ -160,9 +174,9 @@ def open_mask(path, top=IGNORED):
     with opened(path, "mask") as image:
         check_lossless(image, path)
         depth, kind = png_header(image)
-        if depth == 16 and kind != 0:                                       # Pillow would keep the upper half of each value only
-            raise UserError(f"{shown(path)} has 16 bits for each of several channels. Save it as a grey PNG of 8 bits.",
-                            kind="mask_deep")
+        if depth == 16 and kind != 0:           # Pillow would keep the upper half of each value only
+            raise UserError(f"{shown(path)} has 16 bits for each of several channels. "
+                            "Save it as a grey PNG of 8 bits.", kind="mask_deep")
         upright = upright_mask(image)
         pixels = np.array(upright.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB") else upright)
 
@@ -179,13 +193,17 @@ def open_mask(path, top=IGNORED):
             wrong = pixels != pixels.astype(kept)
         if wrong.any():
             meaning = ", which means ignored." if top == IGNORED else ""
-            raise UserError(f"{shown(path)} holds the value {pixels[wrong][0]}, {int(wrong.sum())} pixels are like that: "
+            value, count = pixels[wrong][0], int(wrong.sum())
+            raise UserError(f"{shown(path)} holds the value {value}, {count} pixels are like that: "
                             f"expected class numbers, whole and from 0 to {top}{meaning}", kind="mask_numbers")
     return pixels.astype(kept, copy=False)
 
 
 def open_colours(path):
-    """A mask in colours -> (H, W, 3) uint8 RGB exactly as in the file, upright, without regard to alpha. Errors: as open_mask."""
+    """A mask in colours -> (H, W, 3) uint8 RGB exactly as in the file, upright, without regard to alpha.
+
+    Errors: as open_mask.
+    """
     with opened(path, "mask") as image:
         check_lossless(image, path)
         upright = upright_mask(image)
@@ -199,20 +217,26 @@ def open_colours(path):
 def check_lossless(image, path):
     """Error when the compression of a mask may have changed its numbers."""
     if image.format in LOSSY or image.info.get("compression") == "jpeg":
-        raise UserError(f"{shown(path)} is a {image.format} file, whose compression may change pixel values a little, and so turn "
-                        "class numbers into others. Export the masks again as PNG; renaming or converting this file does not "
-                        "bring the numbers back.", kind="mask_lossy")
+        raise UserError(f"{shown(path)} is a {image.format} file, whose compression may change pixel values a "
+                        "little, and so turn class numbers into others. Export the masks again as PNG; renaming or "
+                        "converting this file does not bring the numbers back.", kind="mask_lossy")
 
 
 def png_header(image):
-    """Bits per channel, kind of colour (0 is grey) of a PNG file; (None, None) of others. Pillow does not tell."""
+    """Bits per channel, kind of colour (0 is grey) of a PNG file; (None, None) of others.
+
+    Pillow does not tell.
+    """
     if image.format != "PNG":
         return None, None
     return tuple(image.fp.getbuffer()[24:26])
 
 
 def one_channel(pixels, path):
-    """Channels that are all the same, and perhaps alpha, -> one. pixels: (H, W, 2-4). Error: they differ, it is a colour picture."""
+    """Channels that are all the same, and perhaps alpha, -> one.
+
+    pixels: (H, W, 2-4). Error: they differ, it is a colour picture.
+    """
     red = pixels[..., 0]
     if pixels.shape[2] == 2 or ((red == pixels[..., 1]) & (red == pixels[..., 2])).all():
         return red
@@ -222,23 +246,24 @@ def one_channel(pixels, path):
     colours, counts = np.unique(numbers, return_counts=True)
     frequent = colours[np.argsort(-counts, kind="stable")[:3]].tolist()
     common = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in frequent)
-    raise UserError(f"{shown(path)} is a colour picture with {len(colours)} colours, mostly {common}: "
-                    "masks must hold class numbers, one per pixel (0 for the first class, 1 for the second ...).", kind="mask_colour")
+    raise UserError(f"{shown(path)} is a colour picture with {len(colours)} colours, mostly {common}: masks "
+                    "must hold class numbers, one per pixel (0 for the first class, 1 for the second ...).",
+                    kind="mask_colour")
 
 
 def image_size(path):
-    """(width, height) in pixels as the image is shown, its EXIF orientation applied; only the header is read."""
+    """(width, height) in pixels, EXIF orientation applied; only the header is read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             check_pixels(image, path)
             width, height = image.size
 
             # Where the orientation is to be found depends on the format.
-            if image.format == "TIFF":                      # its own tags: new Pillows turn the size of a TIFF, old ones do not
+            if image.format == "TIFF":              # its own tags: only new Pillows turn the size of a TIFF
                 exif = image.tag_v2
                 width, height = exif[256], exif[257]
             elif image.format == "PNG" and not {"exif", "Raw profile type exif"} & set(image.info):
-                exif = {}                                   # getexif() would decode the whole picture in search of some
+                exif = {}                           # getexif() would decode the whole picture to find some
             else:
                 exif = image.getexif()
             return (height, width) if exif.get(ORIENTATION, 1) in ON_ITS_SIDE else (width, height)
@@ -255,7 +280,8 @@ def to_rgb(image):
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return deep_to_rgb(image)
     if image.mode == "LAB":
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
 
     # What is transparent is shown on white.
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -267,10 +293,11 @@ def to_rgb(image):
 
 def deep_to_rgb(image):
     """A Pillow image with more than 8 bits a pixel (I;16, I, F) -> mode RGB, its white scaled to 255."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)       # NaN and infinity: no data, black
+    values = np.asarray(image, dtype=np.float32)
+    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)  # NaN and infinity: no data, black
     most = float(values.max(initial=0))
 
-    # What white is in such files: the first usual value that nothing exceeds; beyond all of them the largest value.
+    # What white is in such files: the first usual value that nothing exceeds, else the largest value.
     usual = (255.0, 65535.0)
     if image.mode.startswith("I;16"):
         usual = (65535.0,)
@@ -281,7 +308,7 @@ def deep_to_rgb(image):
 
 
 def resize(image, height, width):
-    """image: (H, W, 3) -> (height, width, 3). Shrinking takes the mean of the covered pixels, growing is bilinear."""
+    """-> image of (height, width, 3). Shrinking takes the mean of the covered pixels, growing is bilinear."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = height * width < image.shape[0] * image.shape[1]
@@ -291,8 +318,9 @@ def resize(image, height, width):
 def check_fit(fit):
     """Error: it is none of FITS."""
     if fit not in FITS:
-        raise UserError(f'fit="{fit}" is not known.{did_you_mean(str(fit), FITS)} Use "letterbox" (whole, undistorted, grey beside '
-                        'it), "stretch" (warped to the input) or "short_side" (undistorted, its short side as long as wanted).')
+        raise UserError(f'fit="{fit}" is not known.{did_you_mean(str(fit), FITS)} Use "letterbox" (whole, '
+                        'undistorted, grey beside it), "stretch" (warped to the input) or "short_side" (undistorted, '
+                        "its short side as long as wanted).")
 
 
 def fitted_size(height, width, input_shape, fit="letterbox"):
@@ -310,8 +338,9 @@ def fitted_size(height, width, input_shape, fit="letterbox"):
     if fit == "short_side":
         scale = min(min(input_shape) / min(height, width), max(input_shape) / max(height, width))
         return max(1, int(height * scale)), max(1, int(width * scale))
-    scale = min(input_shape[0] / height, input_shape[1] / width)
-    return max(1, min(input_shape[0], round(height * scale))), max(1, min(input_shape[1], round(width * scale)))
+    most_high, most_wide = input_shape
+    scale = min(most_high / height, most_wide / width)
+    return max(1, min(most_high, round(height * scale))), max(1, min(most_wide, round(width * scale)))
 
 
 def fit_image(image, input_shape, fit="letterbox", size=None):
@@ -367,7 +396,10 @@ def resize_mask(mask, height, width):
 
 
 def letterbox_mask(mask, input_shape, size=None):
-    """The mask of a picture that is letterboxed into the input; IGNORED around it. mask: (h, w) uint8 -> (H, W)."""
+    """The mask of a picture that is letterboxed into the input; IGNORED around it.
+
+    mask: (h, w) uint8 -> (H, W).
+    """
     new_height, new_width = fitted_size(*(size or mask.shape), input_shape)
     top, left = (input_shape[0] - new_height) // 2, (input_shape[1] - new_width) // 2
     canvas = np.full(input_shape, IGNORED, np.uint8)
@@ -382,7 +414,7 @@ def to_input(boxes, transform):
 
 
 def from_input(boxes, transform, size=None):
-    """The exact inverse of to_input; boxes are cut at the border when size (h, w) of the original is given."""
+    """The exact inverse of to_input. size: (h, w) of the original, at whose border the boxes are cut."""
     scale_x, scale_y, left, top = transform
     boxes = (boxes - np.array([left, top] * 2, boxes.dtype)) / np.array([scale_x, scale_y] * 2, boxes.dtype)
     if size is not None:
@@ -396,7 +428,7 @@ def stride_of(network, options):
 
 
 def nearest_shape(network, input_shape, options):
-    """The (H, W) nearest to input_shape that the network (a class of NETS, built with these options) can take."""
+    """The (H, W) nearest to input_shape that the network, a class of NETS, can take with these options."""
     step = stride_of(network, options)
-    least = -(-getattr(network, "smallest", step) // step)                  # SSD's pyramid ends below a certain size
+    least = -(-getattr(network, "smallest", step) // step)  # SSD's pyramid ends below a certain size
     return tuple(max(least, round(side / step)) * step for side in input_shape)

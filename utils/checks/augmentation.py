@@ -16,11 +16,11 @@ from utils.dataset import BrokenFile
 from utils.errors import UserError
 from utils.images import IGNORED
 
-SECONDS = 0.8                   # after that nothing more is begun; but two pictures and one whole sample are always tried
+SECONDS = 0.8                   # then nothing more is begun, once two pictures and a whole sample were tried
 SLACK = 3.0                     # px by which a box may miss what is painted in it: rounding, interpolation
-TWIST = 7.0                     # degrees: the rotation is tried with this angle, or a smaller one that is asked for
-LOOKS = ("blur", "distort", "change_colours", "mixup")      # of these nothing moves (mixup adds a second picture)
-ON_CANVAS = ("scale_and_crop", "mosaic", "zoom_out", "iou_crop")        # the result is as large as the network's input
+TWIST = 7.0                     # degrees: the rotation is tried with this angle, or with a smaller setting
+LOOKS = ("blur", "distort", "change_colours", "mixup")      # nothing moves (mixup adds a second picture)
+ON_CANVAS = ("scale_and_crop", "mosaic", "zoom_out", "iou_crop")        # the result is as large as the input
 ALIKE = 0.15                    # share of a painted area on which picture and mask may differ: its border
 SMALLEST = 48                   # px: in a smaller picture the painted rectangle is too small to be followed
 
@@ -44,7 +44,7 @@ def check_augmentation(data, samples=8):
             continue                                        # training skips it, and says so
         tried += 1
 
-        # Each transform alone: on the picture itself, and on a painted one, where one can see whether the truth follows.
+        # Each transform alone: on the picture, and on a painted one, where one sees if the truth follows.
         sample = clip_boxes(sample)
         canvas = paint(data, sample.image.shape[:2])
         for name, transform in transforms(data):
@@ -68,7 +68,7 @@ def spread(length, count):
 
 
 def clip_boxes(sample):
-    """The sample with its boxes cut at the picture, those without area left out: a user's list may hold others."""
+    """The sample with its boxes cut at the picture, those without area left out: a list may hold such."""
     if sample.boxes is None:
         return sample
     height, width = sample.image.shape[:2]
@@ -103,8 +103,11 @@ def transforms(data):
     def rotate(rng, sample):
         return augment.rotate(min(how.rotate, TWIST), sample)
 
-    def pixels(change, *more):                              # a transform of one that changes a picture in place
-        return lambda rng, sample: Sample(getattr(augment, change)(rng, sample.image.copy(), *more), *sample[1:])
+    def pixels(name, *more):                    # of a function that changes a picture, in place or not
+        def transform(rng, sample):
+            image = getattr(augment, name)(rng, sample.image.copy(), *more)
+            return Sample(image, sample.boxes, sample.mask)
+        return transform
 
     found = [("scale_and_crop", scale_and_crop, True), ("mosaic", mosaic, how.mosaic)]
     if data.task == "detection":
@@ -117,7 +120,10 @@ def transforms(data):
 
 
 def check_one(name, transform, data, index, sample, follow=False):
-    """Apply a transform to one sample and judge what comes out. follow: it is a painted one, its truth must be on the paint."""
+    """Apply a transform to one sample and judge what comes out.
+
+    follow: it is a painted one, its truth must be on the paint.
+    """
     file = data.paths[index]
     image, truth = sample.image, truth_of(sample, data.task)
     image_before, truth_before = image.copy(), truth.copy()
@@ -132,12 +138,12 @@ def check_one(name, transform, data, index, sample, follow=False):
 
     # What it was given must be as before: it may be a picture in the cache.
     if not (np.array_equal(image, image_before) and np.array_equal(truth, truth_before)):
-        raise broken(name, file, "it changed the picture or its labels that it was given (they are kept for the next epoch): "
-                                 "work on a copy")
+        raise broken(name, file, "it changed the picture or its labels that it was given "
+                                 "(they are kept for the next epoch): work on a copy")
 
     # The picture.
     shape = data.input_shape if name in ON_CANVAS else image.shape[:2]
-    if not isinstance(result.image, np.ndarray) or result.image.dtype != np.uint8 or result.image.shape != (*shape, 3):
+    if not is_array(result.image, np.uint8) or result.image.shape != (*shape, 3):
         raise broken(name, file, f"the picture is {kind_of(result.image)}, expected uint8 {(*shape, 3)}")
     may_be_black = name == "change_colours" and data.augmentation.colours[2] > 0.9
     if name in LOOKS and image.mean() > 64 and result.image.max(initial=0) <= 1 and not may_be_black:
@@ -173,31 +179,37 @@ def can_be_followed(name, data, result):
 
 def check_boxes(name, file, boxes, shape, given, classes):
     """boxes (G, 6) float32: xyxy px, class, difficult. shape: (H, W)."""
-    if not isinstance(boxes, np.ndarray) or boxes.dtype != np.float32 or boxes.ndim != 2 or boxes.shape[1:] != given.shape[1:]:
+    if not is_array(boxes, np.float32) or boxes.ndim != 2 or boxes.shape[1:] != given.shape[1:]:
         raise broken(name, file, f"the boxes are {kind_of(boxes)}, expected float32 (G, {given.shape[1]})")
     if not np.isfinite(boxes).all():
         raise broken(name, file, "a box is NaN or infinite")
+
+    # Inside the picture, and the right way round.
     if (boxes[:, :2] < -0.01).any() or (boxes[:, 2:4] > np.array(shape[::-1]) + 0.01).any():
-        raise broken(name, file, f"a box reaches beyond the picture of {shape[1]} x {shape[0]} pixels: {worst(boxes, shape)}")
-    if (boxes[:, 2] <= boxes[:, 0]).any() or (boxes[:, 3] <= boxes[:, 1]).any():
-        raise broken(name, file, f"a box has x1 >= x2 or y1 >= y2: {boxes[(boxes[:, 2:4] <= boxes[:, :2]).any(1)][0, :4].tolist()}")
+        size = f"{shape[1]} x {shape[0]} pixels"
+        raise broken(name, file, f"a box reaches beyond the picture of {size}: {worst(boxes, shape)}")
+    turned = (boxes[:, 2:4] <= boxes[:, :2]).any(1)
+    if turned.any():
+        raise broken(name, file, f"a box has x1 >= x2 or y1 >= y2: {boxes[turned][0, :4].tolist()}")
+
     strange = set(boxes[:, 4].tolist()) - set(given[:, 4].tolist())
     if strange or (boxes[:, 4] >= classes).any():
-        raise broken(name, file, f"there are objects of the classes {sorted(strange)}, which were not in the picture")
+        raise broken(name, file, f"there are objects of the classes {sorted(strange)}, "
+                                 "which were not in the picture")
 
 
 def check_mask(name, file, mask, shape, given, classes):
     """mask (H, W) uint8, values 0 to K-1 and 255, no new ones. shape: (H, W)."""
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8 or mask.shape != tuple(shape):
+    if not is_array(mask, np.uint8) or mask.shape != tuple(shape):
         raise broken(name, file, f"the mask is {kind_of(mask)}, expected uint8 {tuple(shape)}")
     strange = set(np.unique(mask).tolist()) - set(np.unique(given).tolist()) - {IGNORED}
     if strange:
-        raise broken(name, file, f"the mask holds the values {sorted(strange)[:5]}, which it did not hold before: masks must be resized with nearest "
-                                 "neighbour, never mixed")
+        raise broken(name, file, f"the mask holds the values {sorted(strange)[:5]}, "
+                                 "which it did not hold before: masks must be resized with nearest neighbour, never mixed")
 
 
 def paint(data, size):
-    """A black picture of size (h, w) with one white rectangle left of the middle, as a sample with its truth."""
+    """-> Sample: a black picture of size (h, w) with a white rectangle left of the middle, and its truth."""
     height, width = size
     x1, y1 = width // 8, height // 4
     x2, y2 = max(x1 + 1, width * 3 // 8), max(y1 + 1, height * 3 // 4)
@@ -211,7 +223,7 @@ def paint(data, size):
 
 
 def check_follows(name, file, result, before):
-    """Error when the box or the mask of the result is not where the white rectangle of `before`, a painted sample, has gone to."""
+    """Error when the result's box or mask is not where the white rectangle of `before` (see `paint`) went."""
     white = result.image.min(2) > 180
     if result.boxes is not None:
         check_box_follows(name, file, white, result.boxes, before.boxes)
@@ -234,7 +246,8 @@ def check_box_follows(name, file, white, boxes, before):
     seen = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
     larger = (sides / (before[0, 2:4] - before[0, :2])).max()
     if np.abs(boxes[0, :4] - seen).max() > SLACK + max(1.0, larger):
-        raise broken(name, file, f"the box does not follow the picture: it is {np.round(boxes[0, :4], 1).tolist()}, "
+        box = np.round(boxes[0, :4], 1).tolist()
+        raise broken(name, file, f"the box does not follow the picture: it is {box}, "
                                  f"its object is at {seen.tolist()}")
 
 
@@ -258,7 +271,8 @@ def check_flip(data, index, sample):
     again = augment.flip(augment.flip(sample))
     truths = [truth_of(one, data.task) for one in (again, sample)]
     if not np.array_equal(again.image, sample.image) or not np.allclose(*truths, atol=0.01):
-        raise broken("flip", data.paths[index], "done twice, it does not give back the picture and its labels")
+        file = data.paths[index]
+        raise broken("flip", file, "done twice, it does not give back the picture and its labels")
 
 
 def check_sample(data, epoch, index):
@@ -276,7 +290,7 @@ def check_sample(data, epoch, index):
     for sentence in target.get("damaged", ()):              # it is told once only
         print(f"NOTE: {sentence} Training goes on without it.")
     if image.dtype != torch.uint8 or image.shape != (3, *shape):
-        raise broken("sample", file, f"the image is {image.dtype} {tuple(image.shape)}, expected torch.uint8 {(3, *shape)}")
+        raise broken("sample", file, f"the image is {kind_of(image)}, expected torch.uint8 {(3, *shape)}")
 
     # The truth, judged by the rules of the single transforms: every class of the list may be there.
     classes = len(data.class_names)
@@ -291,14 +305,18 @@ def check_sample(data, epoch, index):
     # The second time everything must be as the first time.
     part = "boxes" if data.task == "detection" else "mask"
     if not torch.equal(image, same_image) or not torch.equal(target[part], same_target[part]):
-        raise broken("sample", file, "the same sample came out differently the second time: draw all chance from the rng that is "
-                                     "passed, so that resumed trainings stay exact")
+        raise broken("sample", file, "the same sample came out differently the second time: draw all "
+                                     "chance from the rng that is passed, so that resumed trainings stay exact")
 
 
 def broken(name, file, what):
     """name: of a transform, or "sample" for all of them together."""
     place = "The augmented sample" if name == "sample" else f"The augmentation {name} (utils/augment.py)"
     return UserError(f"{place} is wrong, tried on {file}: {what}.")
+
+
+def is_array(value, dtype):
+    return isinstance(value, np.ndarray) and value.dtype == dtype
 
 
 def kind_of(value):
