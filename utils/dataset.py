@@ -225,9 +225,10 @@ class DetectionData(ListData):
     def __init__(self, list_path, class_names, input_shape, fit="letterbox", augmentation=None, **options):
         check_fit(fit)
         if augmentation and fit == "short_side":
-            raise UserError('fit="short_side" gives every picture an input of its own size, and training needs one for '
-                            'all: train with fit="letterbox" or "stretch". get_map.py and predict.py can use it with '
-                            "the trained network, like  python get_map.py fit=short_side input_shape=800,1333")
+            raise UserError('fit="short_side" gives every picture an input of its own size, and '
+                            'training needs one for all: train with fit="letterbox" or "stretch". '
+                            "get_map.py and predict.py can use it with the trained network, like  "
+                            "python get_map.py fit=short_side input_shape=800,1333")
         self.fit = fit
         super().__init__(list_path, class_names, input_shape, augmentation, **options)
 

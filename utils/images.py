@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from utils.errors import UserError, did_you_mean
 from utils.settings import shown
 
-FITS = ("letterbox", "stretch", "short_side")       # how a picture meets the network's input, see `fitted_size`
+FITS = ("letterbox", "stretch", "short_side")       # how a picture meets the input, see `fitted_size`
 GREY = 114                      # what is beside a picture that does not fill the input
 MEAN = (124, 116, 104)          # the same where fit="short_side": ImageNet's mean colour, 0 once normalised
 STEP = 32                       # the sides of a "short_side" input divide by this
@@ -131,8 +131,9 @@ def too_large(path, size, pixels):
     """
     megapixels = f": {pixels / 1e6:.0f} megapixels" if pixels else ""
     most = MAX_PIXELS / 1e6
-    return UserError(f"{shown(path)} is too large{size}{megapixels}, at most {most:.0f} megapixels are opened. "
-                     "Cut it into tiles or shrink it. If the file is small, it may have been made to do harm.",
+    return UserError(f"{shown(path)} is too large{size}{megapixels}, at most {most:.0f} megapixels are "
+                     "opened. Cut it into tiles or shrink it. "
+                     "If the file is small, it may have been made to do harm.",
                      kind="image_too_large")
 
 
@@ -194,8 +195,8 @@ def open_mask(path, top=IGNORED):
         if wrong.any():
             meaning = ", which means ignored." if top == IGNORED else ""
             value, count = pixels[wrong][0], int(wrong.sum())
-            raise UserError(f"{shown(path)} holds the value {value}, {count} pixels are like that: "
-                            f"expected class numbers, whole and from 0 to {top}{meaning}", kind="mask_numbers")
+            raise UserError(f"{shown(path)} holds the value {value}, {count} pixels are like that: expected "
+                            f"class numbers, whole and from 0 to {top}{meaning}", kind="mask_numbers")
     return pixels.astype(kept, copy=False)
 
 
@@ -217,9 +218,9 @@ def open_colours(path):
 def check_lossless(image, path):
     """Error when the compression of a mask may have changed its numbers."""
     if image.format in LOSSY or image.info.get("compression") == "jpeg":
-        raise UserError(f"{shown(path)} is a {image.format} file, whose compression may change pixel values a "
-                        "little, and so turn class numbers into others. Export the masks again as PNG; renaming or "
-                        "converting this file does not bring the numbers back.", kind="mask_lossy")
+        raise UserError(f"{shown(path)} is a {image.format} file, whose compression may change pixel values "
+                        "a little, and so turn class numbers into others. Export the masks again as PNG; "
+                        "renaming or converting this file does not bring the numbers back.", kind="mask_lossy")
 
 
 def png_header(image):
@@ -319,8 +320,8 @@ def check_fit(fit):
     """Error: it is none of FITS."""
     if fit not in FITS:
         raise UserError(f'fit="{fit}" is not known.{did_you_mean(str(fit), FITS)} Use "letterbox" (whole, '
-                        'undistorted, grey beside it), "stretch" (warped to the input) or "short_side" (undistorted, '
-                        "its short side as long as wanted).")
+                        'undistorted, grey beside it), "stretch" (warped to the input) or "short_side" '
+                        "(undistorted, its short side as long as wanted).")
 
 
 def fitted_size(height, width, input_shape, fit="letterbox"):

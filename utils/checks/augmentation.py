@@ -205,7 +205,8 @@ def check_mask(name, file, mask, shape, given, classes):
     strange = set(np.unique(mask).tolist()) - set(np.unique(given).tolist()) - {IGNORED}
     if strange:
         raise broken(name, file, f"the mask holds the values {sorted(strange)[:5]}, "
-                                 "which it did not hold before: masks must be resized with nearest neighbour, never mixed")
+                                 "which it did not hold before: "
+                                 "masks must be resized with nearest neighbour, never mixed")
 
 
 def paint(data, size):
@@ -306,7 +307,7 @@ def check_sample(data, epoch, index):
     part = "boxes" if data.task == "detection" else "mask"
     if not torch.equal(image, same_image) or not torch.equal(target[part], same_target[part]):
         raise broken("sample", file, "the same sample came out differently the second time: draw all "
-                                     "chance from the rng that is passed, so that resumed trainings stay exact")
+                                     "chance from the rng that is passed, so that a resumed training is exact")
 
 
 def broken(name, file, what):
