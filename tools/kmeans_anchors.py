@@ -77,10 +77,7 @@ def usual_anchors(name, network):
 
 
 def compare(s, sizes, own, made):
-    """Print how well both sets of anchors suit the objects.
-
-    sizes: (N, 2).  own, made: (heads, A, 2). All px of the input.
-    """
+    """Print how well both sets of anchors suit the objects. sizes: (N, 2).  own, made: (heads, A, 2) px."""
     recall = {}
     title = f"{'':<20}{'best possible recall':>22}{'mean IoU':>12}"
     print(f"\n{title}   anchors: width,height in px, head by head")
@@ -102,10 +99,7 @@ def compare(s, sizes, own, made):
 
 
 def object_sizes(path, shape, way):
-    """Every object of a list that training uses.
-
-    -> (N, 2) float32 width, height in px of the input of (H, W).
-    """
+    """-> (N, 2) float32 width, height in px of the input of (H, W): every object that training uses."""
     paths, boxes = read_list(find(path))
     sizes = [torch.zeros(0, 2)]
     for image, rows in zip(paths, boxes):
@@ -147,10 +141,7 @@ def kmeans(sizes, count, seed=0):
 
 
 def settle(sizes, anchors):
-    """Every object joins its best anchor, every anchor becomes its group's median, until nothing changes.
-
-    -> (count, 2).
-    """
+    """Objects join their best anchor, anchors become their group's median, again and again. -> (count, 2)."""
     for _ in range(ROUNDS):
         nearest = compare_sizes(sizes, anchors)[1]
         groups = [sizes[nearest == k] for k in range(len(anchors))]
@@ -163,10 +154,7 @@ def settle(sizes, anchors):
 
 
 def first_guess(sizes, count, rng):
-    """k-means++: objects, each drawn with a chance that grows with its distance from those drawn before.
-
-    -> (count, 2).
-    """
+    """k-means++: objects, each more likely the further it is from those drawn before. -> (count, 2)."""
     chosen = sizes[torch.randint(len(sizes), (1,), generator=rng)]
     while len(chosen) < count:
         distance = (1 - compare_sizes(sizes, chosen)[0]).clamp(min=0).double().cumsum(0)

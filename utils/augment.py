@@ -120,10 +120,7 @@ def paste(canvas, picture, source, target, interpolation):
 
 
 def paste_shrunken(canvas, picture, source, target):
-    """The same, bilinear; where four pixels or more become one, their mean.
-
-    Bilinear alone would skip some of them, and small things with them.
-    """
+    """The same, bilinear; where four pixels or more become one, their mean: else some would be skipped."""
     from_x, from_y, to_x, to_y = source
     left, top, right, bottom = target
     across = max(1, (to_x - from_x) // (right - left))              # picture pixels for one of the canvas
@@ -203,9 +200,7 @@ def scale_and_crop(rng, shape, sample, scale, aspect, translate, fit="letterbox"
 
 
 def zoom_out(rng, size, most=4.0):
-    """A view of a picture of size (h, w) from further away, up to `most` times.
-
-    The picture is somewhere in the view, which is up to `most` times as high and as wide.
+    """A view that holds all of a picture of size (h, w) somewhere, up to `most` times as high and as wide.
 
     Source: SSD (arXiv 1512.02325), section 3.6, for small objects; the paper's 16 times are the area.
     """
@@ -244,10 +239,7 @@ def iou_crop(rng, view, boxes):
 
 
 def random_patch(rng, view):
-    """-> (x1, y1, x2, y2) inside the view.
-
-    Its aspect is relative to the view's: it means the same when stretched.
-    """
+    """-> (x1, y1, x2, y2) inside the view, with an aspect relative to the view's, which may be stretched."""
     x1, y1, x2, y2 = view
     size = rng.uniform(PATCH_SIDE, 1.0)
     narrowest = max(1 / PATCH_ASPECT, size**2)              # so that both sides fit

@@ -45,10 +45,8 @@ class ListData(Dataset):
     """The images of a list file: what both tasks share. Use DetectionData or SegmentationData.
 
     list_path: see utils/lists.py.  class_names: list of K names.  input_shape: (H, W) px.
-    augmentation: an utils.augment.Augmentation for training; None: evaluation, a picture is only fitted into
-    the input.
-    small_shape, small_until: up to this epoch the input is only that large, (H, W) px: steps cost less,
-    shapes are learnt sooner.
+    augmentation: a utils.augment.Augmentation for training; None: evaluation, no change.
+    small_shape, small_until: up to this epoch the input is only that large, (H, W) px: steps cost less.
     cache: keep shrunken images in memory, see utils/cache.py.
     """
 
@@ -77,8 +75,7 @@ class ListData(Dataset):
         return len(self.paths)
 
     def __getitem__(self, key):
-        """key: (epoch, index) -> image (3, H, W) uint8 tensor, target dict: index, and what `make_target`
-        makes of the truth.
+        """key: (epoch, index) -> image (3, H, W) uint8 tensor, target dict: index and truth (`make_target`).
 
         When evaluating also transform and size (h, w), which lead back to the original picture.
         """
@@ -105,10 +102,7 @@ class ListData(Dataset):
     # What is read, and what happens when that fails
 
     def load(self, index):
-        """-> Sample as it is kept: shrunken to `largest`, never grown; size (h, w) of the original.
-
-        Error: BrokenFile.
-        """
+        """-> Sample as it is kept (see `largest`), size (h, w) of the original. Error: BrokenFile."""
         index = self.stand_in(index)
         try:
             image, mask, size = self.cache.get(index, self.read)
@@ -123,10 +117,7 @@ class ListData(Dataset):
         return image, None, size
 
     def largest(self):
-        """(H, W): no picture is kept larger than what fits into this.
-
-        What training enlarges is kept larger: it stays sharp.
-        """
+        """(H, W) into which every picture fits as it is kept; larger for what training enlarges."""
         share = self.enlarged() if self.train else 1.0
         return tuple(round(side * share) for side in self.input_shape)
 
@@ -144,8 +135,7 @@ class ListData(Dataset):
     def training_sample(self, epoch, index):
         """-> Sample, list of sentences about files that turned out to be damaged.
 
-        Whenever the damage is noticed, the result is the same: everything is drawn again from the same seed,
-        without them.
+        Whenever it is noticed, the result is the same: all is drawn again from the same seed, without them.
         """
         told = []
         while True:
@@ -248,10 +238,7 @@ class DetectionData(ListData):
         return Sample(image, boxes), size
 
     def place_on_canvas(self, rng, index, shape, plain):
-        """As ListData does, at times with another such canvas laid over it (mixup).
-
-        plain: neither mosaic nor mixup.
-        """
+        """As ListData does, at times two of them as one (mixup). plain: neither mosaic nor mixup."""
         sample = super().place_on_canvas(rng, index, shape, plain)
         if plain or rng.random() >= self.augmentation.mixup:
             return sample
@@ -316,10 +303,7 @@ class SegmentationData(ListData):
         return image, mask, size
 
     def truth(self, index, size=None):
-        """The labels of an image at its own size: (h, w) uint8, 0 to K-1 and IGNORED.
-
-        size: (h, w) that it must have.
-        """
+        """The labels of an image: (h, w) uint8, 0 to K-1 and IGNORED. size: (h, w) they must have."""
         return read_labels(find(self.masks[index]), self.table, size)
 
     def evaluation_sample(self, index):
@@ -379,10 +363,7 @@ class KeySampler:
 
 
 def collate(samples):
-    """-> images (B, 3, H, W) uint8, targets list of B dicts.
-
-    In memory they stay pixel by pixel (channels last): nothing is reordered.
-    """
+    """-> images (B, 3, H, W) uint8, in memory channels last, targets list of B dicts."""
     images = stack([image.permute(1, 2, 0).numpy() for image, _ in samples])
     return torch.from_numpy(images).permute(0, 3, 1, 2), [target for _, target in samples]
 
@@ -413,10 +394,7 @@ def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu", start=
 
 
 def enough_memory(num_workers, data, batch_size):
-    """-> so many workers that their batches fit into /dev/shm, through which they come.
-
-    Where it is too small they die of a bus error.
-    """
+    """-> so many workers that their batches fit into /dev/shm; when it is full they die of a bus error."""
     if not num_workers or not SHARED_MEMORY.is_dir():
         return num_workers
     batch = batch_size * (data.input_shape[0] * data.input_shape[1] * data.bytes_per_pixel + 2**12)
@@ -428,20 +406,14 @@ def enough_memory(num_workers, data, batch_size):
 
 
 def prepare_worker(_):
-    """Workers are the parallel part; each one keeps to a single thread.
-
-    And it is the parent that decides about Ctrl-C.
-    """
+    """Workers are the parallel part, so each keeps to a single thread; the parent decides about Ctrl-C."""
     signals.for_workers()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
 def class_counts(data, difficult=True):
-    """-> {name: objects} in detection, {name: pixels} in segmentation, where all masks are read and checked.
-
-    difficult: whether objects that are marked as difficult count.
-    """
+    """-> {name: objects}, with the difficult ones or without; {name: pixels} of masks, all of them read."""
     if data.task == "detection":
         rows = np.concatenate(data.boxes)
         counted = rows if difficult else rows[rows[:, 5] == 0]
@@ -462,10 +434,7 @@ def count_labels(mask):
 
 
 def describe(data):
-    """What is in a dataset: images, and per class its objects, or its share of the labelled pixels.
-
-    For training masks also what their values mean.
-    """
+    """What is in a dataset: images, objects or pixels per class; for training also what mask values mean."""
     counts = class_counts(data)
     total = sum(counts.values())
     text = f"{shown(find(data.list_path))}: {len(data)} images, "

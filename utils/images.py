@@ -77,10 +77,7 @@ def open_shrunken(path, input_shape, exact=True, fit="letterbox"):
 
 
 def decode(path, at_least=None, fit="letterbox"):
-    """-> image (H, W, 3) uint8 RGB, its true size (h, w).
-
-    at_least: (H, W) that a reduced JPEG must still fill, fitted this way.
-    """
+    """-> image (H, W, 3) uint8 RGB, true size (h, w). at_least: (H, W) that a reduced JPEG still fills."""
     with opened(path) as image:
         turned = image.getexif().get(ORIENTATION, 1)
         on_its_side = turned in ON_ITS_SIDE
@@ -99,10 +96,7 @@ def decode(path, at_least=None, fit="letterbox"):
 
 @contextlib.contextmanager
 def opened(path, kind="image"):
-    """with opened(path) as image: a Pillow image, not yet decoded.
-
-    Whatever goes wrong inside ends in a sentence with the file's name.
-    """
+    """with opened(path) as image: a Pillow image, not yet decoded. Errors inside name the file."""
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -125,10 +119,7 @@ def check_pixels(image, path):
 
 
 def too_large(path, size, pixels):
-    """-> UserError.
-
-    size: words that follow "is too large".  pixels: how many, None when that is not known.
-    """
+    """-> UserError. size: words that follow "is too large".  pixels: how many; None: not known."""
     megapixels = f": {pixels / 1e6:.0f} megapixels" if pixels else ""
     most = MAX_PIXELS / 1e6
     return UserError(f"{shown(path)} is too large{size}{megapixels}, at most {most:.0f} megapixels are "
@@ -201,10 +192,7 @@ def open_mask(path, top=IGNORED):
 
 
 def open_colours(path):
-    """A mask in colours -> (H, W, 3) uint8 RGB exactly as in the file, upright, without regard to alpha.
-
-    Errors: as open_mask.
-    """
+    """A mask in colours -> (H, W, 3) uint8 RGB as in the file, upright, alpha ignored. Errors: as open_mask."""
     with opened(path, "mask") as image:
         check_lossless(image, path)
         upright = upright_mask(image)
@@ -220,24 +208,18 @@ def check_lossless(image, path):
     if image.format in LOSSY or image.info.get("compression") == "jpeg":
         raise UserError(f"{shown(path)} is a {image.format} file, whose compression may change pixel values "
                         "a little, and so turn class numbers into others. Export the masks again as PNG; "
-                        "renaming or converting this file does not bring the numbers back.", kind="mask_lossy")
+                        "renaming or converting this file does not bring them back.", kind="mask_lossy")
 
 
 def png_header(image):
-    """Bits per channel, kind of colour (0 is grey) of a PNG file; (None, None) of others.
-
-    Pillow does not tell.
-    """
+    """Bits per channel, kind of colour (0: grey) of a PNG, which Pillow does not tell; else (None, None)."""
     if image.format != "PNG":
         return None, None
     return tuple(image.fp.getbuffer()[24:26])
 
 
 def one_channel(pixels, path):
-    """Channels that are all the same, and perhaps alpha, -> one.
-
-    pixels: (H, W, 2-4). Error: they differ, it is a colour picture.
-    """
+    """pixels: (H, W, 2-4), equal channels, perhaps alpha -> (H, W). Error: they differ."""
     red = pixels[..., 0]
     if pixels.shape[2] == 2 or ((red == pixels[..., 1]) & (red == pixels[..., 2])).all():
         return red
@@ -397,10 +379,7 @@ def resize_mask(mask, height, width):
 
 
 def letterbox_mask(mask, input_shape, size=None):
-    """The mask of a picture that is letterboxed into the input; IGNORED around it.
-
-    mask: (h, w) uint8 -> (H, W).
-    """
+    """The mask of a picture letterboxed into the input, IGNORED around it. mask: (h, w) uint8 -> (H, W)."""
     new_height, new_width = fitted_size(*(size or mask.shape), input_shape)
     top, left = (input_shape[0] - new_height) // 2, (input_shape[1] - new_width) // 2
     canvas = np.full(input_shape, IGNORED, np.uint8)

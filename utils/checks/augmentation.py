@@ -120,10 +120,7 @@ def transforms(data):
 
 
 def check_one(name, transform, data, index, sample, follow=False):
-    """Apply a transform to one sample and judge what comes out.
-
-    follow: it is a painted one, its truth must be on the paint.
-    """
+    """Apply a transform to one sample and judge what comes out. follow: the truth must be on the paint."""
     file = data.paths[index]
     image, truth = sample.image, truth_of(sample, data.task)
     image_before, truth_before = image.copy(), truth.copy()
@@ -307,7 +304,7 @@ def check_sample(data, epoch, index):
     part = "boxes" if data.task == "detection" else "mask"
     if not torch.equal(image, same_image) or not torch.equal(target[part], same_target[part]):
         raise broken("sample", file, "the same sample came out differently the second time: draw all "
-                                     "chance from the rng that is passed, so that a resumed training is exact")
+                                     "chance from the rng that is passed, so that resuming stays exact")
 
 
 def broken(name, file, what):
