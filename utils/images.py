@@ -192,7 +192,7 @@ def open_mask(path, top=IGNORED):
 
 
 def open_colours(path):
-    """A mask in colours -> (H, W, 3) uint8 RGB as in the file, upright, alpha ignored. Errors: as open_mask."""
+    """A mask in colours -> (H, W, 3) uint8 RGB, upright, as in the file but for alpha. Errors: see open_mask."""
     with opened(path, "mask") as image:
         check_lossless(image, path)
         upright = upright_mask(image)
