@@ -13,7 +13,7 @@ from utils.images import IGNORED, fitted_size, open_image
 from utils.labels import label_table, read_labels
 from utils.results.draw import draw_boxes, grid
 from utils.results.masks import blend, legend
-from utils.results.plots import label, look
+from utils.results.plots import drawing_style, label
 
 COLUMNS, CELL = 4, 360          # of the samples; px
 MOST_CLASSES = 40               # bars that are drawn
@@ -57,7 +57,7 @@ def drawn(sample, names, table):
 def stacked(page, figure):
     """The figure below the page, scaled to its width."""
     canvas = FigureCanvasAgg(figure)
-    with look():
+    with drawing_style():
         canvas.draw()
     below = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     width = max(page.shape[1], below.width)
@@ -110,7 +110,7 @@ def box_figure(samples, splits, names, input_shape, strides, anchors, fit):
             shapes.append((x2 - x1) / max(y2 - y1, 1e-6))
         numbers.append(len(sample.truth))
     sizes = np.array(sizes).reshape(-1, 2)
-    with look():
+    with drawing_style():
         figure, (classes, plane, ratios, many) = axes_of(2, names)
         index = {name: i for i, name in enumerate(names)}
         class_bars(classes, {split: Counter(index[one["name"]] for sample in some for one in sample.truth if one["name"] in index)
@@ -141,7 +141,7 @@ def box_figure(samples, splits, names, input_shape, strides, anchors, fit):
 def mask_figure(samples, splits, names, table):
     lists = by_split(samples, splits)
     labels = {split: [np.bincount(table, weights=sample.truth, minlength=256) for sample in some] for split, some in lists.items()}
-    with look():
+    with drawing_style():
         figure, (shares, images, unknown, shapes) = axes_of(2, names)
         pixels = {split: sum(some) for split, some in labels.items()}
         total = max(sum(some[:len(names)].sum() for some in pixels.values()), 1)
