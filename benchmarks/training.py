@@ -3,10 +3,10 @@
     python benchmarks/training.py [list_path=BCCD_train.txt] [their_python=/another/venv/bin/python]
 
 their_python is a Python that has ultralytics (pip install ultralytics there).
-What is timed, on both sides the same for batch after batch: the loader draws a batch (mosaic on every picture,
-the same ranges of scale, translation, colours and flip); then the step: float 0-1, forward, loss, backward,
-clipped gradient, AdamW, moving average. "With the loader" is all of it, "the step alone" begins when the batch
-is there.
+What is timed, on both sides the same for batch after batch: the loader draws a batch (mosaic on every
+picture, the same ranges of scale, translation, colours and flip); then the step: float 0-1, forward, loss,
+backward, clipped gradient, AdamW, moving average. "With the loader" is all of it, "the step alone" begins
+when the batch is there.
 Theirs is `YOLO("yolov8n.yaml").train(...)` with its public callbacks on_train_batch_start and
 on_train_batch_end; the first after the batch was drawn, the second after the moving average. It runs with
 batch = nbs (an optimizer step for every batch, like ours), optimizer="AdamW", amp=False, workers=0, no
@@ -157,7 +157,7 @@ def classes_of(path):
 
 
 def prepare(s, folder):
-    """In `folder`: a list of whole batches for ours, the same pictures for Ultralytics. -> number of images."""
+    """In `folder`: a list of whole batches for ours, the same for Ultralytics. -> number of images."""
     from utils.errors import UserError
     from utils.images import open_image
     from utils.lists import read_list
@@ -233,7 +233,7 @@ class Side:
 def main(s):
     from utils.settings import check, shown, whole
     from utils.system.device import choose_device
-    s["device"] = choose_device(s.device, lambda line: None).type
+    s.device = choose_device(s.device, lambda line: None).type
     check(s, size=whole(32), batch=whole(1), rounds=whole(1), steps=whole(1), threads=whole(0))
     python = s.their_python or sys.executable
     version = their_version(s, python)
