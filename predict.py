@@ -23,7 +23,7 @@ from utils.images import open_image
 from utils.lists import read_list, read_mask_list
 from utils.results import masks, media
 from utils.results.draw import draw_boxes
-from utils.results.report import counted
+from utils.settings import counted
 from utils.settings import check, find, number, optional, read_settings, shown, whole
 from utils.system.device import choose_device
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nets
-from utils.results.report import counted
+from utils.settings import counted
 from utils.settings import check, fill, read_settings, whole
 
 # The network                                                                            网络

@@ -26,7 +26,7 @@ from utils.settings import check, find, number, optional, read_settings, several
 dataset = "VOCdevkit/Shapes"    # the VOC folder, as in train.py    数据集文件夹，与 train.py 相同
 train_list = None               # its training list; None: <dataset>_train.txt    训练集列表
 net = "yolov4_tiny"             # the network that will use the anchors    使用先验框的网络
-input_shape = (224, 224)        # height, width, as in train.py; None: the paper's    输入尺寸（高, 宽），与 train.py 相同
+input_shape = (224, 224)        # height, width, as in train.py; None: the recipe's    输入尺寸（高, 宽）；None：网络默认值
 fit = None                      # how a picture meets the input; None: the recipe's    图像放入输入的方式
 count = None                    # how many; None: as many as the network has now    先验框个数
 anchors_path = None             # the file; None: model_data/<dataset>_<count>_anchors.txt    输出文件

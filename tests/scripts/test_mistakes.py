@@ -11,8 +11,8 @@ import predict
 import voc_annotation
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
-from utils.results.report import counted, results_folder
-from utils.settings import read_settings
+from utils.results.report import results_folder
+from utils.settings import counted, read_settings
 
 SCRIPTS = {"get_map": get_map, "get_miou": get_miou, "predict": predict, "voc_annotation": voc_annotation}
 SHARES = ["-0.1", "1.5", "abc", "nan", "True"]              # what no share from 0 to 1 is

@@ -14,7 +14,7 @@ from utils.labels import label_table, read_labels
 from utils.results.draw import draw_boxes, grid
 from utils.results.masks import blend, legend
 from utils.results.plots import drawing_style, label
-from utils.results.report import counted
+from utils.settings import counted
 
 COLUMNS, CELL = 4, 360          # of the samples; px
 MOST_CLASSES = 40               # bars that are drawn

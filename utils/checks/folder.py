@@ -17,8 +17,7 @@ from utils.formats.sweep import look_at_pair, sweep
 from utils.formats.voc_folder import LABELS, check_layout, missing_sets, read_sets
 from utils.images import IGNORED, LOSSY, SUFFIXES, fitted_size
 from utils.labels import label_table, spans, unknown_values
-from utils.results.report import counted
-from utils.settings import shown
+from utils.settings import counted, shown
 from utils.system.files import printable, read_bytes
 
 FEW = 20                        # fewer images to learn from are reported

@@ -13,8 +13,7 @@ from utils.formats.objects import LEFT, area
 from utils.formats.sweep import Sample, look_at_image, look_at_mask, read_memory, remembered, write_memory
 from utils.images import SUFFIXES
 from utils.lists import list_lines, split_line, split_pair, survey_classes
-from utils.results.report import counted
-from utils.settings import find
+from utils.settings import counted, find
 from utils.system.files import printable
 
 MEMORY = ".checked"             # folder of what was seen, in the repository and ignored by git

@@ -18,8 +18,8 @@ from utils.formats.voc_folder import LABELS, find_files, make_sets
 from utils.images import IGNORED
 from utils.labels import derived_names, describe_labels, mask_table
 from utils.lists import classes_name, first_image, list_name, survey_classes, write_list, write_mask_list
-from utils.results.report import counted, text_table, text_width
-from utils.settings import find, shown
+from utils.results.report import text_table, text_width
+from utils.settings import counted, find, shown
 from utils.system.files import printable, replace_text
 
 

@@ -10,8 +10,7 @@ from utils.images import IGNORED
 from utils.labels import label_table
 from utils.results.draw import label_text, open_font
 from utils.results.media import fresh, save_image
-from utils.results.report import counted
-from utils.settings import check, number, optional, several, yes_or_no
+from utils.settings import check, counted, number, optional, several, yes_or_no
 
 BACKGROUND_NAMES = ("background", "_background_", "__background__", "背景")     # of the first class; two as labelme writes it
 WRONG, GREY = (240, 30, 30), (170, 170, 170)        # of the error map

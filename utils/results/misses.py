@@ -3,7 +3,7 @@ import numpy as np
 
 from utils.images import open_image
 from utils.results import plots
-from utils.results.report import counted
+from utils.settings import counted
 from utils.voc_ap import FOUND, WRONG, best_objects, box_iou, flatten, voc_states
 
 TRUTH, OTHER, FALSE = "#2ca02c", "#ff9900", "#e31a1c"       # colours of the page: the truth, detections, the false one

@@ -6,8 +6,7 @@ import numpy as np
 from utils.images import IGNORED, open_image
 from utils.results.draw import draw_boxes, grid
 from utils.results.masks import blend, legend, panels
-from utils.results.report import counted
-from utils.settings import find
+from utils.settings import counted, find
 
 READABLE = 200                  # px of a picture on the page, at least
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from utils.results.report import counted
+from utils.settings import counted
 
 MOST_NAMED = 12                                      # lines that a legend can name and an eye can tell apart
 MOST_CELLS = 26                                      # rows of a matrix whose cells have room for a text

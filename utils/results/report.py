@@ -8,7 +8,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.images import IGNORED
-from utils.settings import find, shown
+from utils.settings import counted, find, shown
 
 COLUMNS = ("objects", "detections", "ap50", "voc07", "ap50_95", "precision", "recall", "f1", "best_f1", "best_score")
 PIXEL_COLUMNS = ("iou", "pa", "precision", "f1", "pixels", "predicted")
@@ -83,13 +83,6 @@ def write_results(folder, results, text):
 def write_csv(path, rows):
     with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def counted(count, noun):
-    """1, "box" -> "1 box";  3, "class" -> "3 classes";  0, "image" -> "0 images"."""
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count} {noun}es" if noun.endswith(("s", "x")) else f"{count} {noun}s"
 
 
 def as_cell(value):
