@@ -48,7 +48,7 @@ from torchvision.ops import batched_nms, roi_align
 
 from nets.backbones.resnet import NORMS, find_norm, resnet
 from nets.layers import DETECTION_RECIPE, FPN, grid_anchors, make_cell_anchors, normalise
-from utils.boxes import box_area, clip, decode, encode, match, pairwise_iou
+from utils.boxes import BACKGROUND, box_area, clip, decode, encode, match, pairwise_iou
 from utils.errors import UserError
 from utils.weights import download, load_weights
 
@@ -284,7 +284,7 @@ def sample(truth, count, share):
 
     truth: (N,) of one image, from utils.boxes.match.  -> positive (P,), negative (M,): indices into N.
     """
-    positive, negative = (truth >= 0).nonzero()[:, 0], (truth == -1).nonzero()[:, 0]                        # (S,), (T,)
+    positive, negative = (truth >= 0).nonzero()[:, 0], (truth == BACKGROUND).nonzero()[:, 0]                # (S,), (T,)
     positive = positive[torch.randperm(len(positive), device=truth.device)[:int(count * share)]]            # (P,)
     negative = negative[torch.randperm(len(negative), device=truth.device)[:count - len(positive)]]         # (M,)
     return positive, negative

@@ -39,7 +39,7 @@ from torch import nn
 
 from nets.backbones.resnet import NORMS, find_norm, resnet
 from nets.layers import DETECTION_RECIPE, FPN, grid_anchors, make_cell_anchors, normalise
-from utils.boxes import clip, decode, encode, match, pairwise_iou
+from utils.boxes import NO_PART, clip, decode, encode, match, pairwise_iou
 from utils.errors import UserError
 from utils.losses import sigmoid_focal
 from utils.weights import download, load_weights
@@ -178,7 +178,7 @@ class RetinaNet(nn.Module):
         wanted = torch.zeros_like(logits)                                       # (B, N, 1+K)
         wanted[image, prediction, 1 + true_labels[truth]] = 1.0
         per_anchor = sigmoid_focal(logits, wanted, ALPHA, GAMMA).sum(2)         # (B, N)
-        class_loss = (per_anchor * (matched != -2) * share[:, None]).sum()      # ()
+        class_loss = (per_anchor * (matched != NO_PART) * share[:, None]).sum()  # ()
 
         aims = encode(true_boxes[truth], anchors[prediction])                   # (P, 4)
         off = (deltas[positive] - aims).abs().sum(1)                            # (P,)

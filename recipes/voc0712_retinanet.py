@@ -1,12 +1,17 @@
-"""RetinaNet with ResNet-50 on PASCAL VOC 07+12, for a GPU: the schedule behind MMDetection's 77.3 (VOC07 test, VOC07 metric).
+"""RetinaNet with ResNet-50 on PASCAL VOC 07+12, for a GPU: MMDetection's schedule.
+
+Aims at 77.3 mAP (VOC07 test, VOC07 metric), the figure of MMDetection; we have not run it.
 
 Unpack VOC2007 (trainval and test) and VOC2012 (trainval) into VOCdevkit, then
     python voc_annotation.py dataset="['VOCdevkit/VOC2007','VOCdevkit/VOC2012']" train_set=trainval
     python train.py recipes/voc0712_retinanet.py
     python get_map.py
-That run had pictures of up to 1000 x 600, so a picture of 500 x 375 had the size that it has here; its single step down was at 3/4 of the
-way, here two, at 0.7 and 0.9, and the stem and the first stage never learnt. The validation images are training images as well: nothing
-is chosen, as in that run. bubbliiiing/retinanet-pytorch reports 81.6 at 600 x 600, with a network of its own.
+
+What differs from that run: its images were at most 1000 x 600, so one of 500 x 375 had the same size as here; its learning rate fell once,
+at 3/4 of the way, here twice, at 0.7 and 0.9; and it never trained the stem and the first stage.
+The validation images are training images too, as in that run: nothing is chosen by them.
+
+Others: bubbliiiing/retinanet-pytorch reports 81.6 at 600 x 600, with a network of its own.
 """
 dataset = "VOCdevkit/VOC2007"
 net = "retinanet"

@@ -1,13 +1,18 @@
-"""SSD512 on PASCAL VOC 07+12, for a GPU: the paper's schedule, which gave it 79.8 (VOC07 test, VOC07 metric).
+"""SSD512 on PASCAL VOC 07+12, for a GPU: the paper's schedule.
+
+Aims at 79.8 mAP (VOC07 test, VOC07 metric), the figure of the paper; we have not run it.
 
 Unpack VOC2007 (trainval and test) and VOC2012 (trainval) into VOCdevkit, then
     python voc_annotation.py dataset="['VOCdevkit/VOC2007','VOCdevkit/VOC2012']" train_set=trainval
     python train.py recipes/voc0712_ssd512.py
     python get_map.py
-Another code that trained so: lufficc/SSD 80.7. 120,000 steps of 32 images, as there; they went down after 80,000 and 100,000, here it is
-after 0.7 and 0.9 of the way. The augmentation, all of it the paper's, is in the network's own recipe (zoom_out, iou_crop, distort).
-fc6 and fc7 start from random weights here, not from VGG's fully connected layers.
-The validation images are training images as well: nothing is chosen, as in those runs.
+
+120,000 steps of 32 images, as in the codes below. Their learning rate fell after 80,000 and 100,000 steps, here after 0.7 and 0.9 of the way.
+The augmentation is the network's own recipe, all of it the paper's (zoom_out, iou_crop, distort). fc6 and fc7 start from random weights, not
+from VGG's fully connected layers. The validation images are training images too, as in those codes: nothing is
+chosen by them.
+
+Others with this schedule: lufficc/SSD 80.7.
 """
 dataset = "VOCdevkit/VOC2007"
 net = "ssd512"

@@ -1,4 +1,7 @@
-"""Boxes: layouts, the IoU family, non-maximum suppression. Boxes are float, in pixels, xyxy unless the name says otherwise."""
+"""Boxes: layouts, the IoU family, non-maximum suppression.
+
+Boxes are float, in pixels, xyxy unless the name says otherwise. No function changes its arguments.
+"""
 import math
 from collections.abc import Sequence
 
@@ -6,40 +9,49 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-MAX_LOG_GROWTH = math.log(1000 / 16)        # a decoded box is at most so much larger than its anchor: keeps a diverging step finite
+# A decoded box is at most so much larger than its anchor, so that a diverging step stays finite.
+MAX_LOG_GROWTH = math.log(1000 / 16)
+BACKGROUND, NO_PART = -1, -2                # what `match` says of an anchor that gets no object
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """boxes: (..., 4) centre x, centre y, width, height -> (..., 4) x1, y1, x2, y2."""
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], dim=-1)
+    centre = boxes[..., :2]                                                         # (..., 2)
+    half = boxes[..., 2:] / 2                                                       # (..., 2)
+    return torch.cat([centre - half, centre + half], dim=-1)                        # (..., 4)
 
 
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     """boxes: (..., 4) x1, y1, x2, y2 -> (..., 4) centre x, centre y, width, height."""
-    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
+    centre = (boxes[..., :2] + boxes[..., 2:]) / 2                                  # (..., 2)
+    size = boxes[..., 2:] - boxes[..., :2]                                          # (..., 2)
+    return torch.cat([centre, size], dim=-1)                                        # (..., 4)
 
 
 def box_area(boxes: Tensor) -> Tensor:
     """boxes: (..., 4) xyxy -> (...) area, 0 for a box turned inside out."""
-    width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(-1)
-    return width * height
+    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)                           # (..., 2)
+    width, height = size.unbind(-1)                                                 # (...,), (...,)
+    return width * height                                                           # (...,)
 
 
 def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU of every box with every other. boxes1: (..., N, 4) xyxy, boxes2: (..., M, 4) xyxy -> (..., N, M) in 0-1."""
-    top_left = torch.maximum(boxes1[..., :, None, :2], boxes2[..., None, :, :2])
-    bottom_right = torch.minimum(boxes1[..., :, None, 2:], boxes2[..., None, :, 2:])
-    width, height = (bottom_right - top_left).clamp(min=0).unbind(-1)
-    shared = width * height
-    union = box_area(boxes1)[..., :, None] + box_area(boxes2)[..., None, :] - shared
-    return shared / union.clamp(min=1e-7)
+    """IoU of every box with every other. boxes1: (..., N, 4), boxes2: (..., M, 4) -> (..., N, M) in 0-1."""
+    # What two boxes share begins at the larger of their left and upper edges and ends at the smaller of the
+    # others.
+    top_left = torch.maximum(boxes1[..., :, None, :2], boxes2[..., None, :, :2])    # (..., N, M, 2)
+    bottom_right = torch.minimum(boxes1[..., :, None, 2:], boxes2[..., None, :, 2:])        # (..., N, M, 2)
+    width, height = (bottom_right - top_left).clamp(min=0).unbind(-1)               # (..., N, M), (..., N, M)
+    shared = width * height                                                         # (..., N, M)
+    union = box_area(boxes1)[..., :, None] + box_area(boxes2)[..., None, :] - shared        # (..., N, M)
+    return shared / union.clamp(min=1e-7)                                           # (..., N, M)
 
 
 def size_iou(sizes1: Tensor, sizes2: Tensor) -> Tensor:
-    """IoU of boxes that share their centre: only the shape counts. sizes1: (N, 2) w, h, sizes2: (M, 2) -> (N, M) in 0-1."""
-    shared = torch.minimum(sizes1[:, None], sizes2[None]).prod(-1)
-    return shared / (sizes1.prod(-1)[:, None] + sizes2.prod(-1)[None] - shared).clamp(min=1e-7)
+    """IoU of boxes with the same centre: only shape counts. sizes1: (N, 2) w, h, sizes2: (M, 2) -> (N, M)."""
+    shared = torch.minimum(sizes1[:, None], sizes2[None]).prod(-1)                  # (N, M)
+    union = sizes1.prod(-1)[:, None] + sizes2.prod(-1)[None] - shared               # (N, M)
+    return shared / union.clamp(min=1e-7)                                           # (N, M)
 
 
 def complete_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
@@ -48,68 +60,87 @@ def complete_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
     boxes1, boxes2: (..., 4) xyxy -> (...) in -1.5 to 1; the loss is 1 - CIoU.
     Source: Distance-IoU Loss, arXiv 1911.08287, eq. 8-11 (the weight alpha is a constant for the gradient).
     """
-    left1, top1, right1, bottom1 = boxes1.unbind(-1)
-    left2, top2, right2, bottom2 = boxes2.unbind(-1)
-    width1, height1, width2, height2 = right1 - left1, bottom1 - top1 + eps, right2 - left2, bottom2 - top2 + eps
-    shared_width = (torch.minimum(right1, right2) - torch.maximum(left1, left2)).clamp(min=0)
-    shared = shared_width * (torch.minimum(bottom1, bottom2) - torch.maximum(top1, top2)).clamp(min=0)
-    iou = shared / (width1 * height1 + width2 * height2 - shared + eps)
+    left1, top1, right1, bottom1 = boxes1.unbind(-1)                                # (...,)
+    left2, top2, right2, bottom2 = boxes2.unbind(-1)                                # (...,)
+    width1, height1 = right1 - left1, bottom1 - top1 + eps                          # (...,), (...,)
+    width2, height2 = right2 - left2, bottom2 - top2 + eps                          # (...,), (...,)
 
-    hull_width, hull_height = torch.maximum(right1, right2) - torch.minimum(left1, left2), torch.maximum(bottom1, bottom2) - torch.minimum(top1, top2)
-    between = ((left1 + right1 - left2 - right2) ** 2 + (top1 + bottom1 - top2 - bottom2) ** 2) / 4
-    distance = between / (hull_width**2 + hull_height**2 + eps)
+    # IoU: how much of the two boxes together is shared.
+    shared_width = (torch.minimum(right1, right2) - torch.maximum(left1, left2)).clamp(min=0)       # (...,)
+    shared_height = (torch.minimum(bottom1, bottom2) - torch.maximum(top1, top2)).clamp(min=0)      # (...,)
+    shared = shared_width * shared_height                                           # (...,)
+    iou = shared / (width1 * height1 + width2 * height2 - shared + eps)             # (...,)
 
-    aspect = 4 / math.pi**2 * (torch.atan(width1 / height1) - torch.atan(width2 / height2)) ** 2
+    # Distance of the centres against the diagonal of the smallest box around both: it pulls even without
+    # overlap.
+    hull_width = torch.maximum(right1, right2) - torch.minimum(left1, left2)        # (...,)
+    hull_height = torch.maximum(bottom1, bottom2) - torch.minimum(top1, top2)       # (...,)
+    between = ((left1 + right1 - left2 - right2) ** 2 + (top1 + bottom1 - top2 - bottom2) ** 2) / 4         # (...,)
+    distance = between / (hull_width**2 + hull_height**2 + eps)                     # (...,)
+
+    # Aspect ratios, as the angles of the diagonals. alpha lets them count only where the boxes already
+    # overlap.
+    aspect = 4 / math.pi**2 * (torch.atan(width1 / height1) - torch.atan(width2 / height2)) ** 2    # (...,)
     with torch.no_grad():
-        alpha = aspect / (1 - iou + aspect + eps)
-    return iou - distance - alpha * aspect
+        alpha = aspect / (1 - iou + aspect + eps)                                   # (...,)
+    return iou - distance - alpha * aspect                                          # (...,)
 
 
 def encode(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """What a network should say to turn its anchors into these boxes; the inverse of `decode`.
 
-    boxes, anchors: (..., 4) xyxy px -> deltas (..., 4): shift of the centre in anchor sizes, logarithm of the growth; times weights.
-    The weights bring the four numbers to about deviation 1; SSD calls 1 / weights "variances". Source: R-CNN, arXiv 1311.2524, appendix C.
+    boxes, anchors: (..., 4) xyxy px -> deltas (..., 4): shift of the centre in anchor sizes, logarithm of the
+    growth; times weights. The weights bring the four numbers to about deviation 1; SSD calls 1 / weights
+    "variances". Source: R-CNN, arXiv 1311.2524, appendix C.
     """
-    boxes, anchors = xyxy_to_cxcywh(boxes), xyxy_to_cxcywh(anchors)
-    shift = (boxes[..., :2] - anchors[..., :2]) / anchors[..., 2:]
-    growth = torch.log(boxes[..., 2:] / anchors[..., 2:])
-    return torch.cat([shift, growth], -1) * boxes.new_tensor(weights)
+    boxes = xyxy_to_cxcywh(boxes)                                                   # (..., 4)
+    anchors = xyxy_to_cxcywh(anchors)                                               # (..., 4)
+    shift = (boxes[..., :2] - anchors[..., :2]) / anchors[..., 2:]                  # (..., 2)
+    growth = torch.log(boxes[..., 2:] / anchors[..., 2:])                           # (..., 2)
+    return torch.cat([shift, growth], -1) * boxes.new_tensor(weights)               # (..., 4)
 
 
 def decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """deltas: (..., 4), anchors: (..., 4) xyxy px -> boxes (..., 4) xyxy px; see `encode`."""
-    anchors, deltas = xyxy_to_cxcywh(anchors), deltas / deltas.new_tensor(weights)
-    centres = deltas[..., :2] * anchors[..., 2:] + anchors[..., :2]
-    sizes = deltas[..., 2:].clamp(max=MAX_LOG_GROWTH).exp() * anchors[..., 2:]
-    return cxcywh_to_xyxy(torch.cat([centres, sizes], -1))
+    anchors = xyxy_to_cxcywh(anchors)                                               # (..., 4)
+    deltas = deltas / deltas.new_tensor(weights)                                    # (..., 4)
+    centres = deltas[..., :2] * anchors[..., 2:] + anchors[..., :2]                 # (..., 2)
+    sizes = deltas[..., 2:].clamp(max=MAX_LOG_GROWTH).exp() * anchors[..., 2:]      # (..., 2)
+    return cxcywh_to_xyxy(torch.cat([centres, sizes], -1))                          # (..., 4)
 
 
 def clip(boxes: Tensor, input_shape: tuple[int, int]) -> Tensor:
-    """Cut boxes (..., 4) xyxy at the border of an input of (H, W)."""
+    """Cut boxes (..., 4) xyxy at the border of an input of (H, W). -> new boxes (..., 4)"""
     height, width = input_shape
-    return torch.stack([boxes[..., 0].clamp(0, width), boxes[..., 1].clamp(0, height),
-                        boxes[..., 2].clamp(0, width), boxes[..., 3].clamp(0, height)], -1)
+    x1, y1, x2, y2 = boxes.unbind(-1)                                               # (...,)
+    return torch.stack([x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)], -1)      # (..., 4)
 
 
 def match(iou: Tensor, high: float, low: float, rescue: bool) -> Tensor:
-    """Which truth each anchor stands for, by overlap.
+    """Which object each anchor is assigned to, by overlap.
 
-    iou: (G, N) of truths and anchors.  high: from this IoU on an anchor stands for the truth that it overlaps most.
-    low: below it the anchor is background; between the two it takes no part.
-    rescue: also the anchors that overlap a truth most (ties included), however little, so that no truth is left without one.
-    -> (N,) int64: a row of the truths, -1 background, -2 no part. Source: Faster R-CNN, arXiv 1506.01497, section 3.1.2.
+    iou: (G, N) of objects and anchors.  high: from this IoU on an anchor gets the object that it overlaps
+    most.
+    low: below it the anchor is background; between the two it takes no part in the loss.
+    rescue: also the anchors that overlap an object most (ties included), however little, so that no object is
+    left without one.
+    -> (N,) int64: row of the object, BACKGROUND or NO_PART. Source: Faster R-CNN, arXiv 1506.01497, section
+    3.1.2.
     """
     if not len(iou):
-        return torch.full((iou.shape[1],), -1, dtype=torch.int64, device=iou.device)
-    best, nearest = iou.max(0)
-    matched = nearest.clone()
-    matched[best < high] = -2
-    matched[best < low] = -1
+        return torch.full((iou.shape[1],), BACKGROUND, dtype=torch.int64, device=iou.device)        # (N,)
+
+    # From the anchor's side: its best object, if that is good enough.
+    best, nearest = iou.max(0)                                                      # (N,), (N,)
+    matched = nearest.clone()                                                       # (N,)
+    matched[best < high] = NO_PART
+    matched[best < low] = BACKGROUND
+
+    # From the object's side: its best anchors. Each of them gets the object that it overlaps most itself.
     if rescue:
-        anchors = (iou == iou.amax(1, keepdim=True)).any(0)
+        anchors = (iou == iou.amax(1, keepdim=True)).any(0)                         # (N,)
         matched[anchors] = nearest[anchors]
-    return matched
+    return matched                                                                  # (N,)
 
 
 def nms(boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float, max_boxes: int,
@@ -119,34 +150,49 @@ def nms(boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: fl
 
     boxes: (B, N, 4) xyxy px, or (B, N, K, 4) when every class has its own.
     scores: (B, N, K) in 0-1; a prediction may come back with several classes.
-    max_candidates: at most so many (prediction, class) pairs of an image enter, the best ones; with `parts` (lengths that sum
-    to N, like the levels of a pyramid) so many of each part.  per_class: also at most so many of each class.
+    max_candidates: at most so many (prediction, class) pairs of an image enter, the best ones; with `parts`
+    (lengths that sum to N, like the levels of a pyramid) so many of each part.  per_class: also at most so
+    many of each class.
     -> list of B dicts: boxes (P, 4), scores (P,) falling, labels (P,) int64, P <= max_boxes.
     """
-    if boxes.device.type == "mps":                      # it has no float64, which keeps classes exactly apart in batched_nms
+    # Apple's GPU has no float64, which keeps the classes exactly apart in batched_nms below.
+    if boxes.device.type == "mps":
         boxes, scores = boxes.cpu(), scores.cpu()
+
     results = []
     for image_boxes, image_scores in zip(boxes.float(), scores.float()):
-        rows, labels = candidates(image_scores, score_threshold, max_candidates, per_class, parts or [len(image_scores)])
-        values, chosen = image_scores[rows, labels], image_boxes[rows, labels] if image_boxes.ndim == 3 else image_boxes[rows]
-        keep = batched_nms(chosen.double(), values.double(), labels, iou_threshold)[:max_boxes]
+        # The pairs (prediction, class) that are good enough, each with its score and its box.
+        sizes = parts or [len(image_scores)]
+        rows, labels = candidates(image_scores, score_threshold, max_candidates, per_class, sizes)          # (M,), (M,)
+        values = image_scores[rows, labels]                                         # (M,)
+        own_box = image_boxes.ndim == 3
+        chosen = image_boxes[rows, labels] if own_box else image_boxes[rows]        # (M, 4)
+
+        # Of boxes of one class that overlap more than iou_threshold the one of highest score stays.
+        keep = batched_nms(chosen.double(), values.double(), labels, iou_threshold)[:max_boxes]     # (P,)
         results.append({"boxes": chosen[keep], "scores": values[keep], "labels": labels[keep]})
     return results
 
 
 def candidates(scores: Tensor, score_threshold: float, max_candidates: int, per_class: int | None,
                parts: list[int]) -> list[Tensor]:
-    """scores: (N, K) of one image -> rows (C,), labels (C,) of the pairs that enter the suppression, see `nms`."""
+    """Which (prediction, class) pairs enter, see `nms`. scores: (N, K) of one image -> rows, labels (M,)"""
     found, first = [], 0
     for part in scores.split(parts):
-        rows, labels = (part > score_threshold).nonzero(as_tuple=True)
+        rows, labels = (part > score_threshold).nonzero(as_tuple=True)              # (M,), (M,)
+
+        # The best `per_class` predictions of each class; pairs that are not among them leave.
         if per_class:
-            best = part.topk(min(per_class, len(part)), dim=0).indices          # (C, K)
-            among = torch.zeros_like(part, dtype=torch.bool).scatter_(0, best, True)[rows, labels]
-            rows, labels = rows[among], labels[among]
+            best = part.topk(min(per_class, len(part)), dim=0).indices              # (n, K)
+            among = torch.zeros_like(part, dtype=torch.bool).scatter_(0, best, True)        # (N, K)
+            rows, labels = rows[among[rows, labels]], labels[among[rows, labels]]   # (m,), (m,)
+
+        # The best `max_candidates` of all that remain.
         if len(rows) > max_candidates:
-            best = part[rows, labels].topk(max_candidates).indices
-            rows, labels = rows[best], labels[best]
+            best = part[rows, labels].topk(max_candidates).indices                  # (max_candidates,)
+            rows, labels = rows[best], labels[best]                                 # (max_candidates,), (max_candidates,)
+
+        # Rows count from the beginning of the part, the result's from that of the image.
         found.append((rows + first, labels))
         first += len(part)
-    return [torch.cat(values) for values in zip(*found)]
+    return [torch.cat(values) for values in zip(*found)]                            # (M,), (M,)

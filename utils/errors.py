@@ -5,7 +5,7 @@ import sys
 
 
 class UserError(Exception):
-    """Something the user can put right: the message says what is wrong, where, and what to do.
+    """Something the user can fix: the message says what is wrong, where, and what to do.
 
     kind: for faults in data, a name of the table in utils/findings.py.
     """
@@ -27,9 +27,11 @@ def show_sentence_only(kind, error, trace):
     The exit status stays non-zero. A loader's worker process wraps the message in its own traceback,
     therefore only what follows the last "UserError: " counts.
     """
-    if issubclass(kind, UserError) and not os.environ.get("DEBUG"):
-        print("\nStopped: " + str(error).rpartition("UserError: ")[2].strip(), file=sys.stderr)
-    elif issubclass(kind, OSError) and error.filename and not os.environ.get("DEBUG"):
+    debug = os.environ.get("DEBUG")
+    if issubclass(kind, UserError) and not debug:
+        sentence = str(error).rpartition("UserError: ")[2].strip()
+        print(f"\nStopped: {sentence}", file=sys.stderr)
+    elif issubclass(kind, OSError) and error.filename and not debug:
         print(f"\nStopped: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
     elif issubclass(kind, KeyboardInterrupt):
         print("\nStopped by Ctrl-C.", file=sys.stderr)

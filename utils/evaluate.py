@@ -1,5 +1,7 @@
-"""Network + images -> detections or labels; network + loader -> results, losses. Training, get_map.py, get_miou.py and predict.py all
-go through here."""
+"""Network + images -> detections or labels; network + loader -> results, losses.
+
+Training, get_map.py, get_miou.py and predict.py all go through here, so there is one number.
+"""
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,65 +9,95 @@ from tqdm import tqdm
 
 from utils.boxes import nms
 from utils.errors import UserError
-from utils.images import STEP, check_fit, fit_image, fitted_size, from_input, nearest_shape, open_image, resize, stack
+from utils.images import (
+    STEP,
+    check_fit,
+    fit_image,
+    fitted_size,
+    from_input,
+    nearest_shape,
+    open_image,
+    resize,
+    stack,
+)
 from utils.metrics import detection_results
 from utils.miou import count_confusion, segmentation_results
 from utils.settings import check, fill, find, several, whole
 from utils.system import distributed
 
-SHOWN = 12                      # predictions of so many pictures are kept for looking at
+SHOWN = 12                      # the predictions of so many images are kept to be drawn
 
 
 def to_device(images, targets, device):
-    """uint8 images and their targets -> float 0-1 on the device, channels last. The conversion happens there: a quarter of the bytes travel."""
+    """uint8 images (B, 3, H, W) and their targets -> float 0-1 on the device, and the targets there.
+
+    Nothing is changed in place. The conversion happens on the device: a quarter of the bytes travel.
+    """
     images = images.to(device, non_blocking=True).float().div_(255)
-    targets = [{k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in t.items()} for t in targets]
+    moved = []
     for target in targets:
+        target = dict(target)
+        for name, value in target.items():
+            if isinstance(value, torch.Tensor):
+                target[name] = value.to(device, non_blocking=True)
         if "mask" in target:
             target["mask"] = target["mask"].long()
-    return images, targets
+        moved.append(target)
+    return images, moved
 
 
 def choose_input(s, model, info):
-    """Give a script's input_shape, fit and nms_iou, where they are None, their values: as in the training, as the recipe says.
+    """Fill in a script's input_shape, fit and nms_iou where they are None: as trained, as the recipe says.
 
-    s: its settings.  info: of nets.load.
+    s: its settings, changed in place.  info: of nets.load.
     Error: the network cannot take such an input.
     """
     fill(s, {"nms_iou": model.recipe.get("nms_iou", 0.5)}, f"recipe of {info['net']}")
-    fill(s, {"fit": info["settings"].get("fit", "letterbox"), "input_shape": tuple(info["input_shape"])}, "as trained")
+    as_trained = {"fit": info["settings"].get("fit", "letterbox"), "input_shape": tuple(info["input_shape"])}
+    fill(s, as_trained, "as trained")
     check(s, input_shape=several(2, whole(1)))
     check_fit(s.fit)
+
+    # With "short_side" every image has a size of its own, so the network must take each multiple of STEP.
     asked = (STEP, STEP) if s.fit == "short_side" else s.input_shape
     near = nearest_shape(type(model), asked, info["options"])
     if near != asked and s.fit == "short_side":
-        raise UserError(f'fit="short_side" makes inputs of any height and width that divide by {STEP}; {info["net"]} cannot take all of these '
-                        f"(the smallest are {near[0]} x {near[1]}). Use \"letterbox\" or \"stretch\".")
+        raise UserError(f'fit="short_side" makes inputs of any height and width divisible by {STEP}; '
+                        f"{info['net']} cannot take all of these (the smallest are {near[0]} x {near[1]}). "
+                        'Use "letterbox" or "stretch".')
     if near != asked:
         raise UserError(f"input_shape={asked}: {info['net']} cannot take this size. The nearest is {near}.")
 
 
 @torch.inference_mode()
 def detect(model, images, input_shape, confidence=0.5, nms_iou=None, max_boxes=300, fit="letterbox"):
-    """Find objects in pictures of any size.
+    """Find objects in images of any size.
 
-    images: list of (H, W, 3) uint8 RGB.  input_shape, fit: how they meet the network, see utils.images.fitted_size.  nms_iou: see `suppress`.
-    -> list of dicts (numpy): boxes (P, 4) float32 xyxy px of the picture, scores (P,) falling, labels (P,) int64.
+    images: list of (h, w, 3) uint8 RGB.  nms_iou: see `suppress`.
+    input_shape, fit: how the images are put into the network's input, see utils.images.fitted_size.
+    -> list of dicts (numpy): boxes (P, 4) float32 xyxy px of the image, scores (P,) falling, labels (P,).
     """
-    device = next(model.parameters()).device
+    # Each image on a canvas of the input's size, and all canvases in one batch.
     canvases, transforms = zip(*(fit_image(image, input_shape, fit) for image in images))
-    batch = torch.from_numpy(stack(canvases)).permute(0, 3, 1, 2)
-    outputs, _ = model(to_device(batch, [], device)[0])
-    found = suppress(model, outputs, confidence, nms_iou, max_boxes)
-    return [in_picture(f, transform, image.shape[:2]) for f, transform, image in zip(found, transforms, images)]
+    batch = torch.from_numpy(stack(canvases)).permute(0, 3, 1, 2)                   # (B, 3, H, W)
+    batch, _ = to_device(batch, [], next(model.parameters()).device)                # (B, 3, H, W)
+    outputs, _ = model(batch)
+
+    # What remains after NMS, back in pixels of the original images.
+    results = []
+    detections = suppress(model, outputs, confidence, nms_iou, max_boxes)
+    for found, transform, image in zip(detections, transforms, images):
+        results.append(in_picture(found, transform, image.shape[:2]))
+    return results
 
 
 def suppress(model, outputs, confidence, nms_iou, max_boxes):
-    """A network's outputs -> what remains after NMS, see utils.boxes.nms; how many boxes may enter it is the network's to say.
+    """A network's outputs -> what remains after NMS, see utils.boxes.nms.
 
-    nms_iou: None: as its recipe says.
+    nms_iou: None: as the network's recipe says.  How many boxes may enter the network says in `candidates`.
     """
-    nms_iou = model.recipe["nms_iou"] if nms_iou is None else nms_iou
+    if nms_iou is None:
+        nms_iou = model.recipe["nms_iou"]
     limits = model.candidates(outputs) if hasattr(model, "candidates") else {}
     return nms(*model.decode(outputs), confidence, nms_iou, max_boxes, **limits)
 
@@ -74,16 +106,16 @@ def in_picture(found, transform, size):
     """One image's detections in input px (tensors) -> in px of the original picture (numpy)."""
     found = {name: tensor.cpu().numpy() for name, tensor in found.items()}
     found["boxes"] = from_input(found["boxes"], transform, size)
-    inside = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1)       # what stands beside a picture holds nothing
+    inside = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1)         # (P,); boxes in the padding end up empty
     return {name: values[inside] for name, values in found.items()}
 
 
 @torch.inference_mode()
 def collect(model, loader, device, confidence=0.001, nms_iou=None, max_boxes=300):
-    """Run the network over a data set, in eval mode. nms_iou: see `suppress`.
+    """Run the network over a dataset, in eval mode. nms_iou: see `suppress`.
 
     -> detections: list over the images (in the list's order) of dicts boxes, scores, labels;
-       truths: the same with boxes, labels, difficult; boxes (numpy) xyxy edges in px of the original picture;
+       truths: the same with boxes, labels, difficult; boxes (numpy) xyxy edges in px of the original image;
        losses: name -> mean over the images.
     """
     was_training = model.training
@@ -92,22 +124,33 @@ def collect(model, loader, device, confidence=0.001, nms_iou=None, max_boxes=300
     for images, targets in tqdm(loader, desc="evaluating", leave=False, disable=bar_off()):
         images, targets = to_device(images, targets, device)
         outputs, losses = model(images, targets)
-        sums.append((targets[0]["index"], {name: float(value) * len(targets) / len(data) for name, value in losses.items()}))
-        for found, target in zip(suppress(model, outputs, confidence, nms_iou, max_boxes), targets):
+
+        # A batch's share of the mean loss: the last batch may be smaller.
+        shares = {name: float(value) * len(targets) / len(data) for name, value in losses.items()}
+        sums.append((targets[0]["index"], shares))
+        detections = suppress(model, outputs, confidence, nms_iou, max_boxes)
+        for found, target in zip(detections, targets):
             rows.append((target["index"], in_picture(found, target["transform"], target["size"])))
     model.train(was_training)
-    detections = [found for _, found in in_order(rows)]
-    truths = [{"boxes": boxes[:, :4], "labels": boxes[:, 4].astype(np.int64), "difficult": boxes[:, 5] > 0} for boxes in data.boxes]
-    return detections, truths, summed(sums)
+
+    # The truth comes from the list itself, in pixels of the original images.
+    truths = []
+    for boxes in data.boxes:
+        labels = boxes[:, 4].astype(np.int64)
+        truths.append({"boxes": boxes[:, :4], "labels": labels, "difficult": boxes[:, 5] > 0})
+    return [found for _, found in in_order(rows)], truths, summed(sums)
 
 
 def in_order(rows):
-    """[(number, value)] of this process -> those of all processes, by number: as one process would have made them."""
+    """[(index, value)] of this process -> those of all, by index: as one process would have made them."""
     return sorted((row for part in distributed.gather(rows) for row in part), key=lambda row: row[0])
 
 
 def summed(rows):
-    """[(number, {name: float})] of this process -> {name: sum over all processes}, added up in the order of the numbers, so to the same bits."""
+    """[(index, {name: float})] of this process -> {name: sum over all processes}.
+
+    Added up in the order of the indices, so that any number of processes gives the same bits.
+    """
     sums = {}
     for _, losses in in_order(rows):
         for name, value in losses.items():
@@ -122,22 +165,33 @@ def bar_off():
 
 @torch.inference_mode()
 def segment(model, images, input_shape, threshold=0.5, scales=(1.0,), flip=False, slide=False):
-    """The class of every pixel of pictures of any size.
+    """The class of every pixel of images of any size.
 
     images: list of (h, w, 3) uint8 RGB.  input_shape: (H, W) of the network.
-    threshold: only with two classes: a pixel is class 1 where its score is above this; else the highest score wins.
+    threshold: only with two classes: a pixel is class 1 where its score is above this. Else the highest wins.
     scales, flip: the scores are the mean over copies of these sizes, and mirrored ones (multi-scale test).
-    slide: windows of input_shape over the picture at its own size, overlapping by a third, instead of the whole picture shrunk into the input.
-    -> list of dicts (numpy): labels (h, w) uint8; best (K,) float32, the highest score of each class anywhere in the picture.
+    slide: windows of input_shape over the image at its own size, overlapping by a third, instead of the whole
+    image shrunk into the input.
+    -> list of dicts (numpy): labels (h, w) uint8; best (K,) float32, each class's highest score in the image.
     """
-    score = slide_scores if slide else whole_scores
-    found = []
+    results = []
     for image in images:
-        views = [score(model, resize(image, *scaled(image.shape[:2], scale)), input_shape, flip) if slide else
-                 score(model, image, scaled(input_shape, scale, model.stride), flip) for scale in scales]       # (K, h', w') each
-        mean = sum(F.interpolate(view[None], views[0].shape[1:], mode="bilinear")[0] for view in views) / len(views)
-        found.append({"labels": classify(mean, image.shape[:2], threshold), "best": mean.amax((1, 2)).cpu().numpy()})
-    return found
+        # The scores of the image at every scale: with `slide` the image is resized, else the input.
+        views = []
+        for scale in scales:
+            if slide:
+                copy = resize(image, *scaled(image.shape[:2], scale))               # (n, m, 3)
+                views.append(slide_scores(model, copy, input_shape, flip))
+            else:
+                views.append(whole_scores(model, image, scaled(input_shape, scale, model.stride), flip))
+
+        # Their mean, at the size of the first one.
+        size = views[0].shape[1:]
+        total = sum(F.interpolate(view[None], size, mode="bilinear")[0] for view in views)      # (K, n, m)
+        mean = total / len(views)                                                   # (K, n, m)
+        labels = classify(mean, image.shape[:2], threshold)                         # (h, w)
+        results.append({"labels": labels, "best": mean.amax((1, 2)).cpu().numpy()})
+    return results
 
 
 def scaled(size, scale, step=1):
@@ -146,43 +200,59 @@ def scaled(size, scale, step=1):
 
 
 def scores_of(model, canvases, flip):
-    """canvases: list of (H, W, 3) uint8 -> scores (B, K, H, W) float32, if asked the mean with those of the mirrored pictures."""
-    batch = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2)
-    images, _ = to_device(batch, [], next(model.parameters()).device)
-    scores = model.decode(model(images)[0]).float()
-    return (scores + model.decode(model(images.flip(3))[0]).float().flip(3)) / 2 if flip else scores
+    """canvases: list of (H, W, 3) uint8 -> scores (B, K, H, W) float32.
+
+    flip: the mean with those of the mirrored images, mirrored back.
+    """
+    batch = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2)                # (B, 3, H, W)
+    images, _ = to_device(batch, [], next(model.parameters()).device)               # (B, 3, H, W)
+    scores = model.decode(model(images)[0]).float()                                 # (B, K, H, W)
+    if not flip:
+        return scores                                                               # (B, K, H, W)
+    mirrored = model.decode(model(images.flip(3))[0]).float()                       # (B, K, H, W)
+    return (scores + mirrored.flip(3)) / 2                                          # (B, K, H, W)
 
 
 def whole_scores(model, image, input_shape, flip=False):
-    """The whole picture in the network's input. -> scores (K, h', w') of the part of the input that the picture covers."""
+    """The whole image in the network's input. -> scores (K, n, m) of the part that the image covers."""
     canvas, transform = fit_image(image, input_shape)
     return covered(scores_of(model, [canvas], flip)[0], transform, image.shape[:2], input_shape)
 
 
 def covered(scores, transform, size, input_shape):
-    """scores (K, H, W) of a letterboxed input -> (K, h', w') without what lies beside the picture. size: (h, w) of the original."""
-    height, width = fitted_size(*size, input_shape)
+    """scores (K, H, W) of a letterboxed input -> (K, n, m) without padding. size: (h, w) of the original."""
+    n, m = fitted_size(*size, input_shape)
     _, _, left, top = transform
-    return scores[:, top:top + height, left:left + width]
+    return scores[:, top:top + n, left:left + m]                                    # (K, n, m)
 
 
 def slide_scores(model, image, input_shape, flip=False):
-    """Windows of the network's input over a picture. -> scores (K, h, w) at its own size, where windows overlap their mean."""
-    height, width = image.shape[:2]
-    if height <= input_shape[0] and width <= input_shape[1]:
-        return F.interpolate(whole_scores(model, image, input_shape, flip)[None], (height, width), mode="bilinear")[0]
-    padded, _ = fit_image(image, (max(height, input_shape[0]), max(width, input_shape[1])))
-    top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
-    sums, times = 0.0, 0.0
-    for y in window_starts(padded.shape[0], input_shape[0]):
-        for x in window_starts(padded.shape[1], input_shape[1]):
-            part = (slice(y, y + input_shape[0]), slice(x, x + input_shape[1]))
-            scores = scores_of(model, [padded[part]], flip)[0]
-            if not torch.is_tensor(sums):
-                sums, times = scores.new_zeros(len(scores), *padded.shape[:2]), scores.new_zeros(padded.shape[:2])
-            sums[(slice(None), *part)] += scores
-            times[part] += 1
-    return (sums / times)[:, top:top + height, left:left + width]
+    """Windows of the network's input over an image. -> scores (K, h, w), the mean where windows overlap."""
+    h, w = image.shape[:2]
+    window_h, window_w = input_shape
+    if h <= window_h and w <= window_w:
+        scores = whole_scores(model, image, input_shape, flip)                      # (K, n, m)
+        return F.interpolate(scores[None], (h, w), mode="bilinear")[0]              # (K, h, w)
+
+    # An image that is narrower than a window is padded on both sides until one fits.
+    padded_h, padded_w = max(h, window_h), max(w, window_w)
+    padded, _ = fit_image(image, (padded_h, padded_w))                              # (padded_h, padded_w, 3)
+
+    # Scores are added up, and for each pixel is counted how many windows have seen it.
+    sums = times = None
+    for y in window_starts(padded_h, window_h):
+        for x in window_starts(padded_w, window_w):
+            rows, columns = slice(y, y + window_h), slice(x, x + window_w)
+            scores = scores_of(model, [padded[rows, columns]], flip)[0]             # (K, H, W)
+            if sums is None:
+                sums = scores.new_zeros(len(scores), padded_h, padded_w)            # (K, padded_h, padded_w)
+                times = scores.new_zeros(padded_h, padded_w)                        # (padded_h, padded_w)
+            sums[:, rows, columns] += scores
+            times[rows, columns] += 1
+
+    # The mean, without the padding.
+    top, left = (padded_h - h) // 2, (padded_w - w) // 2
+    return (sums / times)[:, top:top + h, left:left + w]                            # (K, h, w)
 
 
 def window_starts(length, window):
@@ -192,32 +262,42 @@ def window_starts(length, window):
 
 
 def classify(scores, size, threshold=0.5):
-    """scores: (K, h', w') -> labels (h, w) uint8 at size (h, w). Class by class, so that a large picture with many classes fits into memory."""
-    best, labels = None, None
-    for number, plane in enumerate(scores):
-        plane = F.interpolate(plane[None, None], size, mode="bilinear")[0, 0]
+    """scores: (K, n, m) -> labels (h, w) uint8 at this size.
+
+    Class by class, so that a large image with many classes fits into memory. threshold: see `segment`.
+    """
+    h, w = size
+    labels = torch.zeros((h, w), dtype=torch.uint8, device=scores.device)           # (h, w)
+    best = None                                             # the highest score of each pixel so far
+    for c, plane in enumerate(scores):
+        plane = F.interpolate(plane[None, None], (h, w), mode="bilinear")[0, 0]     # (h, w)
         if best is None:
-            best, labels = plane, torch.zeros(size, dtype=torch.uint8, device=plane.device)
-        else:
-            labels[plane > (threshold if len(scores) == 2 else best)] = number
-            best = torch.maximum(best, plane)
-    return labels.cpu().numpy()
+            best = plane                                                            # (h, w)
+            continue
+        labels[plane > (threshold if len(scores) == 2 else best)] = c
+        best = torch.maximum(best, plane)                                           # (h, w)
+    return labels.cpu().numpy()                                                     # (h, w)
 
 
 @torch.inference_mode()
 def segment_list(model, loader, device, threshold=0.5, scales=(1.0,), flip=False, slide=False):
-    """Run the network over a data set, in eval mode. -> generator of (index, labels (h, w) uint8, losses name -> float) for each image.
+    """Run the network over a dataset, in eval mode.
 
-    The losses are those of the image's batch; with scales, flip or slide there are none.
+    -> generator of (index, labels (h, w) uint8, losses name -> float) for each image. The losses are those of
+    the image's batch; with scales, flip or slide there are none.
     """
     was_training, data = model.training, loader.dataset
     model.eval()
     try:
+        # Several views of an image, or windows: from the file, each at the sizes that it needs.
         if slide or flip or tuple(scales) != (1.0,):
             for index, path in enumerate(tqdm(data.paths, desc="evaluating", leave=False, disable=bar_off())):
-                found = segment(model, [open_image(find(path))], data.input_shape, threshold, scales, flip, slide)
-                yield index, found[0]["labels"], {}
+                image = open_image(find(path))
+                (found,) = segment(model, [image], data.input_shape, threshold, scales, flip, slide)
+                yield index, found["labels"], {}
             return
+
+        # Else as in training, in batches of the loader.
         for images, targets in tqdm(loader, desc="evaluating", leave=False, disable=bar_off()):
             images, targets = to_device(images, targets, device)
             outputs, losses = model(images, targets)
@@ -232,17 +312,23 @@ def segment_list(model, loader, device, threshold=0.5, scales=(1.0,), flip=False
 def evaluate(model, loader, device, **settings):
     """-> results, mean losses, what was found: detections of all images, or labels of the first SHOWN.
 
-    Detection: see `collect` and utils.metrics.detection_results; segmentation: `segment_list` and utils.miou.segmentation_results.
-    get_map.py and get_miou.py make the same calls, so there is one number.
+    Detection: see `collect` and utils.metrics.detection_results; segmentation: `segment_list` and
+    utils.miou.segmentation_results.
     """
     data = loader.dataset
     if data.task == "detection":
         detections, truths, losses = collect(model, loader, device, **settings)
         return detection_results(detections, truths, data.class_names), losses, detections
+
+    # Image by image, since all masks of a dataset do not fit into memory: only their counts are kept.
     matrix, sums, shown = 0, [], []
     for index, labels, losses in segment_list(model, loader, device, **settings):
-        matrix = matrix + count_confusion(data.truth(index, labels.shape), labels, len(data.class_names), data.masks[index])
+        truth = data.truth(index, labels.shape)                                     # (h, w)
+        matrix = matrix + count_confusion(truth, labels, len(data.class_names), data.masks[index])
         sums.append((index, {name: value / len(data) for name, value in losses.items()}))
         if index < SHOWN:
             shown.append((index, labels))
-    return segmentation_results(sum(distributed.gather(matrix)), data.class_names), summed(sums), [labels for _, labels in in_order(shown)]
+
+    # Together with what the other processes have counted.
+    results = segmentation_results(sum(distributed.gather(matrix)), data.class_names)
+    return results, summed(sums), [labels for _, labels in in_order(shown)]

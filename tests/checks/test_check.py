@@ -1,4 +1,4 @@
-"""The check pass: dirty data sets (dirty.py) of which every fault is known, and what is reported about them."""
+"""The check pass: dirty datasets (dirty.py) of which every fault is known, and what is reported about them."""
 import hashlib
 import os
 import re
@@ -24,7 +24,7 @@ MIXTURES = [(task, number) for task in dirty.MIXABLE for number in range(30)]
 
 
 def write(data, folder):
-    """The data set on the disk: folder/Set, and the classes file beside it. -> path of the classes file, or None."""
+    """The dataset on the disk: folder/Set, and the classes file beside it. -> path of the classes file, or None."""
     folder.mkdir(exist_ok=True, parents=True)
     for path, content in data.items():
         place = folder / path if path == dirty.CLASSES else folder / "Set" / path
@@ -51,7 +51,7 @@ def reported(text):
 
 
 def pairs(text, data, folder="Set"):
-    """(path in the data set, kind) of a report. Every line must name a file that can be told."""
+    """(path in the dataset, kind) of a report. Every line must name a file that can be told."""
     known = {**{f"{folder}/{path}": path for path in data}, dirty.CLASSES: dirty.CLASSES, folder: "",
              f"{folder}/SegmentationClass": "SegmentationClass",
              **{ascii(f"{folder}/{path}"): path for path in data if not path.isprintable()},
@@ -183,7 +183,9 @@ def test_mixtures_by_the_command_line(root, task, number):
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_kind_stands_in_the_docs(language):
-    """Under the heading of what happens, in the order stops, works without these, works."""
+    """Under the heading of what happens, in the order stops, works without these, works; in English word for word."""
     parts = (REPOSITORY / f"docs/{language}/data.md").read_text(encoding="utf-8").split("\n### ")[1:]
     for effect, part in zip(findings.ORDER, parts, strict=True):
-        assert re.findall(r"^\| `(\w+)` \|", part, re.M) == [kind for kind, (what, *_) in KINDS.items() if what == effect]
+        rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", part, re.M)
+        assert [kind for kind, _ in rows] == [kind for kind, (what, *_) in KINDS.items() if what == effect]
+        assert language == "zh" or [title for _, title in rows] == [KINDS[kind][1] for kind, _ in rows]

@@ -1,4 +1,4 @@
-"""The check pass over other formats: dirty data sets (dirty_formats.py) of which every fault is known, and what is reported about them."""
+"""The check pass over other formats: dirty datasets (dirty_formats.py) of which every fault is known, and what is reported about them."""
 import os
 import re
 import subprocess
@@ -127,7 +127,7 @@ def test_doctor(root, capsys, monkeypatch):
     (root / "Set" / "data.yaml").write_bytes(b"train: images/train\n")
     with pytest.raises(SystemExit):
         doctor.main(read_settings(vars(doctor), []))
-    assert "Set/data.yaml: has no names: of the classes" in capsys.readouterr().out
+    assert "Set/data.yaml: has no class names" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind, name, left", [("yolo", "number nan", 35), ("coco", "crowd", 35), ("labelme", "no json", 35), ("yolo", "class 2", 0),

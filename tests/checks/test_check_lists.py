@@ -23,7 +23,7 @@ LISTS = {task: {split: f"Set{'_segmentation' * (task == 'segmentation')}_{split}
 
 @pytest.fixture(params=LISTS)
 def prepared(root, request, capsys):
-    """A clean data set with its lists. -> its folder, the task."""
+    """A clean dataset with its lists. -> its folder, the task."""
     for path, content in dirty.clean(request.param).items():
         place = root / path if path == dirty.CLASSES else root / "Set" / path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def test_clean(prepared, capsys):
     assert found(task) == set()
     check_before_training(task, LISTS[task], dirty.CLASSES, (64, 64), 8)
     out = capsys.readouterr().out
-    assert "36 images" in out and "nothing to complain about" in out
+    assert "36 images" in out and "no problems found" in out
 
 
 def test_the_second_time_nothing_is_read(prepared, monkeypatch):

@@ -105,7 +105,7 @@ def test_lists(root, monkeypatch, capsys):
     (root / "Set/JPEGImages/v0.jpg").unlink()
     code, out, _ = run(monkeypatch, capsys, **settings, samples=0)
     assert code == 1 and "Set_segmentation_val.txt, line 1" in out
-    code, out, _ = run(monkeypatch, capsys, train_list=None, val_list=None)      # the data set's own lists are looked at as well
+    code, out, _ = run(monkeypatch, capsys, train_list=None, val_list=None)      # the dataset's own lists are looked at as well
     assert code == 1 and "listed_missing" in out and "list_no_image" in out
 
 

@@ -52,7 +52,7 @@ def test_coco_one_file_and_roboflow(root, capsys):
         text(root / "robo" / split / "_annotations.coco.json", json.dumps(content))
     names, splits = read(root / "robo")
     assert names == ["cat", "dog"] and [len(splits[split]) for split in splits] == [10, 10,
-                                                                                    10] and "stands above all others" in capsys.readouterr().out
+                                                                                    10] and "is the parent of all others" in capsys.readouterr().out
 
 
 def change(place, value):
@@ -100,7 +100,7 @@ COCO_FAULTS = [
     ("images.0.file_name", KeyError, "label_broken", ["image id 5", "file_name"]),
     ("images.0.file_name", "x.png", "label_without_image", ["image id 5", "no image x.png"]),
     ("images.0.file_name", 3, "label_broken", ["image id 5: "]), ("images.0", "x", "label_broken", ["image 1 of the list"]),
-    ("images.1.file_name", "train 0.png", "label_twice", ["image id 6: train 0.png has the id 5 too"]),
+    ("images.1.file_name", "train 0.png", "label_twice", ["image id 6: train 0.png also has the id 5"]),
     ("images.0.width", 41, "size_wrong", ["the size of image id 5 is 41 x 30, the image 40 x 30"]),
     ("annotations.0.bbox", [1, 2, 0, 9], "box_empty", ["annotation id 1 in train 0.png: from 1, 2 to 1, 11"]),
     ("annotations.0.bbox", [50, 2, 9, 9], "box_outside", ["annotation id 1 in train 0.png: from 50, 2 to 59, 11 in an image of 40 x 30"]),
@@ -169,7 +169,7 @@ def test_polygons_are_painted_as_they_lie():
         angles = np.sort(rng.random(rng.integers(3, 12)) * 2 * np.pi)
         points = np.stack([50 + 30 * np.cos(angles), 40 + 35 * np.sin(angles)], 1) + rng.random(2) * 20 - 10
         ours, theirs = np.zeros((80, 100), np.uint8), coco.decode(coco.merge(coco.frPyObjects([points.ravel().tolist()], 80, 100)))
-        made_masks.fill(ours, points, 1)
+        made_masks.fill_polygon(ours, points, 1)
         areas, others, same = areas + ours.sum(), others + theirs.sum(), same + (ours & theirs).sum()
     assert same / (areas + others - same) > 0.97 and abs(areas / others - 1) < 0.01
 
@@ -182,7 +182,7 @@ def test_polygons_are_painted_as_they_lie():
                                                                                                                                 slice(None)))])
 def test_painting_a_rectangle(points, expected):
     mask, wanted = np.zeros((6, 8), np.uint8), np.zeros((6, 8), np.uint8)
-    made_masks.fill(mask, np.array(points, float), 9)
+    made_masks.fill_polygon(mask, np.array(points, float), 9)
     wanted[expected] = 9
     assert np.array_equal(mask, wanted)
 
@@ -190,7 +190,7 @@ def test_painting_a_rectangle(points, expected):
 def test_painting_many_corners():
     angles = np.arange(5000) * (2 * np.pi / 5000)
     mask = np.zeros((100, 100), np.uint8)
-    made_masks.fill(mask, np.stack([50 + 40 * np.cos(angles), 50 + 40 * np.sin(angles)], 1), 1)
+    made_masks.fill_polygon(mask, np.stack([50 + 40 * np.cos(angles), 50 + 40 * np.sin(angles)], 1), 1)
     assert abs(mask.sum() - np.pi * 1600) < 20
 
 

@@ -137,7 +137,7 @@ def check_kinds(found):
 
 
 def fuzz_folders(root, count):
-    """A whole data set with many spoilt files at a time: the pass itself, and the pass over the lists."""
+    """A whole dataset with many spoilt files at a time: the pass itself, and the pass over the lists."""
     rng = random.Random(4)
     for number in range(count):
         task = ("detection", "segmentation")[number % 2]

@@ -146,4 +146,4 @@ def test_xml_names_that_several_images_have(root):
     assert [len(splits[split]) for split in splits] == [2, 2, 0]
     (root / "x" / "train" / "0.xml").rename(root / "x" / "0.xml")
     message, kinds = told(root / "x")
-    assert kinds == ["label_without_image"] and "x/0.xml: there is no image 0 (several images are called so)" in message
+    assert kinds == ["label_without_image"] and "x/0.xml: there is no image 0 (several images have this name)" in message

@@ -28,7 +28,7 @@ def test_colours(root, key, name):
 @pytest.mark.parametrize("key, words", [
     ("", ["names no class"]), ("128,64 road\n", ["line 1"]),
     ("128,64,300 road\n", ["line 1", "300"]),
-    ("128,64,128 road\n128,64,128 sky\n", ["line 2", "line 1 already"]), ("128,64,128 road\n7 sky\n", ["one kind"]),
+    ("128,64,128 road\n128,64,128 sky\n", ["line 2", "already in line 1"]), ("128,64,128 road\n7 sky\n", ["one kind"]),
     ("* road\n", ["line 1", "only be ignored"]),
     ("road\nsky\n", ["line 2", "'sky'"]), ("128,64,128 \x1b[2J\x00\n", ["line 1", "not a class name"]), ("0,0,0 ignored\n", ["names no class"])])
 def test_faults_in_a_palette(root, key, words):

@@ -326,7 +326,7 @@ def test_all_broken_masks_are_named_at_once(root, capsys):
         (folder / f"SegmentationClass/{number:02d}.png").write_bytes(b"")
     prepare("Set")
     text = capsys.readouterr().out
-    assert "no images, whatever their name says: 12" in text and "00.png" in text and "09.png" in text and "10.png" not in text
+    assert "not images, whatever their suffix: 12" in text and "00.png" in text and "09.png" in text and "10.png" not in text
     assert "2 more" in text
 
 
@@ -352,7 +352,7 @@ def test_layout(root, capsys):
     make_dataset(folder, "abc")
     prepare("Set")
     text = capsys.readouterr().out
-    assert "in a lossy format (JPEG, WebP), which turns class numbers into others: 6" in text and "Set/SegmentationClass/a.jpg" in text
+    assert "in a lossy format (JPEG, WebP), which changes class numbers: 6" in text and "Set/SegmentationClass/a.jpg" in text
     assert "3 labelled images" in text and "Images without a label" not in text
     (root / "Empty/JPEGImages").mkdir(parents=True)
     assert "there is no such folder" in error_of(prepare, "Empty")

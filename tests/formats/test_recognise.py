@@ -47,10 +47,10 @@ def test_recognise(root):
     kinds = {name: recognise.recognise(root / name)[0] for name in ("y", "c", "l", "m", "v", "notes", "cfg", "nowhere")}
     assert kinds == {"y": "yolo", "c": "coco", "l": "labelme", "m": "masks", "v": "voc", "notes": "voc", "cfg": "voc", "nowhere": "voc"}
     assert recognise.recognise(root / "m", "detection")[0] != "labelme" and recognise.recognise(root / "y" / "data.yaml")[0] == "yolo"
-    assert "no data set" in error_of(recognise.recognise, text(root / "a.txt", ""))
+    assert "not a dataset" in error_of(recognise.recognise, text(root / "a.txt", ""))
     text(root / "two" / "a.yaml", "names: [a]\ntrain: x")
     text(root / "two" / "b.yaml", "names: [a]\ntrain: x")
-    assert "several data sets" in error_of(recognise.recognise, root / "two")
+    assert "several datasets" in error_of(recognise.recognise, root / "two")
 
 
 def test_names_of_lists_and_where_the_images_are(root):

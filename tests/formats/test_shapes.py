@@ -1,4 +1,4 @@
-"""The built-in data set: drawn the same on every run, boxes and masks fit, nothing of the user's is overwritten."""
+"""The built-in dataset: drawn the same on every run, boxes and masks fit, nothing of the user's is overwritten."""
 import hashlib
 import xml.etree.ElementTree as ElementTree
 

@@ -159,7 +159,7 @@ def test_lists_that_overlap_are_told(root, capsys):
     make_dataset(root / "Set", ["a.jpg", "b.jpg", "c.jpg"], {"train": "ab", "val": "bc", "test": "c"})
     prepare.prepare("Set")
     text = capsys.readouterr().out
-    assert "Images in the train and in the val list" in text and "val.txt, line 1: b" in text
+    assert "Images in both the train and the val list" in text and "val.txt, line 1: b" in text
     assert "Images of the test list in train or val too" in text and "test.txt, line 1: c" in text
 
 
@@ -249,7 +249,7 @@ def test_stems(tmp_path):
 def test_ids_must_be_plain_names(root, name):
     folder = make_dataset(root / "Set", ["a.jpg", "b.jpg"], {"train": ["a", name], "val": "b"})
     message = error_of(prepare.prepare, "Set")
-    assert "train.txt, line 2" in message and "no plain names" in message and "\x1b" not in message
+    assert "train.txt, line 2" in message and "not plain names" in message and "\x1b" not in message
     assert sorted(p.name for p in root.iterdir()) == ["Set"] and folder.exists()
 
 
@@ -400,7 +400,7 @@ def test_broken_files_are_left_out_and_named_at_once(root, capsys):
         (folder / f"Annotations/{letter}.xml").write_text("<a>")
     before = tree(root)
     message = error_of(prepare.prepare, "Set")
-    assert "nothing left" in message and tree(root) == before
+    assert "Nothing is left" in message and tree(root) == before
 
 
 def test_read_classes(root):
@@ -411,7 +411,7 @@ def test_read_classes(root):
         assert lists.read_classes("model_data/c.txt") == ["cat", "dog"]
     path.write_bytes("交通灯\ntraffic  light\n".encode("gbk"))
     assert lists.read_classes(path) == ["交通灯", "traffic light"]
-    for text, words in (("cat\n\ndog\n", "line 2: A blank line"), ("cat\ndog\n cat\n", '"cat" stands in line 1'), ("\n", "empty")):
+    for text, words in (("cat\n\ndog\n", "line 2: A blank line"), ("cat\ndog\n cat\n", '"cat" is already in line 1'), ("\n", "empty")):
         path.write_text(text)
         message = error_of(lists.read_classes, path)
         assert "model_data/c.txt" in message and words in message
@@ -425,7 +425,7 @@ def test_unknown_class(root, capsys):
     message = error_of(prepare.prepare, "Set", "my.txt")
     assert "Set/Annotations/a.xml" in message and '"doog", 3 objects in all. Did you mean "dog"?' in message and '"cat"' not in message
     assert not (root / "Set_train.txt").exists()
-    assert "no file of class names" in error_of(prepare.prepare, "Set", "other.txt")
+    assert "file of class names is missing" in error_of(prepare.prepare, "Set", "other.txt")
     classes, paths = prepare.prepare("Set")
     assert lists.read_classes(classes) == ["cat", "doog"] and "cat 3, doog 3" in capsys.readouterr().out
     (root / classes).write_text("doog\ncat\nbird\n")             # the user's order
@@ -508,7 +508,7 @@ def test_lines_of_the_ancestor(root, capsys):
         assert boxes[0].tolist() == [[48, 240, 195, 371, 11, 0], [8, 12, 352, 498, 14, 0]]
         assert boxes[1].tolist() == [[1, 2, 3, 4, 0, 0]] and boxes[3].tolist() == [[1, 1, 2, 2, 1, 0]]
         assert boxes[2].shape == (0, 6)
-    assert "2007_train.txt: 1 boxes without area are left out, the first at /x/flat.jpg" in capsys.readouterr().out
+    assert "2007_train.txt: boxes without area are skipped: 1, the first at /x/flat.jpg" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", [

@@ -61,7 +61,7 @@ def test_zero_bytes_are_not_always_utf_16(tmp_path):
     ("train: images/train\nval: images/val\n", ["data.yaml", "names"]),
     ("train: images/train\nval: images/val\nnames: [cat, cat]", ["line 3", "'cat'", "twice"]),
     ("train: images/train\nval: images/val\nnames: {0: cat, 2: dog}", ["line 3", "without gaps"]),
-    ("train: images/train\nval: images/val\nnames:\n  0: cat\n  0: dog", ["line 5", "line 4 already"]),
+    ("train: images/train\nval: images/val\nnames:\n  0: cat\n  0: dog", ["line 5", "already in line 4"]),
     ("train: images/train\nval: images/val\nnames: 2", ["line 3", "expected a list"]),
     ("train: images/train\nval: images/val\nnames: []", ["line 3", "no class names"]),
     ("train: images/train\nval: images/val\nnames: [a, ~]", ["line 3", "not a class name"]),
@@ -71,14 +71,14 @@ def test_zero_bytes_are_not_always_utf_16(tmp_path):
     ("train: images/train\nval: images/val\nnames: !!python/object/apply:os.system [x]", ["line 3", "not understood"]),
     ("train: images/train\nval: images/val\nnames: *bomb", ["line 3", "*bomb"]),
     ("train: images/train\nval: images/val\nnames:\n  - a\n    - b", ["line 4", "not understood", "same number of spaces"]),
-    ("train: images/train\nval: images/val\nnames: [a]\nnames: [b]", ["line 4", "line 3 already"]),
+    ("train: images/train\nval: images/val\nnames: [a]\nnames: [b]", ["line 4", "already in line 3"]),
     ("train: images/train\nval: images/val\nnc: 3\nnames: [a, b]", ["line 3", "nc is 3", "2 names"]),
     ("train: image/train\nval: images/val\nnames: [a, b]", ["line 1", "image/train", "Did you mean", "images"]),
     ("train: labels/train\nval: images/val\nnames: [a, b]", ["line 1", "no images"]),
     ("train: data.yaml\nval: images/val\nnames: [a, b]", ["data.yaml", ".txt"]),
     ("just words\n", ["line 1", "key: value"]),
     ("names: [a, b]\n", ["no train"]),
-    ("val: images/val\nnames: [a, big dog]\n", ["none called train"]),
+    ("val: images/val\nnames: [a, big dog]\n", ["no list train"]),
     ("path: [a]\ntrain: images/train\nnames: [a]", ["line 1", "one folder"]),
     ("train: {a: b}\nnames: [a]", ["line 1", "expected a folder"]),
     ("names: \"\\q\"\ntrain: images/train", ["line 1", "backslash"]),
@@ -177,12 +177,12 @@ def test_yolo_absolute_names_in_a_list_must_lie_in_the_data_set(root):
     assert len(read(folder)[1]["train"]) == 1
     image(root / "z" / "a.png")
     text(folder / "train.txt", f"{root}/z/a.png\n")
-    assert "leads out of the data set" in error_of(read, folder)
+    assert "leads out of the dataset" in error_of(read, folder)
     text(folder / "train.txt", "images/train/none.png\nimages/train/train 0 猫.png\nno.png\nlabels/train/train 0 猫.txt\n")
     message, kinds = told(folder)
     assert kinds == ["list_no_image", "list_no_image", "list_name"] and "train.txt, line 1: there is no image images/train/none.png" in message
-    assert "train.txt, line 3: there is no image no.png" in message and "train.txt, line 4: 'labels/train/train 0 猫.txt' is no image" in message
-    with pytest.raises(UserError, match="to be put right|must be put right"):
+    assert "train.txt, line 3: there is no image no.png" in message and "train.txt, line 4: 'labels/train/train 0 猫.txt' is not an image" in message
+    with pytest.raises(UserError, match="must be fixed first"):
         read(folder)
 
 
@@ -272,6 +272,6 @@ def test_yaml_of_too_many_words(tmp_path, monkeypatch):
 
 
 def test_the_last_folder_called_images_counts(root):
-    """The data set itself may lie in a folder of that name."""
+    """The dataset itself may lie in a folder of that name."""
     names, splits = read(make_yolo(root / "images" / "pets"))
     assert boxes(splits["train"][0][1]) == [("big dog", (10, 9, 30, 21), False)]

@@ -1,6 +1,6 @@
-"""Dirty data sets: a clean one in memory, and single faults to put into it, each with what the check pass must report about it, exactly.
+"""Dirty datasets: a clean one in memory, and single faults to put into it, each with what the check pass must report about it, exactly.
 
-A data set is a dict: path below the data set's folder -> bytes. `CLASSES` stands for the classes file beside it. A fault is a function
+A dataset is a dict: path below the dataset's folder -> bytes. `CLASSES` stands for the classes file beside it. A fault is a function
 (data, stem) -> {(path, kind)} that changes the data; `stem` is an image that no other fault touches.
 """
 import io
@@ -269,7 +269,7 @@ COMMON = {
     "notes": file_added("JPEGImages/notes_{stem}.txt", b"x", "other_suffix"),
     "heic": file_added("JPEGImages/h_{stem}.HEIC", b"x", "other_suffix"),
 }
-# they concern all of a data set: not to be mixed with others of their kind
+# they concern all of a dataset: not to be mixed with others of their kind
 COMMON_WHOLE = {
     "classes missing": no_classes, "classes empty": classes(b" \n\n", "classes_empty"),
     "no train list": no_list("train"), "no val list": no_list("val"), "few images": few, "no images": no_folder("JPEGImages"),
@@ -297,7 +297,7 @@ def second_class(name):
 
 
 def corner_is_size(data, stem):
-    """All boxes of the data set hold width and height; it shows where a width is less than its xmin."""
+    """All boxes of the dataset hold width and height; it shows where a width is less than its xmin."""
     expected = set()
     for number, other in enumerate(TRAIN + VAL + TEST):
         big = number % 2

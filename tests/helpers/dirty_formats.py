@@ -1,6 +1,6 @@
-"""Dirty data sets of other formats, in the manner of dirty.py: clean ones, and single faults with what must be reported about each, exactly.
+"""Dirty datasets of other formats, in the manner of dirty.py: clean ones, and single faults with what must be reported about each, exactly.
 
-A data set is a dict: path below its folder -> bytes, or what becomes JSON. A fault is a function (data, stem) -> {(path, kind)} that changes
+A dataset is a dict: path below its folder -> bytes, or what becomes JSON. A fault is a function (data, stem) -> {(path, kind)} that changes
 the data; `stem` is a training image that no other fault touches.
 """
 import json
@@ -274,7 +274,7 @@ COLOURS = PICTURES | {
 OUTLINES = {"box": lambda data, stem: {(image_of(data, stem), kind) for _, kind in line("no_outline", "")(data, stem)},
             "number": line("bad_number", "0 .1 .1 .2 x .3 .3"), "image html": PICTURES["image html"], "image cut": PICTURES["image cut"]}
 
-# ---- faults that concern a whole data set: not to be mixed
+# ---- faults that concern a whole dataset: not to be mixed
 
 
 def yaml(kind, text, *expected, **more):

@@ -1,4 +1,4 @@
-"""What looks odd in a data set and is no fault: the check pass must say nothing about it. The form is that of the faults in dirty.py."""
+"""What looks odd in a dataset and is no fault: the check pass must say nothing about it. The form is that of the faults in dirty.py."""
 import numpy as np
 from dirty import CLASSES, GOOD, SIZE, annotation, image_of, label_of, mask, saved, thing
 from PIL import Image

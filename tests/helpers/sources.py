@@ -1,4 +1,4 @@
-"""Small data sets in the formats of other programs, for the tests of their readers."""
+"""Small datasets in the formats of other programs, for the tests of their readers."""
 import json
 
 import numpy as np
@@ -58,7 +58,7 @@ def read(path, task="detection", palette=None, findings=None, **options):
 
 
 def told(path, task="detection", **options):
-    """The report about a data set, and what kinds it is of."""
+    """The report about a dataset, and what kinds it is of."""
     findings = []
     read(path, task, findings=findings, **options)
     return report(findings, 1000), [finding.kind for finding in findings]

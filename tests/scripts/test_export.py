@@ -126,7 +126,7 @@ def test_a_split_is_made_where_there_is_none(root, capsys):
     before = tree(root / "v")
     folder = export.export("v", "yolo", str(root / "y"), seed=3)
     assert sorted(path.name for path in (folder / "images").iterdir()) == ["test", "train", "val"]
-    assert "split anew (seed 3)" in capsys.readouterr().out and tree(root / "v") == before
+    assert "new split (seed 3)" in capsys.readouterr().out and tree(root / "v") == before
 
 
 def test_links(root):

@@ -132,4 +132,4 @@ def test_the_remedy_of_the_report_works(root, monkeypatch, capsys):
     (root / "Set/SegmentationClass_fixed").rename(root / "Set/SegmentationClass")
     capsys.readouterr()
     prepare.prepare("Set", task="segmentation")
-    assert "nothing to complain about" in capsys.readouterr().out and (root / "Set_segmentation_train.txt").is_file()
+    assert "no problems found" in capsys.readouterr().out and (root / "Set_segmentation_train.txt").is_file()

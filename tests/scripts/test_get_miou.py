@@ -174,7 +174,7 @@ def test_mistakes_are_sentences(run, monkeypatch):
 
 def test_prediction_that_cannot_be_is_named(run, monkeypatch):
     monkeypatch.setattr("utils.evaluate.classify", lambda scores, size, threshold: np.full(tuple(size), 77, np.uint8))
-    with pytest.raises(UserError, match=r"0\.png: the prediction holds the value 77"):
+    with pytest.raises(UserError, match=r"0\.png: the prediction contains the value 77"):
         run([SAME])
 
 

@@ -71,7 +71,7 @@ def test_sizes_are_those_in_the_input(listed, capsys):
 
 
 def test_file_and_network(listed, capsys):
-    """What the tool writes is what a network trains with; another input has other pixels; more than the groups cannot be dealt out."""
+    """What the tool writes is what a network trains with; another input has other pixels; a number that the heads do not divide is refused."""
     tool.main(read_settings(vars(tool), []))
     said = capsys.readouterr().out
     assert 'net_options = "yolov4_tiny", {"anchors": "model_data/shapes_6_anchors.txt"}' in said and "WARNING" not in said
@@ -86,7 +86,7 @@ def test_file_and_network(listed, capsys):
     assert "other proportions" in capsys.readouterr().out
     again = nets.build("yolov4_tiny", 2, (64, 64), **model.options)                      # as a checkpoint brings it back
     assert torch.equal(again.anchors, model.anchors)
-    with pytest.raises(UserError, match="holds 6 anchors, which cannot be dealt out evenly to the 4 heads"):
+    with pytest.raises(UserError, match="contains 6 anchors, which cannot be divided evenly among the 4 heads"):
         find_anchors("model_data/shapes_6_anchors.txt", (64, 64), 4)
     tool.main(read_settings(vars(tool), []))
     assert not list((listed / "model_data").glob("*.bak"))
@@ -123,8 +123,8 @@ def test_wrong_settings(listed, monkeypatch, settings, sentence):
 
 
 @pytest.mark.parametrize("text, sentence", [
-    ("input_shape 224,224\n10,12\n9;8\n", "a.txt, line 3: '9;8'"), ("10,12\n", "holds no line input_shape"),
-    ("# only\ninput_shape 4,4\n", "holds no anchors"),
+    ("input_shape 224,224\n10,12\n9;8\n", "a.txt, line 3: '9;8'"), ("10,12\n", "contains no line input_shape"),
+    ("# only\ninput_shape 4,4\n", "contains no anchors"),
     ("input_shape 224,224\n10,-3\n", "line 2"), ("input_shape 224,224\n10,12,14\n", "line 2"), ("input_shape 224,224\n10,inf\n", "line 2")])
 def test_broken_files(root, text, sentence):
     (root / "a.txt").write_text(text)

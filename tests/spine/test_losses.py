@@ -249,5 +249,5 @@ def test_balanced_weights():
     assert balanced_weights([400, 100, 0, 50]) == [0.25, 1.0, 0.0, 2.0]             # median of 400, 100, 50
     assert balanced_weights(torch.tensor([100, 300])) == [2.0, pytest.approx(2 / 3)]
     assert SegmentationLoss(3, class_weights=balanced_weights([7, 7, 0])).class_weights.tolist() == [1.0, 1.0, 0.0]
-    with pytest.raises(UserError, match="no labelled pixel"):
+    with pytest.raises(UserError, match="contain no labelled pixel"):
         balanced_weights([0, 0])

@@ -1,4 +1,4 @@
-"""utils/metrics.py against stored numbers of the VOC devkit and pycocotools, against pycocotools itself, and against plain loops.
+"""The metrics of detection against stored numbers of the VOC devkit and pycocotools, pycocotools itself, and plain loops.
 
 data/metrics/*.json: random detections with what the devkit's m-files (in Octave) and pycocotools 2.0.11 gave for them.
 """
@@ -10,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import slow_metrics
+from slow_metrics import random_set
 
+from utils import coco_ap as coco
 from utils import metrics
+from utils import voc_ap as voc
 from utils.metrics import coco_ap, confusion_matrix, detection_results, log_average_miss_rate, precision_recall_f1, voc_ap
 
 FILES = sorted((Path(__file__).parents[1] / "data" / "metrics").glob("*.json"))
@@ -101,29 +105,6 @@ def test_results_hold_the_same_numbers(reference):
             close(row[key], one["at_score"]["0.3"][key], 1e-12)
 
 
-def random_set(seed, images=12, classes=3, most=12, ties=False, crowd=0.0, difficult=0.0, step=0):
-    """Boxes around objects and elsewhere; images and classes without objects or detections occur."""
-    rng = np.random.default_rng(seed)
-    detections, truths = [], []
-    for _ in range(images):
-        g = int(rng.integers(0, 7)) * int(rng.random() < 0.8)
-        corner, side = rng.uniform(0, 200, (g, 2)), rng.uniform(8, 150, (g, 2))
-        boxes, labels = np.concatenate([corner, corner + side], 1), rng.integers(0, classes, g)
-        p = int(rng.integers(0, most)) * int(rng.random() < 0.9)
-        near = rng.integers(0, g, p) if g else np.zeros(0, int)
-        corner = rng.uniform(0, 200, (p - len(near), 2))
-        other = np.concatenate([corner, corner + rng.uniform(8, 150, corner.shape)], 1)
-        found = np.concatenate([boxes[near] + rng.normal(0, 8, (len(near), 4)), other])
-        found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
-        found_labels = np.concatenate([labels[near], rng.integers(0, classes, len(other))]).astype(int)
-        scores = rng.random(p)
-        if step:
-            boxes, found = (np.round(one / step) * step + [0, 0, 1, 1] for one in (boxes, found))
-        detections.append({"boxes": found, "scores": scores.round(1) if ties else scores, "labels": found_labels})
-        truths.append({"boxes": boxes, "labels": labels, "difficult": rng.random(g) < difficult, "crowd": rng.random(g) < crowd})
-    return detections, truths
-
-
 SETS = {
     "plain": {}, "ties": {"ties": True, "step": 1, "most": 20}, "crowd": {"crowd": 0.3, "most": 25},
     "difficult": {"difficult": 0.5, "ties": True}, "many": {"images": 3, "classes": 1, "most": 500, "crowd": 0.1},
@@ -179,58 +160,98 @@ def test_coco_last_object_wins_a_tie(order):
         close(ours[name], value, 1e-9)
 
 
-def slow_iou(a, b, one):
-    width, height = min(a[2], b[2]) - max(a[0], b[0]) + one, min(a[3], b[3]) - max(a[1], b[1]) + one
-    if width <= 0 or height <= 0:
-        return 0.0
-    first, second = ((box[2] - box[0] + one) * (box[3] - box[1] + one) for box in (a, b))
-    return width * height / (first + second - width * height)
-
-
-def slow_voc_ap(detections, truths, label, iou_threshold, one):
-    """VOC's rules, word for word, one detection after the other. -> area AP, 11-point AP."""
-    rows = [(float(score), i, box) for i, found in enumerate(detections)
-            for score, box, kind in zip(found["scores"], found["boxes"], found["labels"]) if kind == label]
-    rows.sort(key=lambda row: -row[0])                                   # sort() is stable
-    objects = sum(int(kind == label and not hard) for truth in truths for kind, hard in zip(truth["labels"], truth["difficult"]))
-    if not objects:
-        return None, None
-    used, tp, fp, points = set(), 0, 0, []
-    for _, i, box in rows:
-        best, best_iou = None, -1.0
-        for j, (other, kind) in enumerate(zip(truths[i]["boxes"], truths[i]["labels"])):
-            if kind == label and slow_iou(box, other, one) > best_iou:
-                best, best_iou = j, slow_iou(box, other, one)
-        if best is not None and best_iou >= iou_threshold:
-            if truths[i]["difficult"][best]:
-                continue
-            if (i, best) in used:
-                fp += 1
-            else:
-                tp, _ = tp + 1, used.add((i, best))
-        else:
-            fp += 1
-        points.append((tp, tp / (tp + fp)))
-    area = sum(max(p for t, p in points if t >= k) for k in range(1, tp + 1)) / objects
-    eleven = sum(max([p for t, p in points if 10 * t >= i * objects], default=0.0) for i in range(11)) / 11
-    return area, eleven
-
-
+@pytest.mark.parametrize("kind", SETS)
 @pytest.mark.parametrize("inclusive", [False, True])
-def test_voc_equals_plain_loop(inclusive):
-    for seed in range(100):
-        detections, truths = random_set(seed, images=6, ties=seed % 2 == 0, difficult=0.3 * (seed % 3), step=(seed % 4 < 2) * 30)
-        ours = voc_ap(detections, truths, 3, 0.5, inclusive)
-        for label in range(3):
-            area, eleven = slow_voc_ap(detections, truths, label, 0.5, int(inclusive))
-            close(ours["area"][label], area, 1e-12)
-            close(ours["eleven"][label], eleven, 1e-12)
+def test_voc_equals_its_slow_version(kind, inclusive):
+    for seed in range(12):
+        detections, truths = random_set(seed, **SETS[kind])
+        classes, one = SETS[kind].get("classes", 3), int(inclusive)
+        ours = voc_ap(detections, truths, classes, 0.5, inclusive)
+        miss = log_average_miss_rate(detections, truths, classes, 0.5, inclusive)
+        rows, objects = voc.flatten(detections, truths, classes)
+        best, best_iou = voc.best_objects(rows, objects, inclusive)
+        found = voc.per_class(rows, objects, voc.voc_states(rows, objects, 0.5, inclusive), objects.difficult)
+        for label, (scores, right, wrong, total) in enumerate(found):
+            slow = slow_metrics.by_falling_score(detections, label)
+            states = slow_metrics.slow_voc_states(detections, truths, label, 0.5, one)
+            assert scores.tolist() == [score for score, _, _ in slow]
+            assert (right * 1 - ~(right | wrong)).tolist() == states
+            assert total == slow_metrics.slow_count(truths, label)
+            close(ours["area"][label], slow_metrics.slow_area_ap(states, total), 1e-12)
+            close(ours["eleven"][label], slow_metrics.slow_eleven_point_ap(states, total), 1e-12)
+            close(miss[label], slow_metrics.slow_miss_rate(states, total, len(truths)), 1e-12)
+
+            own = slice(rows.start[label], rows.start[label + 1])
+            first = np.searchsorted(objects.image, np.arange(len(truths)))          # of each image among all objects
+            for object_number, iou, (_, image, box) in zip(best[own], best_iou[own], slow):
+                number, slow_iou = slow_metrics.slow_best_object(box, truths[image], label, one)
+                assert iou == slow_iou and object_number == (number + first[image] if number >= 0 else -1)
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_coco_equals_its_slow_version(kind):
+    """Every state of every detection, at every threshold and size of objects."""
+    for seed in range(3):
+        detections, truths = random_set(seed, **SETS[kind])
+        classes = SETS[kind].get("classes", 3)
+        rows, objects = voc.flatten(detections, truths, classes)
+        crowd = objects.crowd | objects.difficult
+        place, rank = coco.group_places(rows)
+        turns = coco.coco_turns(rows, objects, crowd, place)
+        ours = coco_ap(detections, truths, classes)
+        for name, (low, high) in coco.COCO_AREAS.items():
+            states = coco.states_of_size(rows, objects, turns, crowd, rank, low, high)[0]
+            means = []
+            for label in range(classes):
+                own = slice(rows.start[label], rows.start[label + 1])
+                total = slow_metrics.slow_coco_count(truths, label, low, high)
+                values = []
+                for t, iou_threshold in enumerate(coco.COCO_IOUS):
+                    slow = slow_metrics.slow_coco_states(detections, truths, label, iou_threshold, low, high)
+                    assert states[own, t].tolist() == slow
+                    values.append(slow_metrics.slow_coco_class_ap(slow, total))
+                means.append(np.mean(values) if total else None)
+            close(ours["AP" if name == "all" else f"AP{name[0]}"], coco.mean(means), 1e-12)
+            if name == "all":
+                for value, expected in zip(ours["per_class"], means):
+                    close(value, expected, 1e-12)
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_rates_equal_their_slow_version(kind):
+    for seed in range(6):
+        detections, truths = random_set(seed, **SETS[kind])
+        classes = SETS[kind].get("classes", 3)
+        at = precision_recall_f1(detections, truths, classes, 0.4)
+        rows = detection_results(detections, truths, [str(c) for c in range(classes)])["per_class"]
+        curves = metrics.detection_curves(detections, truths, [str(c) for c in range(classes)])
+        for label in range(classes):
+            scores = [score for score, _, _ in slow_metrics.by_falling_score(detections, label)]
+            states = slow_metrics.slow_voc_states(detections, truths, label)
+            total = slow_metrics.slow_count(truths, label)
+            assert at[label] == slow_metrics.slow_rates(scores, states, total, 0.4)
+            close(rows[label]["best_f1"], slow_metrics.slow_best_f1(scores, states, total), 1e-12)
+
+            for i, threshold in enumerate(curves[label]["thresholds"]):
+                slow = slow_metrics.slow_rates(scores, states, total, threshold)
+                for key, name in (("precision", "precision"), ("recall_at", "recall"), ("f1", "f1")):
+                    value = curves[label][key][i]
+                    assert np.isnan(value) if slow[name] is None else value == slow[name]
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_confusion_matrix_equals_its_slow_version(kind):
+    for seed in range(6):
+        detections, truths = random_set(seed, **SETS[kind])
+        classes = SETS[kind].get("classes", 3)
+        assert confusion_matrix(detections, truths, classes).tolist() == slow_metrics.slow_confusion_matrix(detections, truths, classes)
 
 
 def test_pairs_in_small_portions_change_nothing(monkeypatch):
     detections, truths = random_set(3, images=10, most=30, difficult=0.2, crowd=0.2)
     whole = detection_results(detections, truths, ["a", "b", "c"])
-    monkeypatch.setattr(metrics, "overlaps", functools.partial(metrics.overlaps, most=5))
+    for module in (voc, coco):
+        monkeypatch.setattr(module, "overlaps", functools.partial(voc.overlaps, most=5))
     assert detection_results(detections, truths, ["a", "b", "c"]) == whole
 
 

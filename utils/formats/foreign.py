@@ -1,12 +1,16 @@
 """What the annotation files of other programs have in common.
 
-Every reader (yolo_format.py, coco_format.py, labelme_format.py, pair_format.py) returns the same: class names in the order of the
-source, and dict list name ("train", "val", "test", or "all" when the source has no lists) -> list of look.Sample. All that is wrong
-goes into the list `findings`; an image is in no list if it or its label cannot be used. Errors: the whole cannot be read.
-The truth of a sample is a list of objects. An object is dict(name, box, difficult) with box (x1, y1, x2, y2) px edges, and for segmentation
-`outline`: a list of (n, 2) px polygons, or a run-length mask of COCO.
+Every reader (yolo.py, coco.py, labelme.py, pairs.py) returns the same: class names in the order of the
+source, and dict list name ("train", "val", "test", or "all" when the source has no lists) -> list of
+sweep.Sample. Every problem goes into the list `findings`; an image is in no list if it or its label cannot be
+used.
+Errors: the dataset as a whole cannot be read.
 
-The files are a stranger's: a name must not lead out of the data set, a number must be one, a JSON must not fill the memory.
+The truth of a sample is a list of objects. An object is dict(name, box, difficult) with box (x1, y1, x2, y2)
+px edges, and for segmentation `outline`: a list of (n, 2) px polygons, or a run-length mask of COCO.
+
+The files are a stranger's: a name must not lead out of the dataset, a number must be one, and a JSON must
+not fill the memory.
 """
 import json
 import os
@@ -21,162 +25,238 @@ from utils.images import SUFFIXES
 from utils.settings import shown
 from utils.system.files import decode_text, printable, read_bytes
 
-MADE = "plainvision_masks"                                  # the folder of the masks that are made, see made_masks.py
-MAX_JSON_BYTES = 1_000_000_000                              # COCO's largest file has 470 MB
-MAX_NAME = 200                                              # letters of a class name
-STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")   # control, direction of writing, half letters
-DEVICES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)                 # Windows opens these as devices
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test",
-               "testing": "test"}
-LONGEST = 255                                               # bytes of a file name, on all the usual disks
-MAX_FOLDERS = 100_000                                       # below a data set
-TOO_DEEP = 8                                                # levels of folders below a data set that are looked into
+MADE = "plainvision_masks"      # the folder of the masks that are made, see made_masks.py
+MAX_JSON_BYTES = 1_000_000_000  # COCO's largest file has 470 MB
+MAX_NAME = 200                  # letters of a class name
+LONGEST = 255                   # bytes of a file name, on all the usual disks
+MAX_FOLDERS = 100_000           # below a dataset
+TOO_DEEP = 8                    # levels of folders below a dataset that are searched
+
+# Control characters, direction of writing, half letters: a terminal would obey them instead of showing them.
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Windows opens these as devices.
+DEVICES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
+# What folders and files are called in datasets -> our name of the list.
+SPLIT_NAMES = {"train": "train", "training": "train",
+               "val": "val", "valid": "val", "validation": "val", "dev": "val",
+               "test": "test", "testing": "test"}
 
 
 def locate(name, base, roots, where):
-    """The file that a stranger's file calls `name`, relative to `base`. Errors: not plain, or it lies in none of the folders `roots`.
+    """The file that a stranger's file calls `name`, relative to `base`. The file itself need not exist.
 
-    where: file and line, for the message. The file itself need not exist.
+    where: file and line, for the message.
+    Errors: not a plain name, or in none of the folders `roots`.
     """
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"{where}: expected a file name, found {str(name)[:80]!r}.", kind="bad_name")
-    drive, rest = os.path.splitdrive(name)                  # a drive is only one on Windows
-    parts = [part for part in rest.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    for part in parts:
-        if STEERING.search(part) or ":" in part or DEVICES.fullmatch(part) or part != part.rstrip(" .") or len(os.fsencode(part)) > LONGEST:
-            raise UserError(f"{where}: {ascii(name)} is not a plain file name (no control characters, no colon, no dot or space at an end, "
-                            f"at most {LONGEST} bytes, none that Windows keeps for itself). Rename the file, here and on the disk.",
-                            kind="bad_name")
-    path = Path(os.path.normpath(Path(base) / (drive + rest.replace("\\", "/"))))
+
+    # A drive (C:) is split off only on Windows; elsewhere its colon makes the name not plain.
+    drive, rest = os.path.splitdrive(name)
+    rest = rest.replace("\\", "/")
+    parts = [part for part in rest.split("/") if part not in ("", ".", "..")]
+    if not all(is_plain_part(part) for part in parts):
+        raise UserError(f"{where}: {ascii(name)} is not a plain file name (no control characters, no colon, "
+                        f"no dot or space at the end, at most {LONGEST} bytes, none that Windows reserves). "
+                        "Rename the file, here and on the disk.", kind="bad_name")
+
+    # ".." is allowed as long as the result is inside: ../images/a.jpg in the lists of many datasets.
+    path = Path(os.path.normpath(Path(base) / (drive + rest)))
     if not parts or not any(path.is_relative_to(os.path.normpath(root)) for root in roots):
-        raise UserError(f"{where}: {name!r} leads out of the data set {shown(roots[0])}. Write names relative to it.", kind="bad_name")
+        raise UserError(f"{where}: {name!r} leads out of the dataset {shown(roots[0])}. Write names "
+                        "relative to it.", kind="bad_name")
     return path
 
 
+def is_plain_part(part):
+    """Whether a folder or file can be called so on every system."""
+    steers = STEERING.search(part) or ":" in part or DEVICES.fullmatch(part)
+    return not steers and part == part.rstrip(" .") and len(os.fsencode(part)) <= LONGEST
+
+
 def read_json(path, limit=MAX_JSON_BYTES):
-    """The content of a JSON file. Errors: too large, not text, not JSON, nested too deeply; the line is named."""
+    """The content of a JSON file.
+
+    Errors, with the line: too large, not text, not JSON, nested too deeply.
+    """
     data = read_bytes(path, limit)
-    utf16 = data[1:2] == b"\x00" or data[:1] == b"\x00"
-    text = decode_text(data, ["utf-16-le" if data[:1] != b"\x00" else "utf-16-be"] if utf16 else ["utf-8", "gb18030"])
+
+    # JSON begins with a plain character, so a zero byte among the first two can only be utf-16.
+    guesses = ["utf-8", "gb18030"]
+    if data[:1] == b"\x00":
+        guesses = ["utf-16-be"]
+    elif data[1:2] == b"\x00":
+        guesses = ["utf-16-le"]
+    text = decode_text(data, guesses)
     if text is None:
-        raise UserError(f"{shown(path)} is not text in utf-8: save it anew.", kind="label_encoding")
+        raise UserError(f"{shown(path)} is not text in utf-8: save it again as utf-8.", kind="label_encoding")
+
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{shown(path)}, line {error.lineno}: not complete JSON ({error.msg}). Export it anew.", kind="json_broken") from None
-    except (RecursionError, ValueError, MemoryError) as error:      # ValueError: a number of more than 4300 digits
+        raise UserError(f"{shown(path)}, line {error.lineno}: not complete JSON ({error.msg}). "
+                        "Export it again.", kind="json_broken") from None
+    except (RecursionError, ValueError, MemoryError) as error:      # ValueError: a number of 4300 digits
         what = "nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"{shown(path)} is not an annotation: {what}.", kind="json_broken") from None
 
 
-def part(record, name, kind, where=""):
-    """record[name], which must be of a kind: list, dict, str. Errors: the record is no dict, the part is missing or something else.
+def field(record, name, kind, where=""):
+    """record[name], which must be of a kind: list, dict, str ... where: words in front of the message.
 
-    where: words in front of the message, with a colon.
+    Errors: the record is no dict, the field is missing or of another kind.
     """
     if not isinstance(record, dict):
         raise UserError(f"{where}expected {{...}}, found {str(record)[:60]!r}.")
     value = record.get(name)
+    if value is None:
+        raise UserError(f'{where}"{name}" is missing.')
     if not isinstance(value, kind):
-        known = {list: "a list [...]", dict: "{...}", str: "text"}.get(kind, "a number")
-        raise UserError(f'{where}"{name}" is missing.' if value is None else f'{where}"{name}" is {str(value)[:60]!r}, expected {known}.')
+        expected = {list: "a list [...]", dict: "{...}", str: "text"}.get(kind, "a number")
+        raise UserError(f'{where}"{name}" is {str(value)[:60]!r}, expected {expected}.')
     return value
 
 
-def number(value, what):
+def coordinate(value, what):
     """A finite number of pixels. Errors: text, NaN, beyond a million."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e6:       # "not <": NaN too
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not abs(value) < 1e6:               # "not <": NaN is caught too
         raise UserError(f"{what} is {str(value)[:40]!r}, expected a number of pixels.", kind="bad_number")
     return float(value)
 
 
 def class_name(value, where=""):
-    """A class name as it stands in the classes file: one line, single spaces. Errors: none, too long, no valid text. where: as in `part`."""
-    name = " ".join(str(value).split()) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+    """A class name as in the classes file: one line, single spaces. where: as in `field`.
+
+    Errors: none, too long, not valid text.
+    """
+    name = ""
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        name = " ".join(str(value).split())
     if not name or len(name) > MAX_NAME or re.search("[\x00\ud800-\udfff]", name):
-        raise UserError(f"{where}{printable(str(value)[:60])!r} is not a class name: expected text of 1 to {MAX_NAME} letters.")
+        raise UserError(f"{where}{printable(str(value)[:60])!r} is not a class name: expected text of 1 to "
+                        f"{MAX_NAME} letters.")
     return name
 
 
 def class_names(values, where):
-    """A list of class names. Errors: empty, one twice. where: file and line."""
+    """A list of class names. where: file and line. Errors: no names, a name twice."""
     names = [class_name(value, f"{where}: ") for value in values]
     if not names:
         raise UserError(f"{where}: there are no class names.")
-    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
-    if twice is not None:
-        raise UserError(f"{where}: the class name {printable(twice)!r} stands there twice (numbers {names.index(twice)} and "
-                        f"{names.index(twice, names.index(twice) + 1)}). Give one of them another name.")
+    for second, name in enumerate(names):
+        first = names.index(name)
+        if first != second:
+            raise UserError(f"{where}: the class name {printable(name)!r} appears twice (numbers {first} and "
+                            f"{second}). Give one of them another name.")
     return names
 
 
 def files_below(folder, suffixes=SUFFIXES):
-    """All files with one of the suffixes in a folder and the folders in it, sorted; hidden ones and our own masks are no data."""
+    """All files with one of the suffixes in a folder and the folders in it, sorted.
+
+    Hidden files and the masks that we made are no data.
+    """
     found, seen = [], set()
     for place, folders, files in os.walk(folder, followlinks=True):
+        # Links may lead in a circle: a folder is read once, whatever the way to it.
         real = os.path.realpath(place)
-        if real in seen:                                    # links that lead in a circle
+        if real in seen:
             folders.clear()
             continue
         seen.add(real)
         if len(seen) > MAX_FOLDERS:
-            raise UserError(f"{shown(folder)} holds more than {MAX_FOLDERS} folders: this is no data set. Give a folder further down.")
-        deep = len(Path(place).relative_to(folder).parts) >= TOO_DEEP
-        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith((".", "__")) and name != MADE)
-        found += [Path(place) / name for name in files if not name.startswith(".") and name.lower().endswith(suffixes)]
+            raise UserError(f"{shown(folder)} holds more than {MAX_FOLDERS} folders: this is no dataset. "
+                            "Give a folder further down.")
+
+        # os.walk goes into the folders that are left in this list.
+        if len(Path(place).relative_to(folder).parts) >= TOO_DEEP:
+            folders.clear()
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != MADE)
+
+        found += [Path(place) / name for name in files
+                  if not name.startswith(".") and name.lower().endswith(suffixes)]
     return sorted(found)
 
 
 def folder_split(path, root):
-    """"train", "val" or "test" when one of the folders between root and the file is called so (valid, testing ...), else "all"."""
-    parts = Path(path).relative_to(root).parts[:-1] if Path(path).is_relative_to(root) else ()
-    return next((SPLIT_NAMES[name.lower()] for name in parts if name.lower() in SPLIT_NAMES), "all")
+    """"train", "val" or "test" if a folder between root and the file has such a name, else "all"."""
+    if not Path(path).is_relative_to(root):
+        return "all"
+    for name in Path(path).relative_to(root).parts[:-1]:
+        if name.lower() in SPLIT_NAMES:
+            return SPLIT_NAMES[name.lower()]
+    return "all"
 
 
 def by_stem(paths):
-    """stem -> path; None where files in several folders are called alike."""
+    """stem -> path; None where files in several folders have the same stem."""
     found = {}
     for path in paths:
         found[path.stem] = path if path.stem not in found else None
     return found
 
 
-def deal(lists, root, wanted, findings, trainval_percent=0.9, train_percent=0.9, seed=0, new_split=False, stratify=False):
-    """dict list name -> samples  ->  dict train, val, test -> samples. The source's own lists are respected.
+def deal(lists, root, wanted, findings, trainval_percent=0.9, train_percent=0.9, seed=0, new_split=False,
+         stratify=False):
+    """dict list name -> samples  ->  dict train, val, test -> samples. The source's own lists are kept.
 
-    wanted: dict train, val, test -> name of the list to take.  root: names in the draw are relative to it, so that the place does not matter.
-    stratify: every class as evenly as possible in all the parts.  Images in no list ("all") are dealt out only when there is no train list.
+    wanted: dict train, val, test -> name of the list to use.
+    root: names in the draw are relative to it, so that the same split results wherever the dataset is.
+    stratify: every class as evenly as possible in all the parts.
+    Images in no list ("all") are dealt out only when there is no train list.
     """
     names = {split: SPLIT_NAMES.get(name, name) for split, name in wanted.items()}
     given = names["train"] in lists and not new_split
+
+    # A dataset with lists, but without the one to train on: a typo more often than a wish for a new split.
     if not given and not new_split and lists.keys() - {"all", "test"}:
-        findings.append(Finding("list_missing", Path(root), None, f"it has the lists {', '.join(sorted(lists.keys() - {'all'}))} but none called "
-                                f"{wanted['train']} to train on"))
+        detail = f"it has the lists {', '.join(sorted(lists.keys() - {'all'}))} but no list " \
+                 f"{wanted['train']} to train on"
+        findings.append(Finding("list_missing", Path(root), None, detail))
         return {split: [] for split in names}
-    findings += [Finding("not_listed", sample.image) for sample in lists.get("all", ()) if given]
+
+    # Its own train and val lists are used as they are.
+    if given:
+        findings += [Finding("not_listed", sample.image) for sample in lists.get("all", ())]
     if given and names["val"] in lists:
         splits = {split: lists.get(name, []) for split, name in names.items()}
-        findings += overlaps(splits, names)
+        findings += images_in_two_lists(splits, names)
         return splits
+
+    # Something is missing, val at least: it is dealt out of train, or of all that is not its own test list.
     tested = [] if new_split else lists.get(names["test"], [])
-    kept = [some for name, some in lists.items() if new_split or name != names["test"]]
-    pool = {relative(sample.image, root): sample for some in ([lists[names["train"]]] if given else kept) for sample in some}
-    trainval = 1 if tested else trainval_percent
+    if given:
+        sources = [lists[names["train"]]]
+    else:
+        sources = [some for name, some in lists.items() if new_split or name != names["test"]]
+    pool = {relative(sample.image, root): sample for some in sources for sample in some}
+
     classes = {name: classes_in(sample.truth) for name, sample in pool.items()} if stratify else None
-    made = make_split(pool, trainval, train_percent, seed, classes)
+    made = make_split(pool, 1 if tested else trainval_percent, train_percent, seed, classes)
     dealt = {split: [pool[name] for name in made[split]] for split in ("train", "val", "test")}
-    print(f"{shown(root)}: split anew (seed {seed}): " + ", ".join(f"{split} {len(dealt[split])}" for split in dealt) + " images"
-          + (f"; its own test list of {len(tested)} is kept" if tested else ""))
-    return dealt | ({"test": tested} if tested else {})
+
+    counts = ", ".join(f"{split} {len(some)}" for split, some in dealt.items())
+    kept = f"; its own test list of {len(tested)} is kept" if tested else ""
+    print(f"{shown(root)}: new split (seed {seed}): {counts} images{kept}")
+    return {**dealt, "test": tested} if tested else dealt
 
 
-def overlaps(splits, names):
-    """Findings: images that stand in two of the lists. names: dict split -> what its list is called; a list does not overlap with itself."""
-    images, findings = {split: {sample.image for sample in some} for split, some in splits.items()}, []
-    for split, others, kind in (("val", ("train",), "in_train_and_val"), ("test", ("train", "val"), "in_test")):
+def images_in_two_lists(splits, names):
+    """Findings: images that are in two of the lists.
+
+    names: dict split -> what its list is called; one list used twice does not overlap with itself.
+    """
+    findings = []
+    images = {split: {sample.image for sample in some} for split, some in splits.items()}
+    pairs = ("val", ("train",), "in_train_and_val"), ("test", ("train", "val"), "in_test")
+    for split, others, kind in pairs:
+        others = [other for other in others if names[other] != names[split]]
         for image in sorted(images[split]):
-            found = [names[other] for other in others if image in images[other] and names[other] != names[split]]
-            findings += [Finding(kind, image, None, f"in the lists {' and '.join([*found, names[split]])}")] if found else []
+            found = [names[other] for other in others if image in images[other]]
+            if found:
+                detail = f"in the lists {' and '.join([*found, names[split]])}"
+                findings.append(Finding(kind, image, None, detail))
     return findings
 
 

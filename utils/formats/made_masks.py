@@ -1,6 +1,8 @@
-"""Masks that have to be made -- of outlines, of colours, of other numbers -- in a new folder plainvision_masks/ beside the data.
+"""Masks that have to be made -- from outlines, colours or other numbers -- in a new folder plainvision_masks/
+beside the data.
 
-A mask is made again only when what it is made of has changed. Nothing else is ever written, changed or deleted there.
+A mask is made again only when what it is made from has changed. Nothing else is ever written, changed or
+deleted there.
 """
 import contextlib
 import hashlib
@@ -20,10 +22,10 @@ from utils.results.masks import index_png
 from utils.settings import shown
 from utils.system.files import printable, read_bytes, write_text
 
-RECORD = "made_from.json"                                   # mask -> what it was made of and its size; marks the folder as ours
-VERSION = 1                                                 # another way of painting makes all masks anew
+RECORD = "made_from.json"       # mask -> what it was made from and its size; marks the folder as ours
+VERSION = 1                     # a new number makes all masks again: change it when painting changes
 CORNERS_AT_ONCE = 2048
-MOST = 253                                                  # classes beside the background
+MOST = 253                      # classes beside the background
 
 
 def paint(size, objects, labels):
@@ -38,69 +40,98 @@ def paint(size, objects, labels):
             mask[run_length_mask(outline) > 0] = labels[thing["name"]]
         else:
             for polygon in outline:
-                fill(mask, polygon, labels[thing["name"]])
+                fill_polygon(mask, polygon, labels[thing["name"]])
     return mask
 
 
-def fill(mask, points, value):
-    """Paint the pixels whose centre lies inside a polygon (even-odd rule), in place. points: (n, 2) px.
+def fill_polygon(mask, points, value):
+    """Paint the pixels whose centre is inside a polygon (even-odd rule), in place. points: (n, 2) px.
 
     cv2.fillPoly paints the border as well, which makes everything a pixel larger; small objects would double.
     """
+    # The rows whose centre an edge crosses: from first to last, last excluded.
     height, width = mask.shape
     ends = np.roll(points, -1, axis=0)
-    first = np.ceil(np.minimum(points[:, 1], ends[:, 1]) - 0.5).clip(0, height).astype(int)    # rows whose centre an edge crosses: first to
-    last = np.ceil(np.maximum(points[:, 1], ends[:, 1]) - 0.5).clip(0, height).astype(int)     # last, that one excluded
+    upper = np.minimum(points[:, 1], ends[:, 1])
+    lower = np.maximum(points[:, 1], ends[:, 1])
+    first = np.ceil(upper - 0.5).clip(0, height).astype(int)
+    last = np.ceil(lower - 0.5).clip(0, height).astype(int)
+
+    # Only the rectangle around the polygon is worked on.
     top, bottom = first.min(), last.max()
     if top >= bottom:
         return
     left = int(np.floor(points[:, 0].min()).clip(0, width))
     right = int(np.ceil(points[:, 0].max()).clip(left, width))
+
+    # Each edge flips one pixel in every row that it crosses: the first whose centre is right of it.
     crossings = np.zeros((bottom - top, right - left + 1), np.uint8)
-    for start in range(0, len(points), CORNERS_AT_ONCE):
+    for start in range(0, len(points), CORNERS_AT_ONCE):    # in pieces, to bound the memory
         some = slice(start, start + CORNERS_AT_ONCE)
         counts = last[some] - first[some]
         edge = np.repeat(np.arange(len(points))[some], counts)
         row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+
         (x1, y1), (x2, y2) = points[edge].T, ends[edge].T
-        column = np.ceil(x1 + (row + 0.5 - y1) * (x2 - x1) / (y2 - y1) - 0.5).clip(left, right).astype(int)
+        crossed_at = x1 + (row + 0.5 - y1) * (x2 - x1) / (y2 - y1)
+        column = np.ceil(crossed_at - 0.5).clip(left, right).astype(int)
         np.bitwise_xor.at(crossings, (row - top, column - left), 1)
-    inside = np.bitwise_xor.accumulate(crossings, axis=1)[:, :-1]          # an odd number of crossings to the left
+
+    # A pixel is inside when the number of edges to its left is odd.
+    inside = np.bitwise_xor.accumulate(crossings, axis=1)[:, :-1]
     mask[top:bottom, left:right][inside > 0] = value
 
 
 def outline_jobs(lists, names, findings, ignored=(), empty=()):
-    """What `make_masks` needs for the outlines of samples: dict image path -> (image path, fingerprint, function that gives the mask).
+    """What `make_masks` needs for the outlines of samples: dict image path -> (image path, fingerprint,
+    function that gives the mask).
 
-    lists: dict list name -> samples.  Label 0 is background.  ignored: names whose pixels count nowhere.
+    lists: dict list name -> samples.  Label 0 is background.  ignored: names whose pixels become 255.
     empty: names that are background, in small letters.
     Findings: images with objects without an outline; they get no mask. Error: too many classes.
     """
     if len(names) > MOST:
-        raise UserError(f"There are {len(names)} classes, a mask of 8 bits holds {MOST} beside the background.")
+        raise UserError(f"There are {len(names)} classes, a mask of 8 bits holds {MOST} "
+                        "beside the background.")
+    samples = [sample for some in lists.values() for sample in some]
     labels = {name: number for number, name in enumerate(names, 1)} | dict.fromkeys(ignored, IGNORED)
-    labels |= {thing["name"]: 0 for some in lists.values() for sample in some for thing in sample.truth if thing["name"].lower() in empty}
+    labels |= {thing["name"]: 0 for sample in samples for thing in sample.truth
+               if thing["name"].lower() in empty}
+
     jobs = {}
-    for image, _, size, _, objects in (sample for some in lists.values() for sample in some):
+    for image, _, size, _, objects in samples:
+        # A mask without one of the objects would teach that this object is background.
         bare = [thing["name"] for thing in objects if "outline" not in thing]
         if bare:
-            findings.append(Finding("no_outline", image, None, f"{len(bare)} of {len(objects)} objects ({printable(bare[0])} ...)"))
+            detail = f"{len(bare)} of {len(objects)} objects ({printable(bare[0])} ...)"
+            findings.append(Finding("no_outline", image, None, detail))
             continue
-        digest = hashlib.sha256()
-        digest.update(repr((VERSION, size, [(labels[thing["name"]]) for thing in objects])).encode())
-        for thing in objects:
-            outline = thing["outline"]
-            for array in [outline["counts"]] if isinstance(outline, dict) else outline:
-                digest.update(array.tobytes() + b"|")
-        jobs[image] = image, digest.hexdigest(), (lambda size=size, objects=objects: paint(size, objects, labels))
+
+        def make(size=size, objects=objects):
+            return paint(size, objects, labels)
+
+        numbers = [labels[thing["name"]] for thing in objects]
+        jobs[image] = image, fingerprint_of(size, numbers, objects), make
     return jobs
 
 
-def make_masks(home, jobs, findings):
-    """Write the masks of the images below home/plainvision_masks/. -> dict image path -> (mask path, pixels per value (256,)).
+def fingerprint_of(size, numbers, objects):
+    """A word that changes whenever the mask of these outlines would. numbers: the label of each object."""
+    digest = hashlib.sha256(repr((VERSION, size, numbers)).encode())
+    for thing in objects:
+        outline = thing["outline"]
+        for array in [outline["counts"]] if isinstance(outline, dict) else outline:
+            digest.update(array.tobytes() + b"|")
+    return digest.hexdigest()
 
-    jobs: dict image path -> (the file the mask is made of, fingerprint of what it is made of, function that gives it).
-    Findings: a mask cannot be made. Errors: the folder is somebody else's, a mask cannot be written.
+
+def make_masks(home, jobs, findings):
+    """Write the masks of the images to home/plainvision_masks/.
+    -> dict image path -> (mask path, pixels per value (256,)).
+
+    jobs: dict image path -> (the file the mask is made from, fingerprint of what it is made from, function
+    that gives it).
+    Findings: a mask cannot be made. Errors: the folder is not ours, a mask cannot be written.
     """
     if not jobs:
         return {}
@@ -108,9 +139,11 @@ def make_masks(home, jobs, findings):
     record = open_folder(folder)
     places = mask_names(jobs, home)
 
-    def one(image):
+    def make_one(image):
         source, fingerprint, make = jobs[image]
         path, known = folder / places[image], record.get(places[image])
+
+        # The same source and a file of the same size: the mask of the last time is still good.
         if known != [fingerprint, path.stat().st_size if path.is_file() else None]:
             try:
                 mask = make()
@@ -119,22 +152,30 @@ def make_masks(home, jobs, findings):
             write_mask(path, mask)
         return [fingerprint, path.stat().st_size], np.bincount(open_mask(path).ravel(), minlength=256)
 
-    made = dict(zip(jobs, sweep(one, [(image,) for image in jobs], "Making masks")))
-    findings += [result for result in made.values() if isinstance(result, Finding)]
-    made = {image: result for image, result in made.items() if not isinstance(result, Finding)}
-    record |= {places[image]: result[0] for image, result in made.items()}
+    made = {}
+    for image, result in zip(jobs, sweep(make_one, [(image,) for image in jobs], "Making masks")):
+        if isinstance(result, Finding):
+            findings.append(result)
+        else:
+            made[image] = result
+
+    # Written at the end: after a crash the masks are made again rather than trusted.
+    record |= {places[image]: known for image, (known, _) in made.items()}
     write_text(folder / RECORD, json.dumps(record, ensure_ascii=True, indent=0, sort_keys=True) + "\n")
     return {image: (folder / places[image], counts) for image, (_, counts) in made.items()}
 
 
 def mask_names(images, home):
-    """dict image path -> name of its mask in the folder; a.jpg and a.png beside it become a.png and a.png.png."""
+    """dict image path -> name of its mask in the folder; a.jpg and a.png get a.png and a.png.png."""
     names, taken = {}, set()
     for image in sorted(images):
+        # An image from elsewhere, by the path in a data.yaml, gets a folder named after its own.
         name = relative(image, home)
-        if name.startswith("../") or os.path.isabs(name):                   # from elsewhere, by the path in a data.yaml
-            name = f"{hashlib.sha256(str(Path(image).parent).encode('utf-8', 'replace')).hexdigest()[:8]}/{Path(image).name}"
-        short = str(Path(name).with_suffix(".png").as_posix())
+        if name.startswith("../") or os.path.isabs(name):
+            parent = str(Path(image).parent).encode("utf-8", "replace")
+            name = f"{hashlib.sha256(parent).hexdigest()[:8]}/{Path(image).name}"
+
+        short = Path(name).with_suffix(".png").as_posix()
         names[image] = short if short not in taken else f"{name}.png"
         taken.add(names[image])
     return names
@@ -142,21 +183,25 @@ def mask_names(images, home):
 
 def open_folder(folder):
     """The record of a folder of made masks, {} of a new one. Error: it holds something else."""
-    strange = folder.is_dir() and not (folder / RECORD).is_file() and any(folder.iterdir())
+    has_record = (folder / RECORD).is_file()
+    strange = folder.is_dir() and not has_record and any(folder.iterdir())
     if strange or folder.is_symlink() or folder.exists() and not folder.is_dir():
-        raise UserError(f"{shown(folder)} is there already and was not made by this program: rename it. The masks that have to be made go there.")
-    if not (folder / RECORD).is_file():
-        write_text(folder / RECORD, "{}\n")                 # marks it as ours, before the first mask
+        raise UserError(f"{shown(folder)} exists already and was not made by this program: rename it. The "
+                        "masks that have to be made go there.")
+
+    # A new folder is marked as ours before the first mask.
+    if not has_record:
+        write_text(folder / RECORD, "{}\n")
         return {}
     try:
         record = json.loads(read_bytes(folder / RECORD))
     except (ValueError, RecursionError):
-        return {}                                           # damaged: the masks are made anew
+        return {}                                           # damaged: the masks are made again
     return record if isinstance(record, dict) else {}
 
 
 def write_mask(path, mask):
-    """Whole or not at all."""
+    """Write the whole mask or nothing."""
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.png")
     try:
         index_png(temporary, mask)

@@ -1,57 +1,73 @@
-"""The objects of a label file, whatever its format: kept, cut at their image or left out, and all that is odd about them."""
+"""The objects of a label file, whatever its format: kept, clipped to their image or skipped, and everything
+that is odd about them."""
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.findings import Finding
 
-SPOILING = ("tag_missing", "rotated_box", "bad_number", "bad_difficult", "label_broken", "share_beyond", "mask_size", "mask_turned")
-                                                            # with such a fault all that is labelled in the image is of no use
-LEFT = 0.2                                                  # a box with a smaller share inside its image is left out
+# With such a fault nothing that is labelled in the image can be used.
+SPOILING = ("tag_missing", "rotated_box", "bad_number", "bad_difficult", "label_broken", "share_beyond",
+            "mask_size", "mask_turned")
+LEFT = 0.2                      # a box with a smaller share inside its image is skipped
 
 
 def read_objects(path, records, read_one):
     """The objects of one image, and findings about them.
 
     path: the label file.  records: (line or None, words that say where, record).
-    read_one: (record, list that gets (kind, detail)) -> dict(name, box, ...), or None when no box is left. Its UserErrors become findings.
+    read_one: (record, list that gets (kind, detail)) -> dict(name, box, ...), or None when no box is left.
+    Its UserErrors become findings.
     """
     objects, findings, seen = [], [], set()
     for line, where, record in records:
         found = []
         try:
-            one = read_one(record, found)
-            if one and (one["name"], one["box"]) in seen:
-                found.append(("box_twice", "the same box of the same class"))
-            if one:
-                objects.append(one)
-                seen.add((one["name"], one["box"]))
+            thing = read_one(record, found)
+
+            # A double click in the label program: both boxes are kept, and reported.
+            if thing:
+                key = (thing["name"], thing["box"])
+                if key in seen:
+                    found.append(("box_twice", "the same box of the same class"))
+                seen.add(key)
+                objects.append(thing)
         except UserError as error:
             found.append((error.kind or "label_broken", str(error).rstrip(".")))
+
         findings += [Finding(kind, Path(path), line, where + detail) for kind, detail in found]
     return objects, findings
 
 
 def keep_box(whole, size, found, detail=""):
-    """A box cut at its image; None, and a finding, when less than a pixel or less than LEFT of it is there.
+    """A box clipped to its image; None, and a finding, when less than a pixel or than LEFT of it is inside.
 
-    whole: (x1, y1, x2, y2) px edges.  size: (w, h) px of the image, None: not known.  found: gets (kind, detail).
+    whole: (x1, y1, x2, y2) px edges.  size: (w, h) px of the image, None: not known.
+    found: gets (kind, detail).
     """
     x1, y1, x2, y2 = whole
-    detail = (detail or f"from {x1:.6g}, {y1:.6g} to {x2:.6g}, {y2:.6g}") + (f" in an image of {size[0]} x {size[1]}" if size else "")
+    detail = detail or f"from {x1:.6g}, {y1:.6g} to {x2:.6g}, {y2:.6g}"
+    if size:
+        detail += f" in an image of {size[0]} x {size[1]}"
+
     if min(x2 - x1, y2 - y1) < 1:
         found.append(("box_empty", detail))
         return None
-    box = tuple(min(max(edge, 0.0), float(limit)) for edge, limit in zip(whole, (*size, *size))) if size else whole
+
+    box = whole
+    if size:
+        box = tuple(min(max(edge, 0.0), float(limit)) for edge, limit in zip(whole, (*size, *size)))
     if min(box[2] - box[0], box[3] - box[1]) < 1 or area(box) < LEFT * area(whole):
         found.append(("box_outside", detail))
         return None
-    if max(abs(inside - edge) for inside, edge in zip(box, whole)) > 1:     # one pixel more is only another way to count
+
+    # One pixel beyond is only another way to count pixels: from 1, or with the last one included.
+    if max(abs(inside - edge) for inside, edge in zip(box, whole)) > 1:
         found.append(("box_clipped", detail))
     return box
 
 
 def area(box):
-    """Of a box (x1, y1, x2, y2) in px, 0 where it is turned inside out."""
+    """The area of a box (x1, y1, x2, y2) in px, 0 where it is turned inside out."""
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
@@ -61,11 +77,12 @@ def is_size(told):
 
 
 def told_size(told, size, path, what):
-    """Whether the size that a label gives is that of the image: a list of one finding or none. Sizes: (w, h); a 0 means "not known".
+    """A list of one finding when the size that a label gives is not that of the image, else an empty one.
 
-    what: what gives it.
+    Sizes: (w, h); a 0 means "not known".  what: the words for what gives it.
     """
     if 0 in told or tuple(told) == tuple(size):
         return []
     kind = "size_turned" if tuple(told) == tuple(size)[::-1] else "size_wrong"
-    return [Finding(kind, Path(path), None, f"{what} is {told[0]:g} x {told[1]:g}, the image {size[0]} x {size[1]}")]
+    detail = f"{what} is {told[0]:g} x {told[1]:g}, the image {size[0]} x {size[1]}"
+    return [Finding(kind, Path(path), None, detail)]

@@ -1,5 +1,5 @@
-"""Images and their labels found by name: masks in a folder of their own (CamVid, Cityscapes, images/ and masks/), or VOC xml files beside
-the images or in a folder of their own (LabelImg).
+"""Images and their labels found by name: masks in a folder of their own (CamVid, Cityscapes, images/ and
+masks/), or VOC xml files beside the images or in a folder of their own (LabelImg).
 """
 from pathlib import Path
 
@@ -10,60 +10,95 @@ from utils.formats.mask_key import CITYSCAPES, KEY_FILES, read_key, translate
 from utils.formats.sweep import look_at_pair, look_at_sample, size_finding, sweep
 from utils.formats.voc_folder import survey_ids
 from utils.formats.yolo import CLASSES
+from utils.images import IGNORED
 from utils.settings import shown
 from utils.system.files import printable, read_lines
 
+# How people call the folders and files of images and masks, in small letters.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentationclass", "gtfine", "gt", "annot", "labelled", "labels_colored")
-MASK_ENDS = ("_labels", "_label", "_masks", "_mask", "annot", "_annot")         # of folders: train_labels beside train
-NAME_ENDS = ("_leftimg8bit", "_gtfine_labelids", "_image", "_img", "_mask", "_label", "_labels", "_seg", "_gt", "_l")     # of files
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentationclass", "gtfine", "gt",
+                "annot", "labelled", "labels_colored")
+FOLDER_ENDS = ("_labels", "_label", "_masks", "_mask", "annot", "_annot")       # train_labels beside train
+FILE_ENDS = ("_leftimg8bit", "_gtfine_labelids", "_image", "_img", "_mask", "_label", "_labels",
+             "_seg", "_gt", "_l")
 
 
 def read_xml_pairs(folder, findings):
-    """-> class names, dict list name -> samples, see foreign.py. xml files belong to the image called alike."""
-    images, files = files_below(folder), files_below(folder, (".xml",))
-    beside, stems = {image.with_suffix(""): image for image in images}, by_stem(images)
-    owners, told = {}, {file.stem for file in files}
-    for file in files:
-        image = beside.get(file.with_suffix("")) or stems.get(file.stem)
-        if image is None:
-            several = " (several images are called so)" if file.stem in stems else ""
-            findings.append(Finding("label_without_image", file, None, f"there is no image {printable(file.stem)}{several}: put it beside the file"))
-        elif image in owners:
-            findings.append(Finding("label_twice", file, None, f"{shown(owners[image])} belongs to {printable(image.name)} too"))
-        else:
-            owners[image] = file
+    """-> class names, dict list name -> samples; see foreign.py."""
+    images = files_below(folder)
+    files = files_below(folder, (".xml",))
+    owners = match_xml(images, files, findings)
+
     lists = {}
-    looked = sweep(look_at_pair, [("detection", *pair) for pair in owners.items()], f"Checking {shown(folder)}")
+    jobs = [("detection", image, file) for image, file in owners.items()]
+    looked = sweep(look_at_pair, jobs, f"Checking {shown(folder)}")
     for image, (sample, found) in zip(owners, looked):
         findings += found
         some = lists.setdefault(folder_split(image, folder), [])
         some += [sample] if sample else []
-    findings += [Finding("image_without_label", image) for image in images if image not in owners and image.stem not in told]
+
+    # An image whose xml could not be matched is reported already, by that file.
+    told = {file.stem for file in files}
+    findings += [Finding("image_without_label", image) for image in images
+                 if image not in owners and image.stem not in told]
+
+    # LabelImg keeps a file of class names: their order counts, names found in the labels follow.
     known = next((file for file in files_below(folder, CLASSES) if file.name in CLASSES), None)
-    found = sorted({thing["name"] for some in lists.values() for sample in some for thing in sample.truth})
     named = class_names(read_lines(known), shown(known)) if known else []
-    return [*named, *(name for name in found if name not in named)], lists
+    found = {thing["name"] for some in lists.values() for sample in some for thing in sample.truth}
+    return [*named, *sorted(found - set(named))], lists
+
+
+def match_xml(images, files, findings):
+    """dict image -> its xml file. Findings: an xml without an image, two for one image."""
+    beside = {image.with_suffix(""): image for image in images}
+    stems = by_stem(images)
+    owners = {}
+
+    for file in files:
+        # In the same folder first, else the only image of this name anywhere.
+        image = beside.get(file.with_suffix("")) or stems.get(file.stem)
+        if image is None:
+            several = " (several images have this name)" if file.stem in stems else ""
+            detail = f"there is no image {printable(file.stem)}{several}: put it beside the file"
+            findings.append(Finding("label_without_image", file, None, detail))
+        elif image in owners:
+            detail = f"{shown(owners[image])} belongs to {printable(image.name)} too"
+            findings.append(Finding("label_twice", file, None, detail))
+        else:
+            owners[image] = file
+    return owners
 
 
 def split_pairs(folder, findings):
-    """The images and masks of a folder by what they are called: images, masks, each dict key -> path; findings: two are called alike."""
+    """The images and masks of a folder by their names: images, masks, each dict key -> path.
+
+    Findings: two files with the same key.
+    """
     images, masks = {}, {}
     for path in files_below(folder):
+        # The folders that tell images from masks are left out of the key, so that the two keys are equal:
+        # images/train/a.jpg and masks/train/a.png both become ("train", "a").
         parts, is_mask = [], False
-        for part in path.relative_to(folder).parts[:-1]:
-            low = part.lower()
-            end = next((end for end in MASK_ENDS if low.endswith(end) and low != end), "")
-            is_mask |= low in MASK_FOLDERS or bool(end)
-            parts += [] if low in (*MASK_FOLDERS, *IMAGE_FOLDERS) else [low.removesuffix(end)]
+        for name in path.relative_to(folder).parts[:-1]:
+            name = name.lower()
+            end = next((end for end in FOLDER_ENDS if name.endswith(end) and name != end), "")
+            is_mask = is_mask or name in MASK_FOLDERS or bool(end)
+            if name not in (*MASK_FOLDERS, *IMAGE_FOLDERS):
+                parts.append(name.removesuffix(end))
+
+        # Cityscapes has more pictures beside each mask, of colours and of instances.
         stem = path.stem
         if is_mask and "_gtFine_" in stem and not stem.endswith("_gtFine_labelIds"):
-            continue                                        # Cityscapes' other pictures: colours, instances
-        end = next((end for end in NAME_ENDS if stem.lower().endswith(end)), "")
-        some, key = masks if is_mask else images, (*parts, stem[:len(stem) - len(end)])
+            continue
+
+        end = next((end for end in FILE_ENDS if stem.lower().endswith(end)), "")
+        key = (*parts, stem[:len(stem) - len(end)])
+        some = masks if is_mask else images
         if key in some:
-            findings.append(Finding("stem_twice", path, None, f"it could be the {'mask' if is_mask else 'image'} {printable(key[-1])}, and so could "
-                                    f"{shown(some[key])}"))
+            what = f"{'mask' if is_mask else 'image'} {printable(key[-1])}"
+            detail = f"it could be the {what}, and so could {shown(some[key])}"
+            findings.append(Finding("stem_twice", path, None, detail))
         some.setdefault(key, path)
     return images, masks
 
@@ -78,80 +113,113 @@ def key_file(folder, given=None):
     """The file that says what the masks' colours or numbers mean, or None."""
     if given is not None:
         if not Path(given).is_file():
-            raise UserError(f"There is no palette {shown(given)}: a text file with lines like  128,64,128 road  or  7 road")
+            raise UserError(f"There is no palette {shown(given)}: a text file with lines like  128,64,128 "
+                            "road  or  7 road")
         return Path(given)
     return next((folder / name for name in KEY_FILES if (folder / name).is_file()), None)
 
 
 def read_mask_pairs(folder, findings, given=None):
-    """-> class names or None, dict list name -> samples, jobs for made_masks.make_masks; None: the samples hold the truth already.
+    """-> class names or None, dict list name -> samples, jobs for made_masks.make_masks or None when the
+    samples hold the truth already.
 
-    given: the file of colours or numbers; None: one in the folder, else Cityscapes' own numbers, else the masks hold labels already.
+    given: the file of colours or numbers; None: one in the folder, else Cityscapes' own numbers, else the
+    masks hold labels already.
     """
+    # The masks of Cityscapes' test images are empty.
     images, masks = split_pairs(folder, findings)
     cityscapes = (folder / "gtFine").is_dir()
-    if cityscapes:                                          # the masks of its test images are empty
-        images, masks = ({key: path for key, path in some.items() if folder_split(path, folder) != "test"} for some in (images, masks))
+    if cityscapes:
+        images = {key: path for key, path in images.items() if folder_split(path, folder) != "test"}
+        masks = {key: path for key, path in masks.items() if folder_split(path, folder) != "test"}
+
     both = sorted(images.keys() & masks.keys())
     if not both:
-        raise UserError(f"{shown(folder)}: no image has a mask. Found {len(images)} images and {len(masks)} masks (in folders like "
-                        f"{', '.join(MASK_FOLDERS[:4])}); image and mask must be called alike.")
+        raise UserError(f"{shown(folder)}: no image has a mask. Found {len(images)} images and {len(masks)} "
+                        f"masks (in folders like {', '.join(MASK_FOLDERS[:4])}); image and mask "
+                        "must have the same name.")
     findings += [Finding("image_without_label", images[key]) for key in sorted(images.keys() - masks.keys())]
     findings += [Finding("label_without_image", masks[key]) for key in sorted(masks.keys() - images.keys())]
+
+    # With a key the masks are translated later; without one they hold class numbers, counted now.
     path = key_file(folder, given)
-    names, key, of_colours = read_key(path) if path else (list(CITYSCAPES.values()), {v: n for n, v in enumerate(CITYSCAPES)} | {"*": 255}, False)
-    made = path is not None or cityscapes
-    looked = sweep(look_at_uncounted if made else look_at_numbers, [(images[name], masks[name]) for name in both], f"Checking {shown(folder)}")
+    names, key, of_colours = read_key(path) if path else cityscapes_key()
+    translated = path is not None or cityscapes
+    look = look_at_untranslated if translated else look_at_numbers
+    looked = sweep(look, [(images[name], masks[name]) for name in both], f"Checking {shown(folder)}")
     findings += [finding for _, found in looked for finding in found]
-    lists = own_lists(folder, {images[name]: sample for name, (sample, _) in zip(both, looked)}, images, findings)
-    if not made:
+
+    samples = {images[name]: sample for name, (sample, _) in zip(both, looked)}
+    lists = own_lists(folder, samples, images, findings)
+    if not translated:
         return None, lists, None
+
     if path is None:
-        print(f"{shown(folder)}: the 19 classes of Cityscapes; for others write a file mapping.txt with lines like  7 road")
+        print(f"{shown(folder)}: the 19 classes of Cityscapes; for others write a file mapping.txt with "
+              "lines like  7 road")
     print(f"What the masks mean, by {shown(path) if path else 'the numbers of Cityscapes'}: {len(key)} "
           f"{'colours' if of_colours else 'numbers'}, {len(names)} classes")
-    return names, lists, translation_jobs([sample for some in lists.values() for sample in some], key, of_colours, path)
+    used = [sample for some in lists.values() for sample in some]
+    return names, lists, translation_jobs(used, key, of_colours, path)
+
+
+def cityscapes_key():
+    """Cityscapes' own numbers, as read_key would return them."""
+    key = {value: label for label, value in enumerate(CITYSCAPES)}
+    return list(CITYSCAPES.values()), key | {"*": IGNORED}, False
 
 
 def look_at_numbers(image, mask):
+    """-> Sample of an image whose mask holds class numbers, None when one of the two cannot be used;
+    findings."""
     return look_at_pair("segmentation", image, mask)
 
 
-def look_at_uncounted(image, mask):
-    """-> Sample of an image whose mask has to be translated first, None when the image cannot be used; findings."""
+def look_at_untranslated(image, mask):
+    """-> Sample of an image whose mask has to be translated first, None when it cannot be used; findings."""
     sample, findings = look_at_sample(image)
     return sample and sample._replace(label=mask), findings
 
 
 def translation_jobs(samples, key, of_colours, path):
-    """Jobs for made_masks.make_masks: dict image path -> (mask path, fingerprint, function that gives the mask)."""
+    """Jobs for made_masks.make_masks, see there, that translate masks by a key."""
     jobs, meaning = {}, repr(sorted(key.items(), key=str))
     for image, mask, size, *_ in samples:
-        state = mask.stat()
-
         def make(size=size, mask=mask):
             labels = translate(mask, key, of_colours, path)
             for finding in size_finding(mask, labels.shape[::-1], size):
                 raise UserError(finding.detail, kind=finding.kind)
             return labels
 
-        jobs[image] = mask, repr((mask.name, state.st_size, state.st_mtime_ns, meaning)), make
+        # Another mask file or another key: the mask is made again.
+        state = mask.stat()
+        fingerprint = repr((mask.name, state.st_size, state.st_mtime_ns, meaning))
+        jobs[image] = mask, fingerprint, make
     return jobs
 
 
 def own_lists(folder, samples, images, findings):
-    """dict list name -> samples, by the lists of a VOC folder, else by the names of the folders. Findings: names in a list that have no pair.
+    """dict list name -> samples, by the lists of a VOC folder, else by the names of the folders.
 
     samples: dict image path -> Sample, or None.  images: dict of all of them, key -> path.
+    Findings: names in a list that have no pair.
     """
-    sets, lists = folder / "ImageSets" / "Segmentation", {}
-    stems, alone = {image.stem: image for image in samples}, {image.stem for image in images.values()}
-    for path in [sets / f"{name}.txt" for name in ("train", "val", "test")]:
+    lists = {}
+    stems = {image.stem: image for image in samples}
+    alone = {image.stem for image in images.values()}       # some of them have no mask
+
+    for name in ("train", "val", "test"):
+        path = folder / "ImageSets" / "Segmentation" / f"{name}.txt"
         if path.is_file():
             ids, found = survey_ids(path)
-            lists[path.stem] = [stems[stem] for stem in ids if stem in stems]
-            findings += found + [Finding("list_no_label" if stem in alone else "list_no_image", path, line, printable(stem))
-                                 for stem, line in ids.items() if stem not in stems]
+            findings += found
+            lists[name] = [stems[stem] for stem in ids if stem in stems]
+            for stem, line in ids.items():
+                if stem not in stems:
+                    kind = "list_no_label" if stem in alone else "list_no_image"
+                    findings.append(Finding(kind, path, line, printable(stem)))
+
+    # Without a train list these lists are useless: then the folders say what is for training.
     if "train" in lists:
         lists["all"] = sorted(samples.keys() - {image for some in lists.values() for image in some})
     else:

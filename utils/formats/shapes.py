@@ -1,7 +1,9 @@
-"""Draws the built-in data set: VOCdevkit/Shapes, a real VOC folder of 600 pictures for detection and segmentation.
+"""Draws the built-in dataset: VOCdevkit/Shapes, a real VOC folder of 600 pictures for detection and
+segmentation.
 
-Six kinds of paper shapes lie on cluttered ground, turned, textured, partly hidden by one another, among other things that
-are no class at all. A picture is a pure function of (seed, index): the same Pillow draws the same bytes on every run.
+Six kinds of paper shapes lie on cluttered ground, rotated, textured, partly hidden by one another, among
+other things that are no class at all. A picture is a pure function of (seed, index): the same Pillow draws
+the same bytes on every run.
 """
 import math
 import os
@@ -19,7 +21,8 @@ from utils.system.files import write_text
 CLASSES = ("circle", "cross", "ring", "square", "star", "triangle")    # as in model_data/shapes_classes.txt
 OTHERS = ("blob", "crescent", "arc", "bar")                            # drawn the same way, but background
 OVER = 3                       # shapes are drawn this much larger and averaged down: smooth edges
-SEEN, HARD = 0.35, 0.5         # no object is hidden further than the first; seen less than the second it is difficult
+SEEN = 0.35                    # no object is hidden so much that a smaller share of it is seen
+HARD = 0.5                     # an object with a smaller share seen is difficult
 SMALL = 10                     # pixels; no visible part is narrower
 EMPTY = 20                     # one picture in so many holds no object
 
@@ -51,21 +54,26 @@ def make_shapes(folder, seed=0, train=400, val=80, test=120):
                         f"or choose another place: python tools/make_shapes.py folder=VOCdevkit/Shapes2")
     if min(train, val, test) < 0:
         raise UserError(f"train={train}, val={val}, test={test}: the numbers of pictures must be 0 or more.")
+
+    # Drawn in a temporary folder beside it and renamed: the folder appears whole or not at all.
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(".unfinished", folder.name + ".", folder.parent) as part:
             drawn = Path(part) / folder.name
-            write_voc(drawn, seed, {"train": train, "val": val, "test": test})
-            os.rename(drawn, folder)                        # the folder appears whole or not at all
+            write_shapes(drawn, seed, {"train": train, "val": val, "test": test})
+            os.rename(drawn, folder)
     except OSError as error:
         raise UserError(f"{shown(folder)} could not be written: {error}") from error
     return folder
 
 
-def write_voc(root, seed, counts):
+def write_shapes(root, seed, counts):
     """Pictures, annotations, masks and lists below root. counts: split name -> number of pictures."""
-    for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main", "ImageSets/Segmentation"):
+    for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main",
+                 "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)
+
+    # The pictures are numbered through all splits, so a picture depends on its number alone.
     noise = grain(random.Random(f"{seed} grain"))
     lists, index = {}, 0
     for split, count in counts.items():
@@ -78,6 +86,8 @@ def write_voc(root, seed, counts):
             class_mask(instances, objects).save(root / "SegmentationClass" / f"{name}.png")
             write_text(root / "Annotations" / f"{name}.xml", annotation(name, picture.size, objects))
             lists[split].append(name)
+
+    # The lists of both tasks are the same: every picture has boxes and a mask.
     lists["trainval"] = lists["train"] + lists["val"]
     for split, names in lists.items():
         for kind in ("Main", "Segmentation"):
@@ -85,28 +95,42 @@ def write_voc(root, seed, counts):
 
 
 def annotation(name, size, objects):
-    """The VOC xml of one picture. VOC counts pixels from 1 and xmax is the last pixel that belongs to the object."""
-    lines = ["<annotation>", "  <folder>Shapes</folder>", f"  <filename>{name}.jpg</filename>",
+    """The VOC xml of one picture. VOC counts pixels from 1, and xmax is the last one of the object."""
+    width, height = size
+    lines = ["<annotation>",
+             "  <folder>Shapes</folder>",
+             f"  <filename>{name}.jpg</filename>",
              "  <source><database>PlainVision Shapes</database></source>",
-             f"  <size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>", "  <segmented>1</segmented>"]
+             f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
+             "  <segmented>1</segmented>"]
+
+    # Our edges begin at 0: the first pixel inside is x1 + 1 in VOC's count, the last one x2.
     for thing in objects:
         x1, y1, x2, y2 = thing["xyxy"]
-        lines += ["  <object>", f"    <name>{thing['name']}</name>", "    <pose>Unspecified</pose>",
-                  *(f"    <{flag}>{int(thing[flag])}</{flag}>" for flag in ("truncated", "occluded", "difficult")),
-                  f"    <bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>", "  </object>"]
+        corners = f"<xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
+        lines += ["  <object>",
+                  f"    <name>{thing['name']}</name>",
+                  "    <pose>Unspecified</pose>",
+                  *(f"    <{flag}>{int(thing[flag])}</{flag}>"
+                    for flag in ("truncated", "occluded", "difficult")),
+                  f"    <bndbox>{corners}</bndbox>",
+                  "  </object>"]
     return "\n".join(lines + ["</annotation>", ""])
 
 
 def class_mask(instances, objects):
-    """Instance numbers -> VOC mask (mode P): 0 background, class number + 1, 255 along every edge of an object."""
+    """Instance numbers -> VOC mask (mode P): 0 background, class number + 1, 255 along every edge."""
     table = [0] * 256
     for number, thing in enumerate(objects, 1):
         table[number] = CLASSES.index(thing["name"]) + 1
     mask = instances.point(table)
+
+    # An edge is where a pixel differs from its neighbour: both of them become 255.
     width, height = instances.size
-    for dx, dy in ((1, 0), (0, 1)):                         # both pixels on either side of a change
-        change = ImageChops.difference(instances.crop((0, 0, width - dx, height - dy)), instances.crop((dx, dy, width, height)))
-        change = change.point([0] + [255] * 255)
+    for dx, dy in ((1, 0), (0, 1)):
+        here = instances.crop((0, 0, width - dx, height - dy))
+        neighbour = instances.crop((dx, dy, width, height))
+        change = ImageChops.difference(here, neighbour).point([0] + [255] * 255)
         mask.paste(255, (0, 0), change)
         mask.paste(255, (dx, dy), change)
     mask.putpalette(voc_palette().ravel().tolist())
@@ -116,20 +140,27 @@ def class_mask(instances, objects):
 def draw_picture(seed, index, noise=None):
     """One picture of the set.
 
-    Returns: picture (RGB), instances (mode L, 0 background, 1 for the first object ...), objects (list of dicts: name,
-    xyxy in pixel edges of what is visible, difficult, truncated, occluded), quality (of the JPEG file).
+    Returns: picture (RGB), instances (mode L, 0 background, 1 for the first object ...), objects (list of
+    dicts: name, xyxy in pixel edges of what is visible, difficult, truncated, occluded), quality (of the JPEG
+    file).
     """
+    # Everything is drawn from this one generator: the order of the calls below is part of the picture.
     rng = random.Random(f"{seed} {index}")
     noise = noise or grain(random.Random(f"{seed} grain"))
+
+    # First the ground and its clutter, then the things, like paper on a table.
     size = picture_size(rng)
-    ground, inks = ([ImageColor.getrgb("#" + text) for text in texts.split()] for texts in rng.choice(PALETTES))
+    ground, inks = ([ImageColor.getrgb("#" + code) for code in codes.split()]
+                    for codes in rng.choice(PALETTES))
     picture = background(rng, size, ground, inks)
     scribble(rng, picture, ground, inks)
     count = 0 if index % EMPTY == 7 else pick(rng, {1: 5, 2: 10, 3: 17, 4: 20, 5: 18, 6: 15, 7: 9, 8: 6})
     instances, things = lay_things(rng, picture, inks, count)
     if rng.random() < 0.25:                                 # now and then a line runs across the objects too
         strokes(rng, picture, rng.choice(inks + ground), 1)
-    return develop(rng, picture, noise), instances, describe(instances, things), rng.randint(70, 95)
+
+    picture = develop(rng, picture, noise)
+    return picture, instances, describe_objects(instances, things), rng.randint(70, 95)
 
 
 def pick(rng, weights):
@@ -138,6 +169,7 @@ def pick(rng, weights):
 
 
 def picture_size(rng):
+    """(width, height): mostly landscape, some portrait, some square."""
     long = rng.randint(240, 340)
     short = max(200, int(long * rng.uniform(0.66, 0.9)))
     return pick(rng, {(long, short): 45, (short, long): 30, (long, long): 25})
@@ -145,11 +177,17 @@ def picture_size(rng):
 
 def background(rng, size, ground, inks):
     """Soft clouds of the ground colours: drawn tiny, blurred and enlarged."""
+    # A gradient between two of the colours ...
     tiny = Image.new("RGB", (40, 40), rng.choice(ground))
-    tiny.paste(rng.choice(ground), mask=Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270))).resize((40, 40)))
+    second = rng.choice(ground)
+    gradient = Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270)))
+    tiny.paste(second, mask=gradient.resize((40, 40)))
+
+    # ... and a few clouds on it.
     pen = ImageDraw.Draw(tiny)
     for _ in range(rng.randint(3, 7)):
-        x, y, r, squash = rng.uniform(0, 40), rng.uniform(0, 40), rng.uniform(3, 13), rng.uniform(0.5, 1)
+        x, y = rng.uniform(0, 40), rng.uniform(0, 40)
+        r, squash = rng.uniform(3, 13), rng.uniform(0.5, 1)
         colour = mixed(rng.choice(ground), rng.choice(inks), rng.choice((0, 0.1, 0.25, 0.4)))
         pen.ellipse((x - r, y - r * squash, x + r, y + r * squash), fill=colour)
     return tiny.filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 4))).resize(size, Image.Resampling.BICUBIC)
@@ -170,14 +208,17 @@ def scribble(rng, picture, ground, inks):
 def strokes(rng, picture, colour, count):
     """Long smooth curves."""
     def draw(pen, width, height):
+        # A walk that keeps its bend for a while: a smooth curve.
         for _ in range(count):
-            x, y, way, bend = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, 2 * math.pi), 0
-            points = []
+            x, y = rng.uniform(0, width), rng.uniform(0, height)
+            way, bend, points = rng.uniform(0, 2 * math.pi), 0, []
+
             for _ in range(rng.randint(12, 40)):
                 points.append((x, y))
                 bend = 0.8 * bend + rng.uniform(-0.25, 0.25)
                 way += bend
-                x, y = x + 18 * math.cos(way), y + 18 * math.sin(way)
+                x += 18 * math.cos(way)
+                y += 18 * math.sin(way)
             pen.line(points, fill=rng.randint(120, 255), width=rng.randint(2, 6))
     layer(picture, colour, draw)
 
@@ -185,13 +226,18 @@ def strokes(rng, picture, colour, count):
 def writing(rng, picture, colour, count):
     """Rows of short strokes that look like words."""
     def draw(pen, width, height):
+        # A row of cells, one letter in each, and a gap now and then.
         for _ in range(count):
-            x, y, cell, slope = rng.uniform(-40, width * 0.7), rng.uniform(0, height), rng.uniform(12, 30), rng.uniform(-0.25, 0.25)
+            x, y = rng.uniform(-40, width * 0.7), rng.uniform(0, height)
+            cell, slope = rng.uniform(12, 30), rng.uniform(-0.25, 0.25)
+
             for _ in range(rng.randint(4, 16)):
                 if rng.random() < 0.8:
-                    pen.line([(x + rng.uniform(0, 0.8) * cell, y + rng.uniform(0, 1.1) * cell) for _ in range(rng.randint(2, 4))],
-                             fill=230, width=max(2, int(cell / 7)))
-                x, y = x + cell, y + cell * slope
+                    letter = [(x + rng.uniform(0, 0.8) * cell, y + rng.uniform(0, 1.1) * cell)
+                              for _ in range(rng.randint(2, 4))]
+                    pen.line(letter, fill=230, width=max(2, int(cell / 7)))
+                x += cell
+                y += cell * slope
     layer(picture, colour, draw)
 
 
@@ -214,21 +260,26 @@ def layer(picture, colour, draw):
 def lay_things(rng, picture, inks, count):
     """Lay count objects and a few other things on the picture, in random order.
 
-    Returns: instances (mode L, the number of the topmost object at every pixel), things (list of dicts: name and pixel
-    counts: area, of which inside the picture, of which still seen).
+    Returns: instances (mode L, the number of the topmost object at every pixel), things (list of dicts: name,
+    and its pixels: area, inside the picture, seen).
     """
+    # No class more than twice: the classes stay about equally frequent.
     names = rng.sample(CLASSES * 2, count) + [rng.choice(OTHERS) for _ in range(rng.randint(0, 3))]
     rng.shuffle(names)
     light = rng.uniform(0, 2 * math.pi)
     shadow = rng.choice((0, 0.3, 0.45))
+
+    # For every thing a few attempts to find a place where it does not hide another object too much.
     instances, things = Image.new("L", picture.size), []
     for name in names:
-        for attempt in range(12):                           # look for a place where it hides no other object too far
+        for attempt in range(12):
             if attempt % 4 == 0:
                 alpha, rings = cut_out(rng, name, thing_extent(rng, min(picture.size), len(names)))
                 solid = alpha.point([0] * 128 + [255] * 128)
-            corner = place(rng, picture.size, alpha.width)
-            least = SEEN if attempt % 4 == 3 else 0.8       # rather side by side; overlapping where it is tight
+            corner = choose_corner(rng, picture.size, alpha.width)
+
+            # Rather side by side; the last attempt with each size may overlap.
+            least = SEEN if attempt % 4 == 3 else 0.8
             trial = try_place(instances, things, name, solid, corner, least)
             if trial:
                 instances = trial
@@ -240,26 +291,34 @@ def lay_things(rng, picture, inks, count):
 def thing_extent(rng, short, crowd):
     """Diameter in pixels: few are tiny, few are very large, and the more there are the smaller they get."""
     kind = pick(rng, {"tiny": 4, "usual": 86, "large": 10})
-    low, high = {"tiny": (0.07, 0.13), "usual": (0.15, 0.42 if crowd < 6 else 0.32), "large": (0.4, 0.62)}[kind]
+    usual = (0.15, 0.42 if crowd < 6 else 0.32)
+    low, high = {"tiny": (0.07, 0.13), "usual": usual, "large": (0.4, 0.62)}[kind]
     return short * low * (high / low) ** rng.random()
 
 
-def place(rng, size, side):
-    """Upper left corner for a tile: mostly all inside the picture, sometimes cut by its border."""
+def choose_corner(rng, size, side):
+    """Upper left corner for a tile: mostly inside the picture, sometimes cut by its border."""
     if rng.random() < 0.12:
         return tuple(rng.randint(-side // 2, length - side // 2) for length in size)
     return tuple(rng.randint(0, max(0, length - side)) for length in size)
 
 
 def try_place(instances, things, name, solid, corner, least=SEEN):
-    """The instances with one more thing on top, which joins things; None when an object would be seen too little."""
+    """The instances with one more thing on top; None when an object would be hidden too much.
+
+    things: changed in place, the new one joins them. solid: mode L, 255 where the thing is.
+    """
     number = len(things) + 1 if name in CLASSES else 0
     trial = instances.copy()
     trial.paste(number, corner, solid)
-    seen = trial.histogram()
+
+    # Copies, so that a refused trial leaves things as they were.
+    seen = trial.histogram()                                # pixels of each number
     known = [dict(thing) for thing in things]
     if number:
         known.append({"name": name, "area": solid.histogram()[255], "inside": seen[number], "seen": 0})
+
+    # Only what changed can be hidden too much, or be left with too narrow a part.
     for i, thing in enumerate(known, 1):
         if seen[i] != thing["seen"]:
             x1, y1, x2, y2 = extent_of(trial, i) or (0, 0, 0, 0)
@@ -275,21 +334,35 @@ def extent_of(instances, number):
     return instances.point([255 * (i == number) for i in range(256)]).getbbox()
 
 
-def describe(instances, things):
+def describe_objects(instances, things):
     """The objects as the annotation has them, from what is still visible at the end."""
-    return [{"name": thing["name"], "xyxy": extent_of(instances, number),
-             "truncated": thing["inside"] < 0.99 * thing["area"], "occluded": thing["seen"] < 0.97 * thing["inside"],
-             "difficult": thing["seen"] < HARD * thing["area"]} for number, thing in enumerate(things, 1)]
+    objects = []
+    for number, thing in enumerate(things, 1):
+        area, inside, seen = thing["area"], thing["inside"], thing["seen"]
+        objects.append({"name": thing["name"],
+                        "xyxy": extent_of(instances, number),
+                        "truncated": inside < 0.99 * area,
+                        "occluded": seen < 0.97 * inside,
+                        "difficult": seen < HARD * area})
+    return objects
 
 
 def cut_out(rng, name, extent):
-    """A thing cut from paper: turned, slightly squashed. Returns alpha (mode L) and its outline rings, OVER times larger."""
+    """A thing cut from paper: rotated, slightly squashed.
+
+    Returns alpha (mode L) and its outline rings, OVER times larger.
+    """
     side = int(extent) + 4
     turn, squash, lean = rng.uniform(0, 2 * math.pi), rng.uniform(0.9, 1), rng.uniform(0, 2 * math.pi)
     shift = [(side / 2 + rng.uniform(-0.5, 0.5)) * OVER for _ in "xy"]
     scale = OVER * extent / 2
-    (a, c), (b, d) = (turned(x * scale, y * scale * squash, turn) for x, y in (turned(1, 0, lean), turned(0, 1, lean)))
-    rings = [[(a * x + b * y + shift[0], c * x + d * y + shift[1]) for x, y in ring] for ring in outline(rng, name)]
+
+    # Leaned, squashed, scaled, turned: what becomes of the two axes gives the matrix (a b, c d) of all four.
+    (a, c), (b, d) = (rotate_point(x * scale, y * scale * squash, turn)
+                      for x, y in (rotate_point(1, 0, lean), rotate_point(0, 1, lean)))
+    rings = [[(a * x + b * y + shift[0], c * x + d * y + shift[1]) for x, y in ring]
+             for ring in unit_outline(rng, name)]
+
     alpha = Image.new("L", (side * OVER, side * OVER))
     pen = ImageDraw.Draw(alpha)
     for ring, value in zip(rings, (255, 0)):                # the second ring is the hole
@@ -297,17 +370,24 @@ def cut_out(rng, name, extent):
     return alpha.reduce(OVER), rings
 
 
-def turned(x, y, angle):
+def rotate_point(x, y, angle):
+    """The point (x, y) rotated around 0 by an angle in radians."""
     cos, sin = math.cos(angle), math.sin(angle)
     return x * cos - y * sin, x * sin + y * cos
 
 
-def outline(rng, name):
-    """The shape within the unit circle: a list of rings of points, the first its edge, the second a hole."""
-    def arc(radius, start=0.0, end=1.0, steps=72):
-        return [(radius(t) * math.cos(2 * math.pi * t), radius(t) * math.sin(2 * math.pi * t))
-                for t in (start + (end - start) * i / steps for i in range(steps))]
+def arc(radius, start=0.0, end=1.0, steps=72):
+    """Points at radius(t), where t goes from start to end and 1 is once around."""
+    points = []
+    for i in range(steps):
+        t = start + (end - start) * i / steps
+        points.append((radius(t) * math.cos(2 * math.pi * t), radius(t) * math.sin(2 * math.pi * t)))
+    return points
 
+
+def unit_outline(rng, name):
+    """The shape within the unit circle: a list of rings of points, the first its edge, the second a hole."""
+    # The classes.
     if name == "circle":
         return [arc(lambda t: 1)]
     if name == "ring":
@@ -316,29 +396,39 @@ def outline(rng, name):
     if name == "cross":
         arm = rng.uniform(0.28, 0.36)
         corner = [(1, -arm), (1, arm), (arm, arm)]
-        return [rounded([turned(x * 0.95, y * 0.95, math.pi * i / 2) for i in range(4) for x, y in corner], rng.uniform(0, 0.15))]
+        corners = [rotate_point(x * 0.95, y * 0.95, math.pi * i / 2) for i in range(4) for x, y in corner]
+        return [rounded(corners, rng.uniform(0, 0.15))]
     if name == "square":
-        return [rounded([turned(1, 0, math.pi * i / 2) for i in range(4)], rng.uniform(0, 0.12))]
+        corners = [rotate_point(1, 0, math.pi * i / 2) for i in range(4)]
+        return [rounded(corners, rng.uniform(0, 0.12))]
     if name == "star":
         inner = rng.uniform(0.42, 0.52)
-        return [rounded([turned(inner if i % 2 else 1, 0, math.pi * i / 5) for i in range(10)], rng.uniform(0, 0.2))]
+        corners = [rotate_point(inner if i % 2 else 1, 0, math.pi * i / 5) for i in range(10)]
+        return [rounded(corners, rng.uniform(0, 0.2))]
     if name == "triangle":
-        return [rounded([turned(1, 0, 2 * math.pi * i / 3 + rng.uniform(-0.2, 0.2)) for i in range(3)], rng.uniform(0, 0.12))]
+        corners = [rotate_point(1, 0, 2 * math.pi * i / 3 + rng.uniform(-0.2, 0.2)) for i in range(3)]
+        return [rounded(corners, rng.uniform(0, 0.12))]
+
+    # The other things, which look similar enough to be confused with them.
     if name == "blob":
         waves = [(k, rng.uniform(0.12, 0.3) / math.sqrt(k), rng.random()) for k in (2, 3, 5)]
         return [arc(lambda t: 0.68 * (1 + sum(a * math.sin(2 * math.pi * (k * t + p)) for k, a, p in waves)))]
     if name == "crescent":
         bite = rng.uniform(0.35, 0.6)
-        return [arc(lambda t: 1, 0.22, 0.78) + [(bite * x + 0.187 * (1 - bite), y) for x, y in reversed(arc(lambda t: 1, 0.22, 0.78))]]
+        back = arc(lambda t: 1, 0.22, 0.78)
+        front = [(bite * x + 0.187 * (1 - bite), y) for x, y in reversed(back)]
+        return [back + front]
     if name == "arc":
         end, inner = rng.uniform(0.3, 0.55), rng.uniform(0.72, 0.84)
         return [arc(lambda t: 1, 0, end) + arc(lambda t: inner, end, 0)]
+
+    # The bar.
     thick = rng.uniform(0.06, 0.16)
     return [rounded([(-1, -thick), (1, -thick), (1, thick), (-1, thick)], rng.uniform(0, 0.4))]
 
 
 def rounded(points, share):
-    """The polygon with every corner replaced by a curve that begins `share` of the way to the neighbouring corners."""
+    """The polygon with every corner replaced by a curve that begins `share` of the way to its neighbours."""
     curve = []
     for i, corner in enumerate(points):
         a = mixed_point(corner, points[i - 1], share)
@@ -349,6 +439,7 @@ def rounded(points, share):
 
 
 def mixed_point(a, b, share):
+    """The point between a (share 0) and b (share 1)."""
     return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
 
 
@@ -356,24 +447,44 @@ def paste_thing(rng, picture, rings, alpha, corner, inks, light, shadow):
     """Colour one thing, throw its soft shadow and paste it onto the picture."""
     x, y = corner
     side = alpha.width
+
+    # A colour that differs enough from the average of what is below it, mostly.
     below = picture.crop((x, y, x + side, y + side)).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
-    wanted = 80 if rng.random() < 0.08 else 160             # how far its colour must be from what lies below
+    wanted = 80 if rng.random() < 0.08 else 160
     clear = [ink for ink in inks if sum(abs(p - q) for p, q in zip(ink, below)) > wanted] or inks
     ink = rng.choice(clear)
-    second = rng.choice(inks) if rng.random() < 0.12 else mixed(ink, rng.choice(((255, 255, 255), (20, 20, 40))), rng.uniform(0.15, 0.4))
+
+    # The second colour of its texture is a lighter or darker one, sometimes any other.
+    if rng.random() < 0.12:
+        second = rng.choice(inks)
+    else:
+        second = mixed(ink, rng.choice(((255, 255, 255), (20, 20, 40))), rng.uniform(0.15, 0.4))
     tile = texture(rng, side * OVER, ink, second)
+
+    # Some have their outline drawn.
     if rng.random() < 0.3:
         pen, width = ImageDraw.Draw(tile), int(side * OVER * rng.uniform(0.03, 0.09)) + 2
         colour = mixed(ink, rng.choice(((255, 255, 255), (20, 20, 30))), rng.uniform(0.4, 0.8))
         for ring in rings:
             pen.line(ring + ring[:2], fill=colour, width=width, joint="curve" if len(ring) < 60 else None)
+
     if shadow:
-        reach = 2 + side // 30
-        soft = Image.new("L", (side + 4 * reach, side + 4 * reach))
-        soft.paste(alpha.point([int(v * shadow) for v in range(256)]), (2 * reach, 2 * reach))
-        soft = soft.filter(ImageFilter.BoxBlur(reach * 0.8))
-        picture.paste((15, 15, 30), (round(x - 2 * reach + reach * math.cos(light)), round(y - 2 * reach + reach * math.sin(light))), soft)
+        throw_shadow(picture, alpha, corner, light, shadow)
     picture.paste(tile.reduce(OVER), (x, y), alpha)
+
+
+def throw_shadow(picture, alpha, corner, light, strength):
+    """Darken the picture softly beside where a thing will be pasted. light: the direction of the shadow."""
+    x, y = corner
+    reach = 2 + alpha.width // 30
+    side = alpha.width + 4 * reach
+    soft = Image.new("L", (side, side))
+    soft.paste(alpha.point([int(v * strength) for v in range(256)]), (2 * reach, 2 * reach))
+    soft = soft.filter(ImageFilter.BoxBlur(reach * 0.8))
+
+    left = round(x - 2 * reach + reach * math.cos(light))
+    top = round(y - 2 * reach + reach * math.sin(light))
+    picture.paste((15, 15, 30), (left, top), soft)
 
 
 def texture(rng, side, ink, second):
@@ -383,30 +494,33 @@ def texture(rng, side, ink, second):
     if kind == "plain":
         return tile
     if kind == "shaded":
-        shade = Image.linear_gradient("L").resize((64, 64)).rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR).crop((10, 10, 54, 54))
+        shade = Image.linear_gradient("L").resize((64, 64))
+        shade = shade.rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR).crop((10, 10, 54, 54))
         tile.paste(second, mask=shade.resize(tile.size))
         return tile
+
+    # The others repeat a mark on a turned grid around the centre; stripes need only one row of it.
     pen, angle = ImageDraw.Draw(tile), rng.uniform(0, math.pi)
     step = max(5 * OVER, side * rng.uniform(0.1, 0.22))
     reach = int(0.75 * side / step) + 1
     width = rng.uniform(0.3, 0.6)
     for i in range(-reach, reach + 1):
         for j in range(-reach, reach + 1) if kind != "stripes" else (0,):
-            x, y = (side / 2 + c for c in turned(i * step, j * step, angle))
+            x, y = (side / 2 + c for c in rotate_point(i * step, j * step, angle))
             if kind == "stripes":
-                dx, dy = turned(0, side, angle)
+                dx, dy = rotate_point(0, side, angle)
                 pen.line((x - dx, y - dy, x + dx, y + dy), fill=second, width=int(step * width))
             elif kind == "dots":
                 r = step * width * 0.6
                 pen.ellipse((x - r, y - r, x + r, y + r), fill=second)
             elif (i + j) % 2:
-                corners = (turned(step * 0.71, 0, angle + math.pi * (k + 0.5) / 2) for k in range(4))
+                corners = (rotate_point(step * 0.71, 0, angle + math.pi * (k + 0.5) / 2) for k in range(4))
                 pen.polygon([(x + dx, y + dy) for dx, dy in corners], fill=second)
     return tile
 
 
 def grain(rng):
-    """Noise of mean 128 and standard deviation 37 in each channel (RGB, 512 x 512): the average of four random bytes."""
+    """Noise of mean 128 and standard deviation 37 (RGB, 512 x 512): averages of four random bytes."""
     def plane():
         a, b, c, d = (Image.frombytes("L", (512, 512), rng.randbytes(512 * 512)) for _ in range(4))
         return Image.blend(Image.blend(a, b, 0.5), Image.blend(c, d, 0.5), 0.5)
@@ -417,11 +531,16 @@ def develop(rng, picture, noise):
     """What a camera does to it: a little blur, exposure, contrast, tint, sensor noise."""
     if rng.random() < 0.4:
         picture = picture.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 0.9)))
+
+    # Exposure and contrast are one curve for all channels, the tint is a factor for each.
     gamma, contrast = 2 ** rng.uniform(-0.5, 0.5), rng.uniform(0.8, 1.12)
     tint = [rng.uniform(0.93, 1.05) for _ in "rgb"]
     curve = [128 + contrast * (255 * (v / 255) ** gamma - 128) for v in range(256)]
     picture = picture.point([min(255, max(0, round(level * share))) for share in tint for level in curve])
+
+    # A random piece of the one sheet of noise, made weaker: the same for every picture would be learnt.
     strength = rng.choice((2, 3, 5, 7, 10)) / 37
     x, y = (rng.randint(0, 512 - length) for length in picture.size)
-    sheet = noise.crop((x, y, x + picture.width, y + picture.height)).point([round(128 + (v - 128) * strength) for v in range(256)] * 3)
+    sheet = noise.crop((x, y, x + picture.width, y + picture.height))
+    sheet = sheet.point([round(128 + (v - 128) * strength) for v in range(256)] * 3)
     return ImageChops.add(picture, sheet, 1, -128)

@@ -1,7 +1,8 @@
-"""Reading every file of a data set once: is the picture whole, what does its label say. Many files at a time, with a bar.
+"""Reading every file of a dataset once: is the image whole, what does its label say. Many files at a time,
+with a progress bar.
 
-Threads, no processes: decoding, reading and hashing leave Python's lock free, and nothing has to be started or sent. What was seen can be kept
-in a file, so that the next time only files of another size or time are read.
+Threads, no processes: decoding, reading and hashing leave Python's lock free, and nothing has to be started
+or sent. What was seen can be kept in a file, so that the next time only changed files are read.
 """
 import contextlib
 import hashlib
@@ -36,22 +37,26 @@ class Sample(NamedTuple):
     label: Path | None
     size: tuple                 # width, height of the image as it is shown, px
     digest: str                 # of the image file: equal files have equal ones
-    truth: object               # detection: list of dict(name, box, difficult); segmentation: (256,) pixels per value
+    truth: object               # list of dict(name, box, difficult), or of a mask (256,) pixels per value
 
 
 def look_at_image(path):
-    """-> width, height, digest of an image file, every byte of which is decoded. Errors: those of open_image.
+    """-> width, height, digest of an image file. Every byte is decoded. Errors: those of open_image.
 
-    A JPEG is decoded in grey at an eighth of its size, which takes two thirds of the time: all its data are read and unpacked, only the pixels
-    are not worked out.
+    A JPEG is decoded in grey at an eighth of its size, which takes two thirds of the time: all its data are
+    read and unpacked, only the pixels are not computed.
     """
     with opened(path) as image:
         digest = hashlib.sha1(image.fp.getbuffer()).hexdigest()         # `opened` has read the whole file
         if image.format == "JPEG":
-            width, height = image.size[::-1] if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else image.size
+            width, height = image.size
+            if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):     # to be shown turned by 90 degrees
+                width, height = height, width
             image.draft("L", (1, 1))
             image.load()
             return width, height, digest
+
+    # Other formats have no quick way: the image is read as training will read it.
     height, width = open_image(path).shape[:2]
     return width, height, digest
 
@@ -59,13 +64,16 @@ def look_at_image(path):
 def look_at_mask(path):
     """-> width, height, {value: pixels} of a mask file. Errors: those of open_mask."""
     values = open_mask(path)
+    height, width = values.shape
     counts = np.bincount(values.ravel(), minlength=256)
-    return values.shape[1], values.shape[0], {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    return width, height, {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 def look_at_pair(task, image, label):
-    """An image and its label, an xml file or a mask -> Sample, or None when it has to be left out, and findings."""
+    """An image and its label, an xml file or a mask -> Sample, or None when one cannot be used; findings."""
     sample, findings = look_at_sample(image)
+
+    # The label is read even if the image cannot be used: everything that is wrong is reported in one go.
     try:
         if task == "detection":
             truth, found = read_annotation(label, *(sample.size if sample else ()))
@@ -74,7 +82,8 @@ def look_at_pair(task, image, label):
             found = size_finding(label, tuple(size), sample.size) if sample else []
             truth = all_counts(values)
     except UserError as error:
-        return None, [*findings, from_error(error, label, "xml_broken" if task == "detection" else "image_damaged")]
+        kind = "xml_broken" if task == "detection" else "image_damaged"
+        return None, [*findings, from_error(error, label, kind)]
     return with_truth(sample, label, truth, found), findings + found
 
 
@@ -91,17 +100,22 @@ def look_at_sample(image):
 
 
 def with_truth(sample, label, truth, findings):
-    """The sample with what its label says; None when a finding makes the label useless. sample: may be None."""
-    spoilt = any(finding.kind in SPOILING for finding in findings)
-    return sample._replace(label=label, truth=truth) if sample and not spoilt else None
+    """The sample with what its label says; None without a sample or when the label is useless."""
+    if sample is None or any(finding.kind in SPOILING for finding in findings):
+        return None
+    return sample._replace(label=label, truth=truth)
 
 
 def size_finding(mask, size, image_size):
-    """A list with the finding that a mask has another size than its image, or without. Sizes: (width, height)."""
+    """A list of one finding when a mask has another size than its image, else an empty one.
+
+    Sizes: (width, height).
+    """
     if size == image_size:
         return []
+    kind = "mask_turned" if size == image_size[::-1] else "mask_size"
     detail = "the mask is {} x {} pixels, its image {} x {}".format(*size, *image_size)
-    return [Finding("mask_turned" if size == image_size[::-1] else "mask_size", Path(mask), None, detail)]
+    return [Finding(kind, Path(mask), None, detail)]
 
 
 def all_counts(values):
@@ -112,26 +126,35 @@ def all_counts(values):
 
 
 def sweep(function, jobs, title):
-    """[function(*job) for job in jobs], by several threads; a bar where there is a terminal."""
+    """[function(*job) for job in jobs], by several threads; a progress bar where there is a terminal."""
+    def run_chunk(chunk):
+        return [function(*job) for job in chunk]
+
+    # Chunks, because handing over every single file would cost more than reading it.
     jobs = list(jobs)
     chunks = [jobs[start:start + CHUNK] for start in range(0, len(jobs), CHUNK)]
+
     results = []
-    pool = ThreadPoolExecutor(cores())                      # more would only wait for one another
+    pool = ThreadPoolExecutor(cores())                      # more threads would only wait for one another
+    bar = tqdm(total=len(jobs), desc=title, unit=" files", disable=None, leave=False)
     try:
-        with tqdm(total=len(jobs), desc=title, unit=" files", disable=None, leave=False) as bar, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF entries; what matters is told as a finding
-            for part in pool.map(lambda chunk: [function(*job) for job in chunk], chunks):
-                results += part
-                bar.update(len(part))
+        with bar, warnings.catch_warnings():
+            # Pillow warns about odd EXIF entries; what matters becomes a finding.
+            warnings.filterwarnings("ignore", module="PIL")
+            for done in pool.map(run_chunk, chunks):
+                results += done
+                bar.update(len(done))
     finally:
-        pool.shutdown(cancel_futures=True)                  # Ctrl-C: what was not begun is not done
+        pool.shutdown(cancel_futures=True)                  # after Ctrl-C: no chunk is started any more
     return results
 
 
 def remembered(function, paths, memory, title):
-    """What function(path) said about every path: its result, or [kind, sentence] of its UserError. -> dict path -> list, how many were read.
+    """What function(path) said about every path. -> dict path -> its result as a list, or [kind, sentence] of
+    its UserError; how many files were read.
 
-    memory: dict path -> [size, time, result] of an earlier time, changed in place; what did not change since is not read again.
+    memory: dict path -> [size, time, result] of an earlier time, changed in place; a file that did not change
+    since is not read again.
     """
     def look(path, stamp):
         try:
@@ -140,14 +163,16 @@ def remembered(function, paths, memory, title):
             result = [error.kind, str(error)]
         return path, [*stamp, result]
 
+    # A file with the same size and time has not changed.
     stamps = {path: stamp_of(path) for path in dict.fromkeys(paths)}
-    new = sweep(look, [(path, stamp) for path, stamp in stamps.items() if stamp != memory.get(path, [None])[:2]], title)
+    changed = [(path, stamp) for path, stamp in stamps.items() if stamp != memory.get(path, [None])[:2]]
+    new = sweep(look, changed, title)
     memory.update(new)
     return {path: memory[path][2] for path in stamps}, len(new)
 
 
 def stamp_of(path):
-    """[size in bytes, time of the last change in ns] of a file as a list names it; [-1, 0] where there is none."""
+    """[size in bytes, time of the last change in ns] of a file in a list; [-1, 0] when it is missing."""
     for place in (os.path.join(settings.ROOT, path), None):
         try:
             found = os.stat(place or find(path))            # find() is slow, and seldom needed
@@ -158,13 +183,14 @@ def stamp_of(path):
 
 
 def read_memory(path):
-    """{"images": {...}, "masks": {...}}, see `remembered`, from a file; empty when it is not there, damaged or of another version."""
-    try:
+    """{"images": {...}, "masks": {...}}, see `remembered`, from a file; empty when it is missing, damaged or
+    of another version."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
         digest, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
         content = json.loads(text) if digest == digest_of(text) else {}
-        return content["memory"] if content.get("version") == VERSION else {"images": {}, "masks": {}}
-    except (OSError, ValueError, KeyError):
-        return {"images": {}, "masks": {}}
+        if content.get("version") == VERSION:
+            return content["memory"]
+    return {"images": {}, "masks": {}}
 
 
 def write_memory(path, memory):

@@ -14,33 +14,41 @@ from utils.settings import shown
 from utils.system.files import read_lines, replace_text
 
 SPLITS = ("trainval", "train", "val", "test")
-LABELS = {"detection": ("Annotations", (".xml",), "xml file", "Main"),          # task -> folder of the labels, their suffix, what one
-          "segmentation": ("SegmentationClass", (".png",), "mask", "Segmentation")}     # is called, folder of the lists in ImageSets
+# task -> folder of the labels, their suffixes, what one is called, folder of the lists in ImageSets
+LABELS = {"detection": ("Annotations", (".xml",), "xml file", "Main"),
+          "segmentation": ("SegmentationClass", (".png",), "mask", "Segmentation")}
 
 
 def survey(folder, suffixes):
-    """stem -> path, sorted, of the files with one of the suffixes in any case, and what is wrong with the names; hidden files are no data.
+    """stem -> path, sorted, of the files with one of the suffixes in any case; findings about names.
 
-    The stem is all before the last dot, without spaces at its ends, because a line of a list cannot hold those.
-    Findings: a stem twice (the first file is taken), a stem that cannot stand in a list.
+    The stem is everything before the last dot, without spaces at its ends, because a line of a list cannot
+    hold those. Hidden files are no data.
+    Findings: a stem twice (the first file is used), a stem that is not allowed in a list.
     """
-    folder, files, findings = Path(folder), {}, []
+    # scandir knows what is a file without asking the disk again: much faster for 100,000 images.
+    folder = Path(folder)
     with os.scandir(folder) if folder.is_dir() else contextlib.nullcontext(()) as entries:
         names = sorted(entry.name for entry in entries
-                       if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".") and entry.is_file())
+                       if entry.name.lower().endswith(suffixes)
+                       and not entry.name.startswith(".") and entry.is_file())
+
+    # The stem is what image, label and list have in common, so it must be there once.
+    files, findings = {}, []
     for name in names:
         path, stem = folder / name, os.path.splitext(name)[0].strip()
         if not is_plain(stem):
             findings.append(Finding("bad_name", path))
         elif stem in files:
-            findings.append(Finding("stem_twice", path, None, f"{files[stem].name} is the same before the suffix"))
+            detail = f"{files[stem].name} is the same before the suffix"
+            findings.append(Finding("stem_twice", path, None, detail))
         else:
             files[stem] = path
     return files, findings
 
 
 def find_files(folder, suffixes):
-    """stem -> path, see `survey`. Errors: what is found there."""
+    """stem -> path, see `survey`. Errors: its findings."""
     files, findings = survey(folder, suffixes)
     if findings:
         raise as_error(findings[0])
@@ -53,25 +61,30 @@ def find_images(folder):
 
 
 def is_plain(name):
-    """Whether this can be the name of an image without its suffix; a list from a stranger must not lead out of the folder."""
+    """Whether this can be the name of an image without its suffix; a list from a stranger must not lead out
+    of the folder."""
     return name not in ("", ".", "..") and not re.search(r"[/\\:\x00-\x1f\x7f\ud800-\udfff]", name)
 
 
 def check_id(name, where):
     """The name, if it is plain; else an error."""
     if not is_plain(name):
-        raise UserError(f"{where}: {name!r} is not a plain file name (valid text without / \\ : and control characters).")
+        raise UserError(f"{where}: {name!r} is not a plain file name (valid text without / \\ : and "
+                        "control characters).")
     return name
 
 
 def survey_ids(path):
-    """The ids of an ImageSets list in its order, id -> number of its first line, and findings: lines that are no plain names."""
-    lines = [(number, line) for number, line in enumerate(read_lines(path), 1) if line]
-    findings = [Finding("list_name", Path(path), number, f"{line[:80]!r}") for number, line in lines if not is_plain(line)]
-    ids = {}
-    for number, line in lines:
-        if is_plain(line):
+    """The ids of an ImageSets list in its order, id -> number of its first line.
+
+    Findings: lines that are no plain names.
+    """
+    ids, findings = {}, []
+    for number, line in enumerate(read_lines(path), 1):
+        if line and is_plain(line):
             ids.setdefault(line, number)
+        elif line:
+            findings.append(Finding("list_name", Path(path), number, f"{line[:80]!r}"))
     return ids, findings
 
 
@@ -84,35 +97,46 @@ def read_ids(path):
 
 
 def share(n, fraction, least=1):
-    """How many of n stay in the first part: at least `least`, at least one is left for the second, unless fraction is 1."""
-    return n if fraction == 1 or n <= least else min(max(round(n * fraction), least), n - 1)
+    """How many of n are in the first part: at least `least`, and one less than n unless fraction is 1."""
+    if fraction == 1 or n <= least:
+        return n
+    return min(max(round(n * fraction), least), n - 1)
 
 
 def make_split(stems, trainval_percent=0.9, train_percent=0.9, seed=0, classes=None):
-    """Deal the names out: dict trainval, train, val, test -> sorted names. The order of `stems` does not matter.
+    """Deal the names out: dict trainval, train, val, test -> sorted names. The order of `stems` is free.
 
-    trainval_percent: share of all that is not test.  train_percent: share of those that is train.  1 means all of it.
-    classes: dict name -> the classes in that image; then every class comes as evenly as possible into train, val and test.
-    train, val and test have no name in common, and at least one name each from three names on (two: no val, one: only train).
+    trainval_percent: share of all that is not test.  train_percent: share of those that is train.
+    1 means all.
+    classes: dict name -> the classes in that image; then every class comes as evenly as possible into train,
+    val and test. train, val and test have no name in common. Each has at least one name if there are three
+    (of two names none is for val, a single one is for train).
     """
     for name, value in (("trainval_percent", trainval_percent), ("train_percent", train_percent)):
         if not 0 < value <= 1:
             raise UserError(f"{name}={value}: expected a share above 0 and at most 1, like 0.9.")
+
+    # Sorted before the shuffle: the split depends on the seed alone, not on the order of the disk.
     stems = sorted(stems)
     random.Random(seed).shuffle(stems)
-    trainval = stems[:share(len(stems), trainval_percent, least=2 if len(stems) > 2 and train_percent < 1 else 1)]
+    least = 2 if len(stems) > 2 and train_percent < 1 else 1            # one for train, one for val
+    trainval = stems[:share(len(stems), trainval_percent, least)]
     train = trainval[:share(len(trainval), train_percent)]
-    parts = (trainval, train, trainval[len(train):], stems[len(trainval):])
+    val = trainval[len(train):]
+    test = stems[len(trainval):]
+
+    # The evenly dealt parts have the same sizes as those drawn at random.
     if classes is not None:
-        dealt = deal_evenly({stem: classes[stem] for stem in stems}, [len(part) for part in parts[1:]], seed)
-        parts = (dealt[0] + dealt[1], *dealt)
-    return {name: sorted(part) for name, part in zip(SPLITS, parts)}
+        sizes = [len(train), len(val), len(test)]
+        train, val, test = deal_evenly({stem: classes[stem] for stem in stems}, sizes, seed)
+        trainval = train + val
+    return {name: sorted(part) for name, part in zip(SPLITS, (trainval, train, val, test))}
 
 
 def read_sets(folder, names=(), new_split=False, task="detection"):
-    """The lists of ImageSets/Main (Segmentation) that are there: dict list name -> {id: line number}; and findings.
+    """The lists of ImageSets/Main (Segmentation) that exist: dict list name -> {id: line}; and findings.
 
-    names: other lists to read than the four of VOC.  new_split: those four are not asked, for they will be made anew.
+    names: lists to read besides the four of VOC.  new_split: those four are not read but made again later.
     """
     sets, findings = {}, []
     files, _ = survey(Path(folder) / "ImageSets" / LABELS[task][3], (".txt",))
@@ -124,92 +148,135 @@ def read_sets(folder, names=(), new_split=False, task="detection"):
 
 
 def missing_sets(sets, names, folder, task="detection"):
-    """Findings: lists to train with that are not there. They are made when neither train nor val is given."""
+    """Findings: missing lists to train with. Without train and val the four of VOC are made."""
     made = [] if "train" in sets or "val" in sets else SPLITS
     sets_folder = Path(folder) / "ImageSets" / LABELS[task][3]
     known = sorted(survey(sets_folder, (".txt",))[0])
-    return [Finding("list_missing", sets_folder / f"{name}.txt", None, f"there {'are' if len(known) != 1 else 'is'} only {', '.join(known)}."
-                    f"{did_you_mean(name, known)}") for name in dict.fromkeys(names) if name not in sets and name not in made]
+    there = f"there {'is' if len(known) == 1 else 'are'} only {', '.join(known)}."
+
+    findings = []
+    for name in dict.fromkeys(names):
+        if name not in sets and name not in made:
+            detail = there + did_you_mean(name, known)
+            findings.append(Finding("list_missing", sets_folder / f"{name}.txt", None, detail))
+    return findings
 
 
-def make_sets(folder, usable, sets, trainval_percent=0.9, train_percent=0.9, seed=0, task="detection", stratify=False):
-    """Complete the ids of `sets` (dict list name -> ids) with those of the four VOC lists that are not there, made from the usable ids.
+def make_sets(folder, usable, sets, trainval_percent=0.9, train_percent=0.9, seed=0, task="detection",
+              stratify=False):
+    """Complete the ids of `sets` (dict list name -> ids) with the missing ones of the four VOC lists, made
+    from the usable ids.
 
-    usable: dict id -> Sample; stratify: every class as evenly as possible in all the parts.
-    A list that is there is respected and never changed. The new ones are written, an old one that has no place any more is kept as .bak.
+    usable: dict id -> Sample; stratify: every class as evenly as possible in all the parts. A list that
+    exists is never changed. The new ones are written; an old one that is replaced is kept as .bak.
     """
+    # The user's own split is used as it is, even if it has no test.
     if "train" in sets or "val" in sets:
-        return sets                                         # the user's own split, even if it has no test
-    given = "trainval" in sets or "test" in sets            # then only the division into train and val is missing
-    pool = [stem for stem in sets["trainval"] if stem in usable] if "trainval" in sets else sorted(set(usable) - set(sets.get("test", [])))
+        return sets
+
+    # With a trainval or a test list only the division into train and val is missing.
+    given = "trainval" in sets or "test" in sets
+    if "trainval" in sets:
+        pool = [stem for stem in sets["trainval"] if stem in usable]
+    else:
+        pool = sorted(set(usable) - set(sets.get("test", [])))
     classes = {stem: classes_in(usable[stem].truth) for stem in pool} if stratify else None
     made = make_split(pool, 1 if given else trainval_percent, train_percent, seed, classes)
+
     sets = dict(sets)
+    sets_folder = Path(folder) / "ImageSets" / LABELS[task][3]
     for name in SPLITS[:3] if given else SPLITS:
         if name not in sets:
             sets[name] = made[name]
-            replace_text(Path(folder) / "ImageSets" / LABELS[task][3] / f"{name}.txt", "".join(stem + "\n" for stem in made[name]))
-    numbers = ", ".join(f"{name} {len(sets[name])}" for name in SPLITS[1:] if name in sets)
-    print(f"{shown(folder)}: a new split is written to ImageSets/{LABELS[task][3]}: {numbers} images")
+            replace_text(sets_folder / f"{name}.txt", "".join(stem + "\n" for stem in made[name]))
+
+    counts = ", ".join(f"{name} {len(sets[name])}" for name in SPLITS[1:] if name in sets)
+    print(f"{shown(folder)}: a new split is written to ImageSets/{LABELS[task][3]}: {counts} images")
     return sets
 
 
 def check_layout(folder, task="detection"):
-    """The (images, label files) of a VOC folder, each stem -> path, and findings; label files are xml files or masks. Error when it is
-    no such folder: the expected tree with a tick or a cross per part, and the nearest folder found."""
-    folder, lines = Path(folder), []
-    part, suffixes, kind, sets = LABELS[task]
-    (images, findings), (labels, found) = survey(folder / "JPEGImages", SUFFIXES), survey(folder / part, suffixes)
+    """The images and label files (xml files or masks) of a VOC folder, each stem -> path, and findings.
+
+    Error when it is no such folder: the expected tree with a tick or a cross per part, and where to look.
+    """
+    folder = Path(folder)
+    part, suffixes, kind, _ = LABELS[task]
+    images, findings = survey(folder / "JPEGImages", SUFFIXES)
+    labels, found = survey(folder / part, suffixes)
     if images and labels:
         return images, labels, findings + found
+
+    # A good folder, but for the other task?
     other = "detection" if task == "segmentation" else "segmentation"
-    if images and survey(folder / LABELS[other][0], LABELS[other][1])[0]:
-        raise UserError(f"{shown(folder)} has {LABELS[other][2]}s ({LABELS[other][0]}) but no {kind}s ({part}): it is a dataset for {other}, "
-                        f"not for {task}.", kind="layout")
-    for name, what, files in (("JPEGImages", "images", images), (part, f"{kind}s" + " (.png)" * (kind == "mask"), labels)):
+    other_part, other_suffixes, other_kind, _ = LABELS[other]
+    if images and survey(folder / other_part, other_suffixes)[0]:
+        raise UserError(f"{shown(folder)} has {other_kind}s ({other_part}) but no {kind}s ({part}): it is a "
+                        f"dataset for {other}, not for {task}.", kind="layout")
+
+    # Beginners meet this error first: it shows what is missing, and where a good folder might be.
+    what = "is not a VOC folder" if folder.is_dir() else "does not exist"
+    near = ", ".join(f'dataset = "{shown(path)}"' for path in nearby_datasets(folder)[:3])
+    advice = f"Found nearby: {near}" if near else "No VOC folder was found nearby."
+    raise UserError(f"{shown(folder)} {what}. Expected:\n  {shown(folder)}\n"
+                    f"{tree_of(folder, images, labels, task)}{images_below(folder)}{advice}", kind="layout")
+
+
+def tree_of(folder, images, labels, task):
+    """The lines of an error: each part of a VOC folder and whether it is there."""
+    part, _, kind, sets = LABELS[task]
+    kinds = "masks (.png)" if kind == "mask" else f"{kind}s"
+    lines = []
+    for name, what, files in (("JPEGImages", "images", images), (part, kinds, labels)):
+        # A folder with files of another kind was probably filled by another program.
         if files:
             state = f"✓ {len(files)} {what}"
         elif (folder / name).is_dir():
-            others = other_suffixes(folder / name, ())
-            state = f"✗ no {what} in it" + "".join(f", but {count} {suffix} files" for suffix, count in others.most_common(1))
+            state = f"✗ no {what} in it"
+            for suffix, count in count_suffixes(folder / name).most_common(1):
+                state += f", but {count} {suffix} files"
         else:
             state = f"✗ there is no such folder.{did_you_mean(name, subfolders(folder))}"
         lines.append(f"    {name:<24}{state}\n")
-    lines.append(f"    {f'ImageSets/{sets}':<24}{'✓' if (folder / 'ImageSets' / sets).is_dir() else '- not there; a split is made then'}\n")
-    near = ", ".join(f'dataset = "{shown(path)}"' for path in nearby_datasets(folder)[:3])
-    raise UserError(f"{shown(folder)} {'is not a VOC folder' if folder.is_dir() else 'does not exist'}. Expected:\n  {shown(folder)}\n"
-                    + "".join(lines) + pictures_below(folder)
-                    + (f"Found nearby: {near}" if near else "No VOC folder was found nearby."), kind="layout")
+
+    state = "✓" if (folder / "ImageSets" / sets).is_dir() else "- missing; a split is made then"
+    return "".join([*lines, f"    {f'ImageSets/{sets}':<24}{state}\n"])
 
 
-def pictures_below(folder, most=10_000):
-    """A line about images without labels: perhaps somebody only wants to see what a network makes of them."""
-    count = sum(name.lower().endswith(SUFFIXES) for _, (_, _, names) in zip(range(most), os.walk(folder)) for name in names)
+def images_below(folder, most=10_000):
+    """A line about images without labels: perhaps somebody only wants to see what a network detects there."""
+    count = 0
+    for _, (_, _, names) in zip(range(most), os.walk(folder)):          # a home folder may have millions
+        count += sum(name.lower().endswith(SUFFIXES) for name in names)
     if not count or any(path.is_relative_to(folder) for path in nearby_datasets(folder)):
         return ""
-    return f"It holds {count} images, but no labels of their objects: label them (LabelImg, labelme), or give them to predict.py.\n"
+    return (f"It holds {count} images, but no labels of their objects: label them (LabelImg, labelme), or "
+            "run predict.py on them.\n")
 
 
-def other_suffixes(folder, suffixes):
-    """Counter of the suffixes of the files in a folder that are none of `suffixes`."""
+def count_suffixes(folder):
+    """Counter of the suffixes of the files in a folder."""
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    return Counter(path.suffix.lower() for path in files if path.suffix.lower() not in suffixes)
+    return Counter(path.suffix.lower() for path in files)
 
 
 def subfolders(folder):
+    """The names of the folders in a folder, sorted; none where it cannot be read."""
     try:
-        return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(path.name for path in folder.iterdir()
+                      if path.is_dir() and not path.name.startswith("."))
     except OSError:
         return []
 
 
 def nearby_datasets(folder):
-    """VOC folders around `folder`, similar names first: it may be a level too high or too low, nested twice or spelled wrong."""
+    """VOC folders around `folder`, which may be a level off or misspelled; similar names first."""
     above = [folder, *folder.parents[:2]]
     found = [path for path in above[1:] if (path / "JPEGImages").is_dir()]
     for start in above:
         level = [] if found else [start]
         for _ in range(4):
             found += [path for path in level if path != folder and (path / "JPEGImages").is_dir()]
-            level = [path / name for path in level for name in subfolders(path)][:500]     # enough for datasets, little of a home folder
+            level = [path / name for path in level for name in subfolders(path)]
+            level = level[:500]                             # enough for datasets, little of a home folder
     return sorted(found, key=lambda path: not did_you_mean(folder.name, [path.name]))

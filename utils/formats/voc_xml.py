@@ -1,4 +1,4 @@
-"""A VOC annotation: an XML file -> objects, whatever its encoding, and all that is odd about it."""
+"""A VOC annotation: an XML file -> objects, whatever its encoding, and everything that is odd about it."""
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -8,99 +8,142 @@ from utils.lists import NUMBER
 from utils.settings import shown
 from utils.system.files import decode_text, printable, read_bytes
 
-MAX_XML_BYTES = 5_000_000                                   # a page of annotations has a few kB; entity bombs need MB
+MAX_XML_BYTES = 5_000_000       # a page of annotations has a few kB; entity bombs need MB
 DIFFICULT = {"0": False, "false": False, "": False, "unspecified": False, "1": True, "true": True}
 
 
 def read_annotation(path, width=None, height=None):
-    """The objects of a VOC annotation, list of dict(name, box, difficult), and findings: all that is odd about it.
+    """The objects of a VOC annotation, list of dict(name, box, difficult), and findings about them.
 
-    box: (x1, y1, x2, y2) pixel edges, floats. VOC counts pixels from 1 and xmax is the last pixel inside, hence
-    (xmin - 1, ymin - 1, xmax, ymax). Clipped to the image when its width and height are given. Errors: see parse_tree.
+    box: (x1, y1, x2, y2) pixel edges, floats. VOC counts pixels from 1 and xmax is the last pixel inside,
+    hence (xmin - 1, ymin - 1, xmax, ymax). Clipped to the image when its width and height are given.
+    Errors: see parse_tree.
     """
     root, text = parse_tree(path)
     size = (width, height) if width else None
+
+    # Many programs write no size, or a 0: only a real one is compared with the image.
+    findings = []
     told = [root.findtext(f"size/{tag}", "").strip() for tag in ("width", "height")]
-    findings = told_size([float(side) for side in told], size, path, "<size>") if size and all(map(NUMBER.fullmatch, told)) else []
-    objects, found = read_objects(path, object_nodes(root, text), lambda node, found: read_object(node, size, found))
+    if size and all(NUMBER.fullmatch(side) for side in told):
+        findings = told_size([float(side) for side in told], size, path, "<size>")
+
+    nodes = object_nodes(root, text)
+    objects, found = read_objects(path, nodes, lambda node, found: read_object(node, size, found))
     return objects, findings + found
 
 
 def object_nodes(root, text):
     """(line, words that say where, node) of every <object>."""
-    line, end, places = 1, 0, re.compile(r"<object[\s/>]").finditer(text)
-    for number, node in enumerate(root.findall("object"), 1):
+    # ElementTree keeps no lines: the tags are found in the text once more, in the same order.
+    line, end = 1, 0
+    places = re.finditer(r"<object[\s/>]", text)
+    for position, node in enumerate(root.findall("object"), 1):
         place = next(places, None)
         if place:
-            line, end = line + text.count("\n", end, place.start()), place.start()
+            line += text.count("\n", end, place.start())
+            end = place.start()
+
         label = " ".join(node.findtext("name", "").split())
-        yield line if place else None, f"object {number}" + (f" ({printable(label)})" if label else "") + ": ", node
+        where = f"object {position} ({printable(label)}): " if label else f"object {position}: "
+        yield line if place else None, where, node
 
 
 def read_object(node, size, found):
-    """An <object> -> dict(name, box, difficult), or None when no box is left. size: (w, h) or None. found: list that gets (kind, detail)."""
+    """An <object> -> dict(name, box, difficult), or None when no box is left.
+
+    size: (w, h) px, None: not known.  found: gets (kind, detail).
+    """
     name = " ".join(node.findtext("name", "").split())
     if not name:
         raise UserError("<name> is missing or empty", kind="tag_missing")
+
+    # Missing, empty and Unspecified mean not difficult; 1.0 is a 1.
     difficult = node.findtext("difficult", "").strip().lower()
     if NUMBER.fullmatch(difficult):
         difficult = f"{float(difficult):g}"
     if difficult not in DIFFICULT:
         raise UserError(f"<difficult> is {difficult[:40]!r}, expected 0 or 1", kind="bad_difficult")
-    x1, y1, x2, y2 = told = parse_corners(node)
-    detail = "from {:g}, {:g} to {:g}, {:g}".format(*told)
+
+    # Corners in the wrong order: if they make sense as x, y, width, height inside the image, they are that.
+    x1, y1, x2, y2 = parse_corners(node)
+    detail = f"from {x1:g}, {y1:g} to {x2:g}, {y2:g}"
     if x1 > x2 or y1 > y2:
         fits = size and x2 > 0 and y2 > 0 and x1 + x2 <= size[0] + 1 and y1 + y2 <= size[1] + 1
         found.append(("corner_is_size" if fits else "box_swapped", detail))
-        x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
-    whole = (x1 - 1, y1 - 1, x2, y2) if x1 < x2 and y1 < y2 else (x1, y1, x1, y1)      # a line is no box, though VOC calls it a pixel wide
+        x1, x2 = min(x1, x2), max(x1, x2)
+        y1, y2 = min(y1, y2), max(y1, y2)
+
+    # A line is no box, though VOC's way of counting would make it a pixel wide.
+    whole = (x1 - 1, y1 - 1, x2, y2) if x1 < x2 and y1 < y2 else (x1, y1, x1, y1)
     box = keep_box(whole, size, found, detail)
     return box and {"name": name, "box": box, "difficult": DIFFICULT[difficult]}
 
 
 def parse_tree(path):
-    """The outermost element of a VOC XML, whatever its encoding, and its text. Errors: too large, entities, not XML, not VOC."""
+    """The outermost element of a VOC XML, whatever its encoding, and its text.
+
+    Errors: too large, entities, not XML, not VOC.
+    """
     data = read_bytes(path, MAX_XML_BYTES)
     if not data.strip():
-        raise UserError(f"{shown(path)} is empty. Without objects: write <annotation></annotation> into it. Unlabelled: delete it.",
+        raise UserError(f"{shown(path)} is empty. If the image contains no objects, write "
+                        "<annotation></annotation> to it; if it is not labelled yet, delete the file.",
                         kind="xml_empty")
-    if data[:2] in (b"<\x00", b"\x00<"):                    # utf-16 without a BOM
-        guesses = ["utf-16-le" if data[0] else "utf-16-be"]
-    else:
-        declared = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", data)
-        declared = declared.group(1).decode("ascii").lower() if declared else "utf-8"
-        if declared.startswith(("utf-16", "utf-32", "utf16", "utf32", "ucs")) or "punycode" in declared:
-            declared = "utf-8"                              # some declare utf-16 and save utf-8; Python takes half an hour for 5 MB of punycode
-        guesses = [declared, "utf-8", "gb18030"]
+    guesses = xml_encodings(data)
     text = decode_text(data, guesses)
     if text is None:
-        raise UserError(f"{shown(path)} is not text in {', '.join(dict.fromkeys(guesses))}: save it as utf-8.", kind="label_encoding")
+        raise UserError(f"{shown(path)} is not text in {', '.join(dict.fromkeys(guesses))}: save "
+                        "it as utf-8.",
+                        kind="label_encoding")
+
+    # A few entities that refer to one another unfold to gigabytes, others read files of this computer.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise UserError(f"{shown(path)} holds a DOCTYPE or ENTITY: no annotation needs it and it can do harm. Delete it.", kind="xml_harmful")
+        raise UserError(f"{shown(path)} holds a DOCTYPE or ENTITY: no annotation needs it and it can do "
+                        "harm. Delete it.", kind="xml_harmful")
+
+    # Given text the parser ignores the declared encoding; given bytes it would refuse gbk.
     try:
-        root = ElementTree.fromstring(text.lstrip())        # of text the parser ignores the declared encoding, of bytes it refuses gbk
+        root = ElementTree.fromstring(text.lstrip())
     except (ElementTree.ParseError, UnicodeError) as error:
         raise UserError(f"{shown(path)} is not complete XML: {error}.", kind="xml_broken") from None
     if root.tag != "annotation":
-        raise UserError(f"{shown(path)} is not a VOC annotation: its outermost tag is <{printable(root.tag)[:40]}>, expected <annotation>.",
-                        kind="xml_schema")
+        raise UserError(f"{shown(path)} is not a VOC annotation: its outermost tag is "
+                        f"<{printable(root.tag)[:40]}>, expected <annotation>.", kind="xml_schema")
     return root, text
 
 
+def xml_encodings(data):
+    """The encodings to try for the bytes of an XML file, in this order."""
+    if data[:2] in (b"<\x00", b"\x00<"):                    # utf-16 without a BOM
+        return ["utf-16-le" if data[0] else "utf-16-be"]
+    declaration = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", data)
+    declared = declaration.group(1).decode("ascii").lower() if declaration else "utf-8"
+
+    # Some declare utf-16 and save utf-8; and Python takes half an hour for 5 MB of punycode.
+    if declared.startswith(("utf-16", "utf-32", "utf16", "utf32", "ucs")) or "punycode" in declared:
+        declared = "utf-8"
+    return [declared, "utf-8", "gb18030"]
+
+
 def parse_corners(node):
-    """xmin, ymin, xmax, ymax of an <object>, as they stand."""
+    """xmin, ymin, xmax, ymax of an <object>, as they are written."""
     box = node.find("bndbox")
     if box is None:
         others = [tag for tag in ("robndbox", "polygon", "segmentation") if node.find(tag) is not None]
-        raise UserError("<bndbox> is missing" + "".join(f"; convert its <{tag}> to an upright box" for tag in others),
-                        kind="rotated_box" if others else "tag_missing")
+        advice = "".join(f"; convert its <{tag}> to an upright box" for tag in others)
+        raise UserError(f"<bndbox> is missing{advice}", kind="rotated_box" if others else "tag_missing")
+
+    # NUMBER first: float() would also read "inf", "1_000" and other digits than 0 to 9.
     values = []
     for tag in ("xmin", "ymin", "xmax", "ymax"):
         text = box.findtext(tag)
         if text is None:
             there = ", ".join(f"<{printable(child.tag)[:20]}>" for child in box)
-            raise UserError(f"<bndbox> has no <{tag}>" + (f", only {there}" if there else ""), kind="tag_missing")
+            only = f", only {there}" if there else ""
+            raise UserError(f"<bndbox> has no <{tag}>{only}", kind="tag_missing")
         if not NUMBER.fullmatch(text.strip()) or abs(float(text)) >= 1e6:
-            raise UserError(f"<{tag}> is {text.strip()[:40]!r}, expected a number of pixels", kind="bad_number")
+            raise UserError(f"<{tag}> is {text.strip()[:40]!r}, expected a number of pixels",
+                            kind="bad_number")
         values.append(float(text))
     return values

@@ -1,8 +1,8 @@
 """What a detector does wrong: a page of its worst misses, and a diagnosis when nothing at all is right."""
 import numpy as np
 
-from utils.metrics import FOUND, WRONG, best_objects, box_iou, flatten, voc_states
 from utils.results import plots
+from utils.voc_ap import FOUND, WRONG, best_objects, box_iou, flatten, voc_states
 
 TRUTH, OTHER, FALSE = "#2ca02c", "#ff9900", "#e31a1c"       # colours of the page: the truth, detections, the false one
 
