@@ -2,76 +2,69 @@
 
     python get_map.py [recipe.py] [name=value ...]
 """
-import utils  # noqa: F401, I001  first: it says in a sentence which package is missing
+import utils  # noqa: F401, I001  first: it says in a sentence which package is missing, and answers --help
 
 import nets
-from utils.results import misses, plots
 from utils.checkpoint import newest_best
 from utils.dataset import DetectionData, make_loader
 from utils.errors import UserError
 from utils.evaluate import choose_input, collect
-from utils.system.device import choose_device
 from utils.metrics import confusion_matrix, detection_curves, detection_results
-from utils.results.report import choose_list, detection_report, new_folder, write_csv, write_results
+from utils.results import misses, plots
+from utils.results.report import choose_list, detection_report, results_folder, write_csv, write_results
 from utils.settings import ROOT, as_table, check, find, number, optional, read_settings, shown, whole
+from utils.system.device import choose_device
 
-model_path = ""             # weights that train.py saved; "": best.pth of the newest run               权值文件，空为最新一次训练的最佳
-net = ""                    # only for official weights (.pth, .weights): which network, like "ssd300"  仅官方权重：网络名称
-net_options = {}            # the same: the network's own options                                       仅官方权重：网络选项
-list_path = ""              # images to measure on; "": the test list that the training named           测试列表，空为训练时指定的
-score_threshold = 0.5       # for precision, recall, F1, confusion, misses; AP does not depend on it    精确率、召回率等的得分门限
-confidence = 0.001          # boxes below are dropped; AP needs nearly all: above 0.01 is not taken     保留框的最低得分
-nms_iou = None              # of two boxes of a class that overlap more, the better one stays           非极大抑制重合度，空为网络推荐值
-max_boxes = 300             # boxes kept per image, the best ones                                       每图最多框数
-input_shape = None          # height, width; or with "short_side" the short side and the longest; None: as trained  输入尺寸
-fit = None                  # "letterbox", "stretch", "short_side" (800,1333 in many papers); None: as trained      图像放入输入的方式
-batch_size = 16             # images through the network at once                                        批大小
-num_workers = None          # processes that read images; None: chosen                                  数据加载进程数
-device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                                           设备
+# The network                                                                            网络
+model_path = ""             # weights that train.py saved; "": best.pth of the newest run   权重文件，空为最新一次训练的最佳
+net = ""                    # only for official weights: which network, like "ssd300"       仅官方权重：网络名称
+net_options = {}            # only for official weights: the network's own options          仅官方权重：网络选项
+
+# What it is measured on                                                                 数据
+list_path = ""              # list of images; "": the test list of the training             测试列表，空为训练时指定的
+input_shape = None          # height, width ("short_side": the short side, the longest)     输入尺寸，None 为训练时的
+fit = None                  # "letterbox", "stretch", "short_side"; None: as trained        图像放入输入的方式
+
+# Which boxes count; AP needs almost all of them, so a confidence above 0.01 is ignored  检测框
+score_threshold = 0.5       # for precision, recall, F1, confusion, misses; not for AP      精确率、召回率等的得分阈值
+confidence = 0.001          # boxes below this are dropped                                  置信度阈值，低于它的框丢弃
+nms_iou = None              # same class, more overlap: only the better box stays           非极大抑制阈值，空为网络推荐值
+max_boxes = 300             # boxes kept per image, the best ones                           每图最多框数
+
+# The machine                                                                            机器
+batch_size = 16             # images through the network at once                            批大小
+num_workers = None          # processes that read images; None: chosen                      数据加载进程数
+device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                               设备
 
 
 def main(s):
+    """s: the settings above, with what a recipe or the command line changed."""
+    # Every mistake in a setting or a path ends here, before anything is written.
     path, model, info = load_model(s)
-    names, where = info["class_names"], next(model.parameters()).device
-    chosen = choose_list(s.list_path, info["settings"], "python get_map.py list_path=2007_test.txt")
-    data = DetectionData(chosen, names, s.input_shape, fit=s.fit, cache=False)
+    data = open_list(s, info)
     lowest = lowest_score(s)
-    folder = new_folder(ROOT / "map_out", path.stem if info["epoch"] is None else path.parent.name)
-    print(as_table(s))
-    if info["epoch"] is None:
-        print(f'NOTE: these weights know {len(names)} classes, from "{names[0]}" to "{names[-1]}": the class numbers of the list must mean the same.')
-    loader = make_loader(data, s.batch_size, s.num_workers, device=where)
-    detections, truths, losses = collect(model, loader, where, lowest, s.nms_iou, s.max_boxes)
-    results = detection_results(detections, truths, names, s.score_threshold)
-    text = f"{shown(path)} on {shown(find(data.list_path))}\n\n{detection_report(results)}"
-    if results["map50"] == 0:
-        text += "\n\nThe mAP is 0. What was counted:\n  " + "\n  ".join(misses.diagnose(detections, truths, names))
-    print("\n" + text)
-    results |= {"model": shown(path), "list": shown(find(data.list_path)), "net": info["net"], "epoch": info["epoch"], "losses": losses,
-                "confidence": lowest, "nms_iou": s.nms_iou, "max_boxes": s.max_boxes, "input_shape": list(s.input_shape), "fit": s.fit}
-    write_results(folder, results, text)
-    save_pictures(s, folder, results, [find(p) for p in data.paths], detections, truths, names)
-    print(f"\nAll of it lies in {shown(folder)}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
 
+    run_name = path.stem if info["epoch"] is None else path.parent.name
+    with results_folder(ROOT / "map_out", run_name) as folder:
+        print(as_table(s))
+        detections, truths, losses = find_objects(s, model, data, lowest)
+        results = detection_results(detections, truths, data.class_names, s.score_threshold)
+        text = report(path, data, results, detections, truths)
+        print("\n" + text)
 
-def save_pictures(s, folder, results, paths, detections, truths, names):
-    """Curves, bars, the confusion matrix (also as CSV) and the page of the worst misses."""
-    curves = detection_curves(detections, truths, names)
-    plots.precision_recall(curves, folder / "precision_recall.png")
-    plots.score_curves(curves, folder / "score_curves.png", s.score_threshold)
-    plots.ap_bars(results, folder / "ap.png")
-    matrix = confusion_matrix(detections, truths, len(names), s.score_threshold)
-    plots.confusion(matrix, names, folder / "confusion_matrix.png", s.score_threshold)
-    rows = ([name, *row] for name, row in zip([*names, "missed"], matrix.tolist()))
-    write_csv(folder / "confusion_matrix.csv", [["network says / truth", *names, "background"], *rows])
-    worst = misses.worst_misses(detections, truths, names, s.score_threshold)
-    misses.misses_page(worst, paths, detections, truths, names, folder / "misses.png", s.score_threshold)
-    print("\nmisses.png shows the worst misses: look at it first." if worst else "\nNothing was missed: there is no misses.png.")
+        circumstances = {"model": shown(path), "list": shown(find(data.list_path)), "net": info["net"], "epoch": info["epoch"],
+                         "losses": losses, "confidence": lowest, "nms_iou": s.nms_iou, "max_boxes": s.max_boxes,
+                         "input_shape": list(s.input_shape), "fit": s.fit}
+        results |= circumstances
+        write_results(folder, results, text)
+        save_pictures(s, folder, results, [find(p) for p in data.paths], detections, truths, data.class_names)
+        print(f"\nResults are in {shown(folder)}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
 
 
 def load_model(s):
     """-> path of the weights, network on the device, what was saved with it. Variables that are None get their values."""
-    check(s, score_threshold=number(0, 1), confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
+    share = number(0, 1)
+    check(s, score_threshold=share, confidence=share, nms_iou=optional(share), max_boxes=whole(1),
           batch_size=whole(1), num_workers=optional(whole(0)))
     path = find(s.model_path) if s.model_path else newest_best()
     model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
@@ -81,6 +74,17 @@ def load_model(s):
     return path, model, info
 
 
+def open_list(s, info):
+    """The images of the list with their true boxes."""
+    names = info["class_names"]
+    chosen = choose_list(s.list_path, info["settings"], "python get_map.py list_path=2007_test.txt")
+    data = DetectionData(chosen, names, s.input_shape, fit=s.fit, cache=False)
+    if info["epoch"] is None:
+        print(f'NOTE: these weights know {len(names)} classes, from "{names[0]}" to "{names[-1]}": '
+              "the class numbers of the list must mean the same.")
+    return data
+
+
 def lowest_score(s):
     """confidence, but not above 0.01: AP is the area under the whole curve, and a higher one would cut its end off."""
     if s.confidence <= 0.01:
@@ -88,6 +92,39 @@ def lowest_score(s):
     print(f"NOTE: confidence={s.confidence} would cut the curves off; 0.001 is used. "
           "The threshold for precision, recall and F1 is score_threshold.")
     return 0.001
+
+
+def find_objects(s, model, data, lowest):
+    """Every image through the network. -> detections, truths: one dict per image, see utils/metrics.py; losses: name -> mean."""
+    device = next(model.parameters()).device
+    loader = make_loader(data, s.batch_size, s.num_workers, device=device)
+    return collect(model, loader, device, lowest, s.nms_iou, s.max_boxes)
+
+
+def report(path, data, results, detections, truths):
+    """The numbers as text; when not a single box is right, also what was counted and the likely cause."""
+    text = f"{shown(path)} on {shown(find(data.list_path))}\n\n{detection_report(results)}"
+    if results["map50"] == 0:
+        text += "\n\nThe mAP is 0. What was counted:\n  " + "\n  ".join(misses.diagnose(detections, truths, data.class_names))
+    return text
+
+
+def save_pictures(s, folder, results, paths, detections, truths, names):
+    """Curves, bars, the confusion matrix (also as CSV) and the page of the worst misses."""
+    curves = detection_curves(detections, truths, names)
+    plots.precision_recall(curves, folder / "precision_recall.png")
+    plots.score_curves(curves, folder / "score_curves.png", s.score_threshold)
+    plots.ap_bars(results, folder / "ap.png")
+
+    # Which class is mistaken for which, as a picture for the eye and as a table for other programs.
+    matrix = confusion_matrix(detections, truths, len(names), s.score_threshold)
+    plots.confusion(matrix, names, folder / "confusion_matrix.png", s.score_threshold)
+    rows = ([name, *row] for name, row in zip([*names, "missed"], matrix.tolist()))
+    write_csv(folder / "confusion_matrix.csv", [["network says / truth", *names, "background"], *rows])
+
+    worst = misses.worst_misses(detections, truths, names, s.score_threshold)
+    misses.misses_page(worst, paths, detections, truths, names, folder / "misses.png", s.score_threshold)
+    print("\nmisses.png shows the worst misses: look at it first." if worst else "\nNothing was missed: there is no misses.png.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """CPU time of the metrics, from arrays in memory.
 
-Detection: boxes in the amount of VOC2007 test, 4952 images, 20 classes, 100 detections an image. Segmentation: masks in the
-amount of VOC2012 val, 1449 of 500 x 375 with 21 classes, beside the usual way to count them, in turn in the same run.
+Detection: boxes in the amount of VOC2007 test, 4952 images, 20 classes, 100 detections an image.
+Segmentation: masks in the amount of VOC2012 val, 1449 of 500 x 375 with 21 classes, beside the usual way to
+count them, in turn in the same run.
 
     python benchmarks/metrics.py
 """
@@ -31,6 +32,7 @@ def workload(s):
     stream = np.random.default_rng(0)
     detections, truths = [], []
     for _ in range(s.images):
+        # Objects of 20 to 200 px; each detection belongs to one of them, near it or somewhere else.
         corner = stream.uniform(0, 300, (3, 2))
         objects = np.concatenate([corner, corner + stream.uniform(20, 200, (3, 2))], 1)
         labels = stream.integers(0, s.classes, 3)
@@ -38,6 +40,8 @@ def workload(s):
         near = stream.random(s.found) < 0.33
         boxes = objects[pick] + stream.normal(0, np.where(near, 8, 80)[:, None], (s.found, 4))
         boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+
+        # A detection near its object has the right class, another one any.
         said = np.where(near, labels[pick], stream.integers(0, s.classes, s.found))
         detections.append({"boxes": boxes, "scores": stream.random(s.found), "labels": said})
         truths.append({"boxes": objects, "labels": labels, "difficult": stream.random(3) < 0.2})
@@ -45,7 +49,7 @@ def workload(s):
 
 
 def mask_workload(s):
-    """Pictures of rectangles with borders that are not labelled; a fifth of the predicted pixels is given at random."""
+    """Pictures of rectangles with borders that are not labelled; a fifth of the prediction is random."""
     stream = np.random.default_rng(0)
     pairs = []
     for _ in range(s.masks):
@@ -59,37 +63,48 @@ def mask_workload(s):
 
 
 def usual_count(truth, labels, num_classes):
-    """The confusion matrix as it is mostly written: pick the labelled pixels, one bincount. Checks nothing."""
+    """The confusion matrix as it is often written: pick the labelled pixels, one bincount. No checks."""
     kept = truth < num_classes
-    return np.bincount(num_classes * truth[kept].astype(int) + labels[kept], minlength=num_classes**2).reshape(num_classes, num_classes)
+    pairs = num_classes * truth[kept].astype(int) + labels[kept]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def time_detection(s):
     detections, truths = workload(s)
-    names, times = [str(i) for i in range(s.classes)], []
+    names = [str(i) for i in range(s.classes)]
+    times = []
     for _ in range(s.rounds):
         began = time.process_time()
         results = detection_results(detections, truths, names)
         times.append(time.process_time() - began)
-    print(f"{s.images} images, {s.classes} classes, {s.images * s.found} detections: median {statistics.median(times):.2f} s "
-          f"({min(times):.2f} to {max(times):.2f}); mAP50 {results['map50']:.4f}, mAP50_95 {results['map50_95']:.4f}")
+    print(f"{s.images} images, {s.classes} classes, {s.images * s.found} detections: "
+          f"median {statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f}); "
+          f"mAP50 {results['map50']:.4f}, mAP50_95 {results['map50_95']:.4f}")
 
 
 def time_segmentation(s):
-    pairs, names = mask_workload(s), [str(i) for i in range(s.mask_classes)]
-    times, matrices = {count_confusion: [], usual_count: []}, []
+    pairs = mask_workload(s)
+    names = [str(i) for i in range(s.mask_classes)]
+    times = {count_confusion: [], usual_count: []}
+    matrices = []
+
+    # In turn within a round, so that what else the machine does slows both.
     for _ in range(s.rounds):
         for count, spent in times.items():
             began = time.process_time()
             matrices.append(sum(count(truth, labels, s.mask_classes) for truth, labels in pairs))
             results = segmentation_results(matrices[-1], names)
             spent.append(time.process_time() - began)
+
+    # Only times of equal results may be compared.
     assert all(np.array_equal(matrix, matrices[0]) for matrix in matrices)
     for count, spent in times.items():
         middle = statistics.median(spent)
-        print(f"{s.masks} masks of 500 x 375, {s.mask_classes} classes, {count.__name__}: median {middle:.2f} s "
-              f"({min(spent):.2f} to {max(spent):.2f}), {1000 * middle / s.masks:.2f} ms a mask; mIoU {results['miou']:.4f}")
-    print(f"ratio of the medians {statistics.median(times[count_confusion]) / statistics.median(times[usual_count]):.2f}")
+        print(f"{s.masks} masks of 500 x 375, {s.mask_classes} classes, {count.__name__}: "
+              f"median {middle:.2f} s ({min(spent):.2f} to {max(spent):.2f}), "
+              f"{1000 * middle / s.masks:.2f} ms a mask; mIoU {results['miou']:.4f}")
+    ours, usual = (statistics.median(spent) for spent in times.values())
+    print(f"ratio of the medians {ours / usual:.2f}")
 
 
 def main(s):

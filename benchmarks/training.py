@@ -92,16 +92,19 @@ def ours(s, list_path, size, batch, device, half, turns):
     import torch
 
     import nets
+    from utils.augment import Augmentation
     from utils.dataset import DetectionData, make_loader
     from utils.evaluate import to_device
     from utils.system.device import autocast, choose_precision
 
     hardware = torch.device(device)
     precision = choose_precision(None if half else False, hardware)
-    data = DetectionData(list_path, [str(i) for i in range(classes_of(list_path))], (size, size), train=True, scale=(0.5, 1.5), aspect=0.0,
-                         translate=0.1, flip_chance=0.5, colours=(0.015, 0.7, 0.4), mosaic_chance=1.0, cache=True)
+    augmentation = Augmentation(scale=(0.5, 1.5), aspect=0.0, translate=0.1, flip=0.5, colours=(0.015, 0.7, 0.4),
+                                mosaic=1.0)
+    class_names = [str(i) for i in range(classes_of(list_path))]
+    data = DetectionData(list_path, class_names, (size, size), augmentation=augmentation)
     for index in range(len(data)):
-        data.cached(index)                                  # what the first epoch does
+        data.load(index)                                    # what the first epoch does
     loader = make_loader(data, batch, 0, 0, hardware)
     torch.manual_seed(0)
     model = nets.build("yolov8", len(data.class_names), (size, size)).to(hardware, memory_format=torch.channels_last).train()

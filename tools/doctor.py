@@ -1,9 +1,9 @@
-"""Would training work here? Environment, data, weights: each with what is wrong, where, and what to do; and a page of pictures of the data.
+"""Would training work here? Environment, data and weights: what is wrong, where, and the fix.
 
     python tools/doctor.py [dataset=VOCdevkit/mydata] [model_path=logs/x/best.pth] [name=value ...]
 
-Written: doctor_out/<data set>_<time>/report.txt and page.png. Nothing of yours is changed. The exit code is 0 if training would work, else 1.
-Its whole output is what a question to others needs.
+Written: doctor_out/<data set>_<time>/report.txt and page.png. Nothing of yours is changed. The exit code is 0
+if training would work, else 1. If you ask somebody for help, show them its whole output.
 """
 import ast
 import inspect
@@ -32,7 +32,7 @@ from utils.system.files import printable, write_text  # noqa: E402
 from utils.weights import state_dict_of  # noqa: E402
 from utils.checks.prepare import look_at, settle_classes, tasks_of  # noqa: E402
 
-dataset = "VOCdevkit/Shapes"    # as in voc_annotation.py: a folder, a data.yaml, a .json, or a list of them    数据集
+dataset = "VOCdevkit/Shapes"    # a folder, a data.yaml, a .json, or a list of them    数据集
 task = None                     # "detection", "segmentation"; None: what the data set holds    任务
 train_list = None               # list files instead of a data set, as in train.py    训练集列表（代替 dataset）
 val_list = None                 # ... for validation    验证集列表
@@ -53,100 +53,148 @@ MOST = 1000                     # files of a kind in the written report
 def main(s):
     check(s, samples=whole(0), seed=whole(0), input_shape=optional(several(2, number(1))))
     began = time.perf_counter()
-    folder = new_folder(find(s.out), folder_name(folders(s)[0]) if not s.train_list else Path(s.train_list).stem)
-    sections, stopping = [], 0
-    checks = check_environment()
-    sections.append(("Environment", lines_of(checks), None))
-    stopping += sum(one.effect == STOPS for one in checks)
+    name = Path(s.train_list).stem if s.train_list else folder_name(folders(s)[0])
+    folder = new_folder(find(s.out), name)
+
+    # A section: title, text for the screen, text with every file for the report, how much stops training.
+    sections = [section("Environment", check_environment())]
     names = []
     kinds = kinds_of_data(s)
     for kind in kinds:
         findings, seen, splits, names, where = look_at_data(s, kind)
         title = verdict(findings, f"{len(seen)} usable images")
-        sections.append((f"Data for {kind}: {where}", f"{title}\n{report(findings)}".rstrip(), f"{title}\n{report(findings, MOST)}".rstrip()))
-        stopping += sum(KINDS[finding.kind][0] == STOPS for finding in findings)
+        short, long = (f"{title}\n{text}".rstrip() for text in (report(findings), report(findings, MOST)))
+        stopping = sum(KINDS[finding.kind][0] == STOPS for finding in findings)
+        sections.append((f"Data for {kind}: {where}", short, long, stopping))
+
+        # Numbers cannot say whether the boxes are around the right things: a page of pictures can.
         if seen and names and s.samples:
-            name = f"page_{kind}.png" if len(kinds) > 1 else "page.png"
-            draw(s, folder / name, kind, seen, splits, names)
+            page = f"page_{kind}.png" if len(kinds) > 1 else "page.png"
+            draw(s, folder / page, kind, seen, splits, names)
     if s.model_path:
-        checks = check_weights(find(s.model_path), names)
-        sections.append(("Weights", lines_of(checks), None))
-        stopping += sum(one.effect == STOPS for one in checks)
-    print("\n\n".join(f"== {title}\n{text}" for title, text, _ in sections))
-    last = f"Verdict: training would {f'not work: {stopping} to be put right first (✗ above)' if stopping else 'work'}."
-    write_text(folder / "report.txt", "\n\n".join(f"== {title}\n{long or text}" for title, text, long in sections) + f"\n\n{last}\n")
-    print(f"\nWritten: {', '.join(shown(path) for path in sorted(folder.iterdir()))} ({time.perf_counter() - began:.0f} s)\n{last}")
+        sections.append(section("Weights", check_weights(find(s.model_path), names)))
+
+    # The verdict is the last line of both, where nobody overlooks it.
+    print("\n\n".join(f"== {title}\n{short}" for title, short, _, _ in sections))
+    stopping = sum(count for *_, count in sections)
+    last = "Verdict: training would work."
+    if stopping:
+        last = f"Verdict: training would not work: {stopping} must be fixed first (✗ above)."
+    whole_report = "\n\n".join(f"== {title}\n{long}" for title, _, long, _ in sections)
+    write_text(folder / "report.txt", f"{whole_report}\n\n{last}\n")
+    written = ", ".join(shown(path) for path in sorted(folder.iterdir()))
+    print(f"\nWritten: {written} ({time.perf_counter() - began:.0f} s)\n{last}")
     if stopping:
         raise SystemExit(1)
 
 
+def section(title, checks):
+    """-> title, text for the screen, text for the report, how many checks stop a training."""
+    text = lines_of(checks)
+    return title, text, text, sum(one.effect == STOPS for one in checks)
+
+
 def folders(s):
+    """The data sets to look at, one or several."""
     return ast.literal_eval(s.dataset) if s.dataset.startswith("[") else [s.dataset]
 
 
 def kinds_of_data(s):
     """The tasks to look at."""
+    if s.task not in (None, "detection", "segmentation"):
+        raise UserError(f'task={s.task!r}: expected None, "detection" or "segmentation".')
     if s.task is not None:
-        if s.task not in ("detection", "segmentation"):
-            raise UserError(f'task={s.task!r}: expected None, "detection" or "segmentation".')
         return [s.task]
+
+    # Not said, so ask: the list (the lines of masks have a tab), the network, or the data set.
     if s.train_list:
         path = find(s.train_list)
-        return ["segmentation" if path.is_file() and b"\t" in path.open("rb").readline() else "detection"]
-    return [nets.find_net(s.net).task] if s.net else tasks_of(folders(s)) if find(folders(s)[0]).exists() else ["detection"]
+        of_masks = path.is_file() and b"\t" in path.open("rb").readline()
+        return ["segmentation" if of_masks else "detection"]
+    if s.net:
+        return [nets.find_net(s.net).task]
+    if find(folders(s)[0]).exists():
+        return tasks_of(folders(s))
+    return ["detection"]
 
 
 def look_at_data(s, kind):
     """-> findings, list of Sample, list of the sets of lists they are in, class names, what was looked at."""
-    network, shape = chosen(s, kind)
-    fit, stride = network.recipe.get("fit", "letterbox"), strides_of(network)[0]
+    way = way_of(s, kind)
     if s.train_list:
-        lists = {"train": s.train_list, "val": s.val_list or s.train_list, **({"test": s.test_list} if s.test_list else {})}
-        return *from_lists(s, kind, lists, s.classes_path, shape, stride, fit), ", ".join(dict.fromkeys(lists.values()))
+        lists = {"train": s.train_list, "val": s.val_list or s.train_list}
+        if s.test_list:
+            lists["test"] = s.test_list
+        return *from_lists(s, kind, lists, s.classes_path, way), ", ".join(dict.fromkeys(lists.values()))
     if s.dataset == "VOCdevkit/Shapes" and not find(s.dataset).exists():
-        return [], [], [], [], "VOCdevkit/Shapes is drawn when train.py needs it; give your own with dataset=..."
+        where = "VOCdevkit/Shapes is drawn when train.py needs it; give your own with dataset=..."
+        return [], [], [], [], where
+
+    # As voc_annotation.py reads it, but a folder that cannot be read is one finding among the others.
     findings, parts = [], []
     for folder in folders(s):
         try:
             part, found = look_at(find(folder), kind, WANTED, False)
+            parts += [part] if part else []
         except UserError as error:
-            part, found = None, [Finding("not_readable", find(folder), None, str(error))]
-        parts += [part] if part else []
+            found = [Finding("not_readable", find(folder), None, str(error))]
         findings += found
-    path, names, derived, found = settle_classes(folders(s), s.classes_path, parts, kind, s.ignore_labels)
-    findings += found
+    path, names, derived, unsettled = settle_classes(folders(s), s.classes_path, parts, kind, s.ignore_labels)
+    findings += unsettled
+
+    # What only shows when all of it is known: duplicates, classes without objects, tiny objects.
     if parts and not any(finding.kind == "list_missing" for finding in findings):
-        findings += whole_findings(parts, None if found else names, find(path), kind, s.ignore_labels, derived)
+        known_names = None if unsettled else names
+        findings += whole_findings(parts, known_names, find(path), kind, s.ignore_labels, derived)
     seen = [sample for part in parts for sample in part.samples.values()]
     splits = [part.splits.get(stem, set()) for part in parts for stem in part.samples]
     if kind == "detection":
-        findings += box_sizes(seen, shape, stride, fit)
-    lists = {split: list_name(folders(s), split, kind) for split in WANTED}
-    if all(find(name).is_file() for name in lists.values()) and find(path).is_file():
-        known = {(finding.kind, finding.file) for finding in findings}
-        findings += [finding for finding in from_lists(s, kind, lists, path, shape, stride, fit)[0]
-                     if finding.kind in ("list_line", "list_class", "listed_missing", "listed_unusable", "list_empty")
-                     and (finding.kind, finding.file) not in known]
+        findings += box_sizes(seen, *way)
+    findings += stale_lists(s, kind, path, findings, way)
     return findings, seen, splits, names, ", ".join(shown(find(folder)) for folder in folders(s))
 
 
-def from_lists(s, kind, lists, path, shape, stride, fit):
-    """The same of list files."""
+def stale_lists(s, kind, path, findings, way):
+    """Findings of list files written before: training reads them, and the data may have changed since."""
+    lists = {split: list_name(folders(s), split, kind) for split in WANTED}
+    if not find(path).is_file() or not all(find(name).is_file() for name in lists.values()):
+        return []
+    of_lists = ("list_line", "list_class", "listed_missing", "listed_unusable", "list_empty")
+    known = {(finding.kind, finding.file) for finding in findings}
+    return [finding for finding in from_lists(s, kind, lists, path, way)[0]
+            if finding.kind in of_lists and (finding.kind, finding.file) not in known]
+
+
+def from_lists(s, kind, lists, path, way):
+    """The same as `look_at_data`, of list files. way: that of `way_of`."""
     if not path:
         raise UserError("train_list=... needs classes_path=...: the file of the class names of that list.")
-    findings, rows, known = look_at_lists_of(kind, lists, path, shape, stride, fit, s.ignore_labels)
-    names, splits, seen = survey_classes(find(path))[0], {}, {}
+    findings, rows, known = look_at_lists_of(kind, lists, path, *way, s.ignore_labels)
+    names = survey_classes(find(path))[0]
+    splits, seen = {}, {}
     for row, sample in known.items():
         splits.setdefault(row.image, set()).add(row.split)
-        truth = sample.truth if kind == "segmentation" else [{"name": names[int(box[4])], "box": box[:4], "difficult": bool(box[5])}
-                                                             for box in row.boxes if box[4] < len(names)]
+        truth = sample.truth if kind == "segmentation" else objects_of(row, names)
         seen[row.image] = Sample(sample.image, sample.label, sample.size, sample.digest, truth)
     return findings, list(seen.values()), [splits[image] for image in seen], names
 
 
+def objects_of(row, names):
+    """The boxes of a line of a list as the objects of an annotation, without those of unknown classes."""
+    return [{"name": names[int(box[4])], "box": box[:4], "difficult": bool(box[5])}
+            for box in row.boxes if box[4] < len(names)]
+
+
+def way_of(s, kind):
+    """How a picture meets the network: input (H, W), stride of its finest grid, the way it is fitted."""
+    network, shape = chosen(s, kind)
+    return shape, strides_of(network)[0], network.recipe.get("fit", "letterbox")
+
+
 def chosen(s, kind):
     """The network whose grids and anchors the objects are compared with, and its input shape."""
-    network = nets.find_net(s.net or {"detection": "yolov8", "segmentation": "deeplabv3plus"}[kind])
+    usual = "yolov8" if kind == "detection" else "deeplabv3plus"
+    network = nets.find_net(s.net or usual)
     check_fit(network.recipe.get("fit", "letterbox"))
     return network, tuple(int(side) for side in s.input_shape or network.recipe["input_shape"])
 
@@ -157,42 +205,71 @@ def strides_of(network):
 
 
 def draw(s, path, kind, seen, splits, names):
+    """The page of pictures, with the objects, and what the network's grids and anchors make of them."""
     network, shape = chosen(s, kind)
-    own = inspect.signature(network).parameters.get("anchors")
-    anchors = find_anchors(own.default, shape, len(network.strides)).flatten(0, 1).tolist() if own else ()
     fit = network.recipe.get("fit", "letterbox")
-    save_image(path, data_page(kind, seen, splits, names, shape, strides_of(network), anchors, fit, s.ignore_labels, s.samples, s.seed))
+    own = inspect.signature(network).parameters.get("anchors")
+    anchors = ()
+    if own:
+        anchors = find_anchors(own.default, shape, len(network.strides)).flatten(0, 1).tolist()
+    save_image(path, data_page(kind, seen, splits, names, shape, strides_of(network), anchors, fit,
+                               s.ignore_labels, s.samples, s.seed))
 
 
 def check_weights(path, names):
     """A weight file: can it be read, what is it, does it fit the data's classes. -> list of Check."""
     try:
         if is_darknet(path):
-            if not path.is_file():
-                raise UserError(f"There is no weight file {shown(path)}.")
-            return [Check("", f"{shown(path)}: a darknet file of {path.stat().st_size / 2**20:.0f} MiB; whether it fits shows when it is loaded")]
+            return [check_darknet(path)]
         content = read_checkpoint(path)
         if not isinstance(content, dict) or "net" not in content or "class_names" not in content:
             count = len(state_dict_of(content, path))
-            return [Check("", f"{shown(path)}: {count} tensors without a network's name: weights to start from (model_path of train.py)")]
+            return [Check("", f"{shown(path)}: {count} tensors without a network's name: weights to start "
+                              "from (model_path of train.py)")]
         model, info = nets.load(path)
     except UserError as error:
         return [Check(STOPS, str(error), "Choose another file, or model_path=\"\" to do without.")]
-    told = f"{shown(path)}: {info['net']}, {sum(p.numel() for p in model.parameters()):,} parameters, input {tuple(info['input_shape'])}, " \
+
+    # A checkpoint of ours. NaN in it spoils whatever is trained from it, and no later step repairs that.
+    count = sum(p.numel() for p in model.parameters())
+    told = f"{shown(path)}: {info['net']}, {count:,} parameters, input {tuple(info['input_shape'])}, " \
            f"{len(info['class_names'])} classes, trained for {info.get('epoch')} epochs"
-    bad = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    checks = [Check(STOPS, f"{told}; but {len(bad)} tensors hold NaN or infinity, the first {bad[0]}", "Use an earlier checkpoint.") if bad
-              else Check("", told)]
+    bad = [name for name, tensor in model.state_dict().items()
+           if tensor.is_floating_point() and not tensor.isfinite().all()]
+    checks = [Check("", told)]
+    if bad:
+        spoilt = f"{told}; but {len(bad)} tensors hold NaN or infinity, the first {bad[0]}"
+        checks = [Check(STOPS, spoilt, "Use an earlier checkpoint.")]
     if names and info["class_names"] != list(names):
-        mine, theirs = (", ".join(map(printable, some[:6])) + " ..." * (len(some) > 6) for some in (list(names), info["class_names"]))
-        order = sorted(names) == sorted(info["class_names"])
-        checks.append(Check(WORKS, f"its classes are {'in another order than' if order else 'not'} those of the data ({theirs}; data: {mine})",
-                            "For training the head then starts new. get_map.py and predict.py use the classes in the file."))
+        checks.append(other_classes(list(names), info["class_names"]))
     return checks
 
 
+def check_darknet(path):
+    """Of such a file only its being there can be told: it holds numbers without names."""
+    if not path.is_file():
+        raise UserError(f"There is no weight file {shown(path)}.")
+    size = path.stat().st_size / 2**20
+    return Check("", f"{shown(path)}: a darknet file of {size:.0f} MiB; loading it shows whether it fits")
+
+
+def other_classes(mine, theirs):
+    """The check of weights that were trained for other classes than the data has."""
+    said = [", ".join(map(printable, some[:6])) + " ..." * (len(some) > 6) for some in (theirs, mine)]
+    how = "in another order than" if sorted(mine) == sorted(theirs) else "not"
+    return Check(WORKS, f"its classes are {how} those of the data ({said[0]}; data: {said[1]})",
+                 "The head is then initialised from scratch for training. "
+                 "get_map.py and predict.py use the classes in the file.")
+
+
 def lines_of(checks):
-    return "\n".join(f"{MARKS.get(one.effect, '✓')} {one.text}" + (f"\n    -> {one.remedy}" if one.remedy else "") for one in checks)
+    """Checks for people: a mark, what was found, and below it what to do."""
+    lines = []
+    for one in checks:
+        lines.append(f"{MARKS.get(one.effect, '✓')} {one.text}")
+        if one.remedy:
+            lines.append(f"    -> {one.remedy}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Masks that hold other numbers, colours, or another size than needed -> a new folder of masks that can be trained on. The old ones stay.
+"""Masks that hold other numbers, colours, or another size than needed -> a new folder of masks to train on.
 
-    python tools/fix_masks.py masks=VOCdevkit/x/SegmentationClass "values={255: 1}"               renumber: 255 becomes 1
-    python tools/fix_masks.py masks=VOCdevkit/x/SegmentationClass                                 list the colours, as a palette file to fill in
-    python tools/fix_masks.py masks=VOCdevkit/x/SegmentationClass palette=palette.txt             colours -> class numbers
-    python tools/fix_masks.py masks=VOCdevkit/x/SegmentationClass images=VOCdevkit/x/JPEGImages   resize to the images, nearest neighbour
+    python tools/fix_masks.py masks=FOLDER "values={255: 1}"    renumber: 255 becomes 1
+    python tools/fix_masks.py masks=FOLDER                      list the colours, as a palette file to fill in
+    python tools/fix_masks.py masks=FOLDER palette=palette.txt  colours -> class numbers
+    python tools/fix_masks.py masks=FOLDER images=IMAGES        resize to the images, nearest neighbour
 
-A line of a palette file is a colour and the name of its class:  128,64,128 road  (see utils/formats/mask_key.py). What is done is done in the order
-palette, values, images. A mask that cannot be read is named and left out.
+FOLDER is that of the masks, VOCdevkit/x/SegmentationClass for example; IMAGES that of their images. The old
+masks stay. A line of a palette file is a colour and the name of its class:  128,64,128 road  (see
+utils/formats/mask_key.py). The order is palette, values, images. A mask that cannot be read is named and
+skipped.
 """
 import os
 import shutil
@@ -30,31 +32,27 @@ from utils.system.files import replace_text  # noqa: E402
 masks = "VOCdevkit/Shapes/SegmentationClass"    # folder of the masks    掩码文件夹
 values = {}                                     # what becomes what, {255: 1}; others stay    数值替换
 palette = None                                  # palette file: which colour is which class    调色板文件
-images = None                                   # folder of the images, whose size the masks get    图像文件夹（按其尺寸缩放）
+images = None                                   # folder of images: masks get their size    图像文件夹（按其尺寸缩放）
 out = None                                      # the new folder; None: <masks>_fixed    输出文件夹
 
-MOST_COLOURS = 256                              # more are no classes but a photo, or colours that a lossy format has smeared
+MOST_COLOURS = 256                              # more are a photo, or colours that a lossy format has smeared
 
 
 def main(s):
     folder = find(s.masks)
-    files, _ = survey(folder, SUFFIXES)
-    if not files:
-        raise UserError(f"{shown(folder)} holds no masks ({', '.join(SUFFIXES)})." if folder.is_dir() else f"There is no folder {shown(folder)}.")
-    check_values(s.values)
-    pictures = survey(find(s.images), SUFFIXES)[0] if s.images else {}
-    if s.images and not pictures:
-        raise UserError(f"There are no images in {shown(find(s.images))}.")
-    if not (s.values or s.palette or s.images):
-        raise UserError(suggestion(files, folder))
+    files, pictures = inputs(s, folder)
     key = read_key(find(s.palette)) if s.palette else None
     target = find(s.out) if s.out else folder.with_name(folder.name + "_fixed")
     if target.exists():
-        raise UserError(f"{shown(target)} is there already: nothing is overwritten. Delete or rename it, or set out=...")
+        raise UserError(f"{shown(target)} is there already: nothing is overwritten. "
+                        "Delete or rename it, or set out=...")
+
+    # Written under another name and renamed at the end: a run that breaks off leaves no half a folder.
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
-        done = sweep(lambda path: fix(s, path, part, key, pictures), [(path,) for path in files.values()], "Masks")
+        one = lambda path: fix(s, path, part, key, pictures)        # noqa: E731
+        done = sweep(one, [(path,) for path in files.values()], "Masks")
         errors = [error for error, _ in done if error]
         if len(errors) == len(done):
             raise UserError(f"None of the {len(done)} masks can be used, the first: {errors[0]}")
@@ -66,35 +64,68 @@ def main(s):
     tell(target, folder, errors, Counter(change for error, change in done if not error), key)
 
 
+def inputs(s, folder):
+    """-> dict stem -> mask, dict stem -> image. Error: nothing is there, or nothing was asked for."""
+    files, _ = survey(folder, SUFFIXES)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {shown(folder)}.")
+    if not files:
+        raise UserError(f"{shown(folder)} holds no masks ({', '.join(SUFFIXES)}).")
+    check_values(s.values)
+    pictures = survey(find(s.images), SUFFIXES)[0] if s.images else {}
+    if s.images and not pictures:
+        raise UserError(f"There are no images in {shown(find(s.images))}.")
+
+    # Nobody knows beforehand what is wrong with masks: look at them, and say what to set.
+    if not (s.values or s.palette or s.images):
+        raise UserError(suggestion(files, folder))
+    return files, pictures
+
+
 def check_values(values):
-    wrong = [f"{a}: {b}" for a, b in values.items() for v in (a, b) if not isinstance(v, int) or isinstance(v, bool) or not 0 <= v <= 255]
+    """Error: a mask is of bytes, so what becomes what must be whole numbers from 0 to 255."""
+    wrong = [f"{old}: {new}" for old, new in values.items() if not (is_byte(old) and is_byte(new))]
     if wrong:
-        raise UserError(f"values={{{', '.join(wrong)}}}: expected whole numbers from 0 to 255, like {{255: 1}}.")
+        raise UserError(f"values={{{', '.join(wrong)}}}: expected whole numbers from 0 to 255, "
+                        "like {255: 1}.")
+
+
+def is_byte(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
 
 
 def fix(s, path, part, key, pictures):
     """One mask -> part/<name>.png. -> a sentence when it cannot be used, else None; what was changed."""
     try:
         labels = read(s, path, key)
-        before, change = labels, []
+        changes = ["translated"] if key else []
+
+        # All at once by a table, so that {1: 2, 2: 1} swaps the two classes instead of joining them.
         if s.values:
             table = np.arange(256, dtype=np.uint8)
             table[list(s.values)] = list(s.values.values())
-            labels = table[labels]
-            change += ["renumbered"] if (labels != before).any() else []
+            before, labels = labels, table[labels]
+            changes += ["renumbered"] if (labels != before).any() else []
         if pictures:
-            picture = pictures.get(path.stem.strip())
-            if picture is None:
-                raise UserError(f"{shown(path)} has no image in {s.images}.")
-            width, height = image_size(picture)
-            if labels.shape == (width, height) != (height, width):
-                raise UserError(f"{shown(path)} lies on its side against its image: turn it, resizing would only warp it.")
-            change += ["resized"] if labels.shape != (height, width) else []
+            height, width = size_of_image(s, path, labels, pictures)
+            changes += ["resized"] if labels.shape != (height, width) else []
             labels = resize_mask(labels, height, width)
         index_png(part / f"{path.stem}.png", labels)
-        return None, ", ".join(["translated"] * bool(key) + change) or "as it was"
+        return None, ", ".join(changes) or "as it was"
     except UserError as error:
         return str(error), None
+
+
+def size_of_image(s, path, labels, pictures):
+    """-> (h, w) of the image of a mask. Error: it has none, or one that is turned against it."""
+    picture = pictures.get(path.stem.strip())
+    if picture is None:
+        raise UserError(f"{shown(path)} has no image in {s.images}.")
+    width, height = image_size(picture)
+    if labels.shape == (width, height) != (height, width):
+        raise UserError(f"{shown(path)} is rotated by 90 degrees relative to its image: "
+                        "rotate it back, resizing would only distort it.")
+    return height, width
 
 
 def read(s, path, key):
@@ -107,6 +138,37 @@ def read(s, path, key):
 
 def suggestion(files, folder):
     """What to set. For colours a palette file to be filled in is written beside the folder."""
+    colours, numbers, smeared = look_into(files)
+    if smeared:
+        return f"{shown(folder)} has more than {MOST_COLOURS} colours, up to {shown(smeared)}: no classes, " \
+               "but photos or colours that a lossy format has smeared. Export the masks anew as PNG, " \
+               "without smoothing."
+
+    # Only a person knows which colour is which class: write the colours, only the names are to be filled in.
+    if colours:
+        place = folder.with_name(folder.name + "_palette.txt")
+        if not place.exists():
+            frequent = [colour for colour, _ in colours.most_common()]
+            lines = [f"{c >> 16},{c >> 8 & 255},{c & 255} class_{i}\n" for i, c in enumerate(frequent)]
+            replace_text(place, "".join(lines))
+        return f"These are colour masks. Their {len(colours)} colours are listed in {shown(place)}, the " \
+               "most frequent first: write the right class names there, then run  " \
+               f'python tools/fix_masks.py "masks={shown(folder)}" "palette={shown(place)}"'
+
+    # Masks of one class are often drawn in black and white; but 255 means ignored.
+    found = sorted(numbers)
+    if found in ([0, IGNORED], [IGNORED]):
+        return f"The masks hold {spans(found)}. To turn 255 into class 1:  " \
+               f'python tools/fix_masks.py "masks={shown(folder)}" "values={{255: 1}}"'
+    if not found:
+        seen = f"None of the {len(files)} masks can be read."
+    else:
+        seen = f"The masks hold the numbers {spans(found)}."
+    return f"{seen} Set values, palette or images:  python tools/fix_masks.py --help"
+
+
+def look_into(files):
+    """-> Counter of colours (0xRRGGBB), Counter of numbers of other masks, the path of a photo or None."""
     colours, numbers = Counter(), Counter()
     for path in files.values():
         try:
@@ -118,30 +180,31 @@ def suggestion(files, folder):
             flat = open_colours(path).reshape(-1, 3).astype(np.int64) @ (65536, 256, 1)
             found, counts = np.unique(flat, return_counts=True)
             colours.update(dict(zip(found.tolist(), counts.tolist())))
+
+        # A photo has as many colours as pixels: stop before they fill the memory.
         if len(colours) > MOST_COLOURS:
-            return f"{shown(folder)} has more than {MOST_COLOURS} colours, up to {shown(path)}: no classes, but photos or colours that a lossy " \
-                   "format has smeared. Export the masks anew as PNG, without smoothing."
-    if colours:
-        place = folder.with_name(folder.name + "_palette.txt")
-        if not place.exists():
-            replace_text(place, "".join(f"{c >> 16},{c >> 8 & 255},{c & 255} class_{i}\n" for i, (c, _) in enumerate(colours.most_common())))
-        return f"These are colour masks. Their {len(colours)} colours, the most frequent first, stand in {shown(place)}: write the right class " \
-               f'names there, then run  python tools/fix_masks.py "masks={shown(folder)}" "palette={shown(place)}"'
-    found = sorted(numbers)
-    if found in ([0, IGNORED], [IGNORED]):
-        return f'The masks hold {spans(found)}. To turn 255 into class 1:  python tools/fix_masks.py "masks={shown(folder)}" "values={{255: 1}}"'
-    return (f"The masks hold the numbers {spans(found)}." if found else f"None of the {len(files)} masks can be read.") \
-        + ' Set values, palette or images:  python tools/fix_masks.py --help'
+            return colours, numbers, path
+    return colours, numbers, None
 
 
 def tell(target, folder, errors, changes, key):
-    print("\n".join(errors[:10]) + ("\n..." if len(errors) > 10 else "") + "\n" * bool(errors), end="")
+    """What was done, what was not, and what to do with it."""
+    for error in errors[:10]:
+        print(error)
+    if len(errors) > 10:
+        print("...")
     if errors:
-        print(f"{len(errors)} masks are left out.")
-    print(f"Written: {shown(target)}, {sum(changes.values())} masks (" + ", ".join(f"{count} {change}" for change, count in changes.items()) + ")")
+        print(f"{len(errors)} masks are skipped.")
+    done = ", ".join(f"{count} {change}" for change, count in changes.items())
+    print(f"Written: {shown(target)}, {sum(changes.values())} masks ({done})")
+
+    # The new masks have the numbers of the palette's lines; training wants the names in that order.
     if key:
-        print("Class names, for a classes file:\n" + "\n".join(f"  {number} {name}" for number, name in enumerate(key[0])))
-    print(f"Look at some of them. To use them, rename {folder.name} to {folder.name}_old and {target.name} to {folder.name}.")
+        print("Class names, for a classes file:")
+        for number, name in enumerate(key[0]):
+            print(f"  {number} {name}")
+    print("Look at some of them. "
+          f"To use them, rename {folder.name} to {folder.name}_old and {target.name} to {folder.name}.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Draw the built-in data set: VOCdevkit/Shapes, a real VOC folder of 600 pictures for detection and segmentation.
+"""Draw the built-in data set: VOCdevkit/Shapes, a VOC folder of 600 pictures for detection and segmentation.
 
     python tools/make_shapes.py [name=value ...]
 
-Six kinds of paper shapes lie on cluttered ground, turned, textured, partly hidden by one another, among other things that
-are no class at all. A picture is a pure function of (seed, index): the same Pillow draws the same bytes on every run.
+Six kinds of paper shapes lie on cluttered ground, turned, textured, partly hidden by one another, among other
+things that are no class at all. A picture is a pure function of (seed, index): the same Pillow draws the same
+bytes on every run.
 """
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ test = 120                     # pictures for testing    测试图片数
 
 def main(s):
     where = make_shapes(s.folder, s.seed, s.train, s.val, s.test)
-    print(f"{shown(where)}: {s.train} train, {s.val} val and {s.test} test pictures of {', '.join(CLASSES)}.")
+    print(f"{shown(where)}: {s.train} train, {s.val} val and {s.test} test pictures "
+          f"of {', '.join(CLASSES)}.")
 
 
 if __name__ == "__main__":

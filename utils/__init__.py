@@ -1,20 +1,22 @@
 """What the networks and scripts share; nothing here knows a network.
 
-The scripts import this first: a package that is missing is then a sentence, not a traceback, and a script that is only asked for
---help answers before anything large is loaded.
+The scripts import this first: a package that is missing is then a sentence, not a traceback, and a script
+that is only asked for --help answers before anything large is loaded.
 """
 import importlib.util
 import sys
 from pathlib import Path
 
 script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-if {"-h", "--help", "help"} & set(sys.argv[1:]) and script.resolve().is_relative_to(Path(__file__).resolve().parent.parent):
+is_ours = script.resolve().is_relative_to(Path(__file__).resolve().parent.parent)
+if is_ours and {"-h", "--help", "help"} & set(sys.argv[1:]):
     from utils.settings import print_help
     print_help(script)
     raise SystemExit(0)
 
-PACKAGES = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "PIL": "pillow", "cv2": "opencv-python-headless",
-            "matplotlib": "matplotlib", "tqdm": "tqdm", "yaml": "PyYAML"}
+# the name to import -> the name to install
+PACKAGES = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "PIL": "pillow",
+            "cv2": "opencv-python-headless", "matplotlib": "matplotlib", "tqdm": "tqdm", "yaml": "PyYAML"}
 
 missing = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
 if missing:
@@ -23,6 +25,8 @@ if missing:
 try:
     import cv2  # noqa: F401
 except ImportError as error:            # opencv-python on a server without graphics libraries
-    raise SystemExit(f"OpenCV is installed but cannot be loaded ({error}). Without a screen the headless edition is the right one:\n"
-                     f'  "{sys.executable}" -m pip uninstall -y opencv-python\n'
-                     f'  "{sys.executable}" -m pip install --force-reinstall opencv-python-headless') from None
+    pip = f'"{sys.executable}" -m pip'
+    raise SystemExit(f"OpenCV is installed but cannot be loaded ({error}). "
+                     "On a computer without a screen use its headless edition:\n"
+                     f"  {pip} uninstall -y opencv-python\n"
+                     f"  {pip} install --force-reinstall opencv-python-headless") from None

@@ -1,7 +1,8 @@
 """Saving and loading: whole or not at all, tensors and plain values only.
 
-A file of ours ends with the SHA-256 of everything before it (as the comment of its zip archive, so torch.load reads it all the same):
-a bit that flips anywhere, on the disk or on the way to another one, is found before the weights are used.
+A file of ours ends with the SHA-256 of everything before it (as the comment of its zip archive, so torch.load
+reads it all the same): a bit that flips anywhere, on the disk or on the way to another one, is found before
+the weights are used.
 """
 import contextlib
 import errno
@@ -25,12 +26,14 @@ FORMAT = 2                      # 1: without the SHA-256
 SEAL = b"sha256:"               # what the end of a file begins with, followed by 64 hexadecimal digits
 SEAL_LENGTH = len(SEAL) + 64
 MOST_RECORDS = 100_000          # in an archive; the largest official files have some thousands
-PICKLE, PICKLE_A_RECORD = 2**20, 2**10      # bytes of names and structure: so much, and so much more for each record (each has some 200)
-BYTES = b"\nbytearray\n"         # in a pickle: a call that takes as much memory as it likes; no file of PyTorch's needs it
+PICKLE = 2**20                  # bytes of names and structure that an archive may have, and ...
+PICKLE_A_RECORD = 2**10         # ... so many more for each record (a record needs some 200)
+PICKLES_READ = 2**26            # bytes of names and structure that are looked through at most
+BYTES = b"\nbytearray\n"        # in a pickle: a call that takes any amount of memory; PyTorch never needs it
 
 
 def save_checkpoint(path: AnyPath, **content: Any) -> None:
-    """Write content (tensors and plain values) to path so that at every moment either the old or the new file is there.
+    """Write content (tensors and plain values) to path: at every moment the old or the new file is there.
 
     Error: no room (with the bytes needed) or the disk refuses; what was there before is untouched.
     """
@@ -38,26 +41,34 @@ def save_checkpoint(path: AnyPath, **content: Any) -> None:
     part = path.with_name(path.name + ".part")
     needed = size_of(content)
     try:
+        # Ask for the room first: a disk that fills up halfway costs minutes. A part left by an earlier try is
+        # overwritten, so its room counts as free.
         free = free_bytes(path.parent)
-        if free is not None and free + (part.stat().st_size if part.exists() else 0) < needed:
+        reusable = part.stat().st_size if part.exists() else 0
+        if free is not None and free + reusable < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        # All of it is on the disk before it takes the old file's name: a power cut leaves one of the two.
         with open(part, "w+b") as file:
             torch.save({**content, "format": FORMAT}, file)
             seal(file)
             file.flush()
             os.fsync(file.fileno())
         replace(part, path)
+
     except (OSError, RuntimeError) as error:            # torch reports a full disk as a RuntimeError
         with contextlib.suppress(OSError):
             part.unlink()
-        raise UserError(f"{shown(path)} could not be written ({first_line(error)}): {needed / 2**20:.1f} MiB are needed, {free_space(path.parent)}. "
+        room = f"{needed / 2**20:.1f} MiB are needed, {free_space(path.parent)}"
+        raise UserError(f"{shown(path)} could not be written ({first_line(error)}): {room}. "
                         "What was there before is untouched.") from None
     sync_folder(path.parent)
 
 
 def size_of(content: Any) -> int:
     """Bytes that the tensors in nested dicts and lists take, each storage once, and a little for the rest."""
-    storages, waiting = {}, [content]
+    storages = {}
+    waiting = [content]
     while waiting:
         value = waiting.pop()
         if isinstance(value, torch.Tensor):
@@ -81,8 +92,8 @@ def free_space(folder: Path) -> str:
 
 
 def seal(file: BinaryIO) -> None:
-    """Append the SHA-256 of what was written. file: open for reading and writing, a zip archive without a comment."""
-    file.seek(-2, os.SEEK_END)                          # the last field of an archive: how long its comment is
+    """Append the SHA-256 of what was written. file: a zip archive without comment, open to read and write."""
+    file.seek(-2, os.SEEK_END)                          # an archive's last field: its comment's length
     file.write(struct.pack("<H", SEAL_LENGTH))
     digest = hash_of(file, file.tell())
     file.seek(0, os.SEEK_END)
@@ -111,7 +122,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace(part: Path, path: Path) -> None:
-    """os.replace, tried again for a while: on Windows it fails as long as another program reads the old file."""
+    """os.replace, tried several times: on Windows it fails while another program reads the old file."""
     for seconds in (0.1, 0.5, 2.0):
         try:
             return os.replace(part, path)
@@ -121,16 +132,19 @@ def replace(part: Path, path: Path) -> None:
 
 
 def read_checkpoint(path: AnyPath) -> Any:
-    """A file written by torch.save -> its content. Errors: not there, not a weight file, damaged, holds more than tensors."""
+    """A file written by torch.save -> its content.
+
+    Errors: not there, not a weight file, damaged, holds more than tensors.
+    """
     path = Path(path)
     if not path.is_file():
-        folder = path if path.is_dir() else path.parent
-        near = sorted(folder.glob("*.pth")) if folder.is_dir() else []
-        found = f" In {shown(folder)} there is: {', '.join(p.name for p in near[:5])}." if near else ""
-        raise UserError(f"There is no weight file {shown(path)}.{found}")
+        raise no_file(path)
     refuse_web_page(path)
     if is_darknet(path):
         raise UserError(f"{shown(path)} is a darknet file: give it to train.py as model_path.")
+
+    # The file may come from anywhere. Its outside is checked first, so that reading it can neither fill the
+    # memory nor run anything; what it claims about its tensors is checked last.
     try:
         sealed = check_seal(path)
         if zipfile.is_zipfile(path):
@@ -140,17 +154,34 @@ def read_checkpoint(path: AnyPath) -> Any:
         content = torch.load(path, map_location="cpu", weights_only=True)
         check_content(content, path, sealed)
         return content
+
     except pickle.UnpicklingError as error:
-        if "ultralytics" in str(error):
-            raise UserError(f"{shown(path)} holds objects of the package ultralytics, so loading it would run that package's code; it is refused. "
-                            "Where ultralytics is installed, make plain tensors of it and use those: python -c \"import torch, ultralytics; "
-                            f"torch.save(ultralytics.YOLO('{path.name}').model.state_dict(), '{path.stem}.pth')\"") from None
-        raise UserError(f"{shown(path)} holds more than tensors and plain values{foreign_names(path)}, so loading it could run foreign code; it is "
-                        f"refused. Convert it where it came from: torch.save(model.state_dict(), 'weights.pth').") from None
+        raise foreign(path, error) from None
     except UserError:
         raise
-    except Exception as error:                          # a damaged file can make the reader stumble anywhere
-        raise UserError(f"{shown(path)} cannot be read as a weight file: cut off, damaged or not from PyTorch. ({first_line(error)})") from None
+    except Exception as error:                          # a damaged file can make the reader fail anywhere
+        raise UserError(f"{shown(path)} cannot be read as a weight file: cut off, damaged or not from "
+                        f"PyTorch. ({first_line(error)})") from None
+
+
+def no_file(path):
+    """The error of a file that is not there, with the names of some that are."""
+    folder = path if path.is_dir() else path.parent
+    near = sorted(folder.glob("*.pth")) if folder.is_dir() else []
+    found = f" In {shown(folder)} there is: {', '.join(p.name for p in near[:5])}." if near else ""
+    return UserError(f"There is no weight file {shown(path)}.{found}")
+
+
+def foreign(path, error):
+    """The error of a file that holds more than tensors, with a way to get the tensors alone."""
+    if "ultralytics" in str(error):
+        save = f"torch.save(ultralytics.YOLO('{path.name}').model.state_dict(), '{path.stem}.pth')"
+        return UserError(f"{shown(path)} holds objects of the package ultralytics, so loading it would run "
+                         "that package's code; it is refused. Where ultralytics is installed, make plain "
+                         f"tensors of it and use those: python -c \"import torch, ultralytics; {save}\"")
+    return UserError(f"{shown(path)} holds more than tensors and plain values{foreign_names(path)}, so "
+                     "loading it could run foreign code; it is refused. Convert it where it came from: "
+                     "torch.save(model.state_dict(), 'weights.pth').")
 
 
 def check_seal(path: Path) -> bool:
@@ -166,56 +197,71 @@ def check_seal(path: Path) -> bool:
 
 
 def check_archive(path: Path) -> None:
-    """Error: a record's checksum is wrong, which torch.load itself would accept, or the archive is made to fill the memory."""
+    """Error: a record's checksum is wrong (torch.load would accept it), or it is made to fill the memory."""
+    size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         names = {record.filename for record in records}
+
+        # PyTorch stores its records as they are and each name once, so together they never exceed the file.
         packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
         total = sum(record.file_size for record in records)
+        swollen = packed or total > size or len(names) < len(records) or len(records) > MOST_RECORDS
+
+        # The pickles hold names and structure alone: they are small, and ask for no memory themselves.
         pickles = sum(record.file_size for record in records if record.filename.endswith(".pkl"))
-        greedy = any(BYTES in archive.read(name) for name in names if name.endswith(".pkl")) if pickles < 2**26 else True
-        if packed or greedy or len(names) < len(records) or len(records) > MOST_RECORDS or total > path.stat().st_size \
-                or pickles > PICKLE + PICKLE_A_RECORD * len(records):
-            raise too_much(path, f"{len(records)} records, {'compressed, ' if packed else ''}of {total / 2**20:.0f} MiB in a file of "
-                                 f"{path.stat().st_size / 2**20:.0f}")
+        greedy = pickles > PICKLE + PICKLE_A_RECORD * len(records) or pickles >= PICKLES_READ
+        if not greedy:
+            greedy = any(BYTES in archive.read(name) for name in names if name.endswith(".pkl"))
+        if swollen or greedy:
+            raise too_much(path, f"{len(records)} records, {'compressed, ' if packed else ''}of "
+                                 f"{total / 2**20:.0f} MiB in a file of {size / 2**20:.0f}")
         wrong = archive.testzip()
     if wrong:
         raise damaged(path, f"the checksum of {wrong} is wrong")
 
 
 def check_content(content: Any, path: Path, sealed: bool) -> None:
-    """Error: a file of ours that lost its SHA-256, or a tensor that claims more numbers than the file holds."""
-    if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] >= 2 and not sealed:
+    """Error: a file of ours without its SHA-256, or a tensor that claims more numbers than the file holds."""
+    written_as = content.get("format") if isinstance(content, dict) else None
+    if isinstance(written_as, int) and written_as >= 2 and not sealed:
         raise damaged(path, "its SHA-256 is missing")
+
+    # A tensor is a view of its storage: with strides of 0 a few bytes can claim to be billions of numbers.
     waiting = [content]
     while waiting:
         value = waiting.pop()
         if isinstance(value, torch.Tensor) and value.layout == torch.strided:
             held = value.untyped_storage().nbytes() // value.element_size()
             if value.numel() > held:
-                raise UserError(f"{shown(path)} holds a tensor of {value.numel():,} numbers that is made of {held:,}: it could fill the memory; "
-                                "it is refused.")
+                raise UserError(f"{shown(path)} holds a tensor of {value.numel():,} numbers that is made of "
+                                f"{held:,}: it could fill the memory; it is refused.")
         if isinstance(value, (dict, list, tuple)):
             waiting += value.values() if isinstance(value, dict) else value
 
 
 def foreign_names(path: Path) -> str:
-    """' (os.system, builtins.eval)' for what a file would call, or '' where PyTorch cannot tell (old formats)."""
+    """' (os.system, builtins.eval)': what a file would call; '' where PyTorch cannot tell (old formats)."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:                                   # of a file that is made to confuse it
         return ""
-    return f" ({', '.join(sorted(names)[:8])}{' ...' if len(names) > 8 else ''})" if names else ""
+    if not names:
+        return ""
+    return f" ({', '.join(sorted(names)[:8])}{' ...' if len(names) > 8 else ''})"
 
 
 def holds(path: Path, words: bytes) -> bool:
-    """Whether these bytes stand anywhere in a file."""
+    """Whether these bytes are anywhere in a file."""
+    if path.stat().st_size == 0:                        # nothing to map
+        return False
     with open(path, "rb") as file:
-        return path.stat().st_size > 0 and mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ).find(words) >= 0
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ).find(words) >= 0
 
 
 def too_much(path: Path, why: str) -> UserError:
-    return UserError(f"{shown(path)} is no weight file as PyTorch writes them: {why}. It could fill the memory; it is refused.")
+    return UserError(f"{shown(path)} is no weight file as PyTorch writes them: {why}. "
+                     "It could fill the memory; it is refused.")
 
 
 def damaged(path: Path, why: str) -> UserError:
@@ -232,7 +278,8 @@ def refuse_web_page(path: Path) -> None:
     with open(path, "rb") as file:
         head = file.read(64).lstrip()
     if head.startswith((b"<", b"version https://git-lfs")):
-        raise UserError(f"{shown(path)} is not a weight file but a web page or a Git LFS pointer ({path.stat().st_size} bytes): download it again.")
+        raise UserError(f"{shown(path)} is not a weight file but a web page or a Git LFS pointer "
+                        f"({path.stat().st_size} bytes): download it again.")
 
 
 def first_line(error: BaseException) -> str:
@@ -241,9 +288,11 @@ def first_line(error: BaseException) -> str:
 
 def newest_best() -> Path:
     """The best.pth of the newest run below logs/, or its last.pth as long as that run was not evaluated."""
-    runs = {path.parent: path.stat().st_mtime for path in ROOT.glob("logs/*/last.pth")}
-    runs |= {path.parent: max(runs.get(path.parent, 0), path.stat().st_mtime) for path in ROOT.glob("logs/*/best.pth")}
+    runs = {}
+    for path in [*ROOT.glob("logs/*/last.pth"), *ROOT.glob("logs/*/best.pth")]:
+        runs[path.parent] = max(runs.get(path.parent, 0), path.stat().st_mtime)
     if not runs:
-        raise UserError("There is no trained network yet: logs/ holds no best.pth. Run  python train.py  first, or set model_path.")
-    newest = max(runs, key=runs.__getitem__)
+        raise UserError("There is no trained network yet: logs/ holds no best.pth. "
+                        "Run  python train.py  first, or set model_path.")
+    newest = max(runs, key=runs.get)
     return newest / ("best.pth" if (newest / "best.pth").is_file() else "last.pth")

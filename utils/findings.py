@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.errors import UserError
-from utils.settings import shown
+from utils.settings import counted, shown
 
 STOPS, WITHOUT, WORKS = "stops", "works without these", "works"
 SHOWN = 10                      # files of a kind that a report names
@@ -311,12 +311,7 @@ def verdict(findings, what):
     counts = Counter(KINDS[finding.kind][0] for finding in findings)
     words = ((STOPS, "must be fixed"), (WITHOUT, "skipped"), (WORKS, "worth checking"))
     numbers = ", ".join(f"{counts[effect]} {word}" for effect, word in words if counts[effect])
-    return f"{what}: {counted(findings)} ({numbers}): {worst(findings)}"
-
-
-def counted(findings):
-    """"1 finding", "2 findings"."""
-    return f"{len(findings)} finding{'s' * (len(findings) > 1)}"
+    return f"{what}: {counted(len(findings), 'finding')} ({numbers}): {worst(findings)}"
 
 
 def tell(findings, what, then="No list was written.", subject=None, most=None, say=print):

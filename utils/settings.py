@@ -130,7 +130,7 @@ def shown(path: AnyPath) -> str:
 def counted(number: int, word: str) -> str:
     """1, "image" -> "1 image"; 3, "class" -> "3 classes"."""
     plural = word + ("es" if word.endswith(("s", "x")) else "s")
-    return f"{number:,} {word if number == 1 else plural}"
+    return f"{number} {word if number == 1 else plural}"
 
 
 def whole(low: int) -> Rule:

@@ -1,4 +1,7 @@
-"""Weight files -> our networks: our checkpoints, plain PyTorch state dicts, darknet .weights; with a report a person can act on."""
+"""Weight files -> our networks: our checkpoints, plain PyTorch state dicts, darknet .weights.
+
+What was loaded and what was not is told in a report a person can act on.
+"""
 import hashlib
 import os
 import re
@@ -26,16 +29,22 @@ class Report:
     backbone: float         # share of the backbone's parameters that were loaded, 0-1
 
     def __str__(self):
-        total = len(self.loaded) + len(self.different) + len(self.missing)
-        lines = [f"{self.path}: {len(self.loaded)} of {total} tensors loaded, {self.backbone:.0%} of the backbone."]
+        loaded = len(self.loaded)
+        total = loaded + len(self.different) + len(self.missing)
+        lines = [f"{self.path}: {loaded} of {total} tensors loaded, {self.backbone:.0%} of the backbone."]
+
+        # Whatever was not loaded is said, with the likely reason: silence here costs a night of training.
         if self.different:
-            name, theirs, ours = self.different[0]
-            lines.append(f"  {len(self.different)} start new, their shape differs (other classes?): "
-                         f"{some([n for n, _, _ in self.different])}; {name} is {theirs} in the file, {ours} here.")
+            names = [name for name, _, _ in self.different]
+            first, theirs, ours = self.different[0]
+            lines.append(f"  {len(names)} initialised from scratch: shapes differ "
+                         f"(different number of classes?): {some(names)}; "
+                         f"{first} is {theirs} in the file, {ours} here.")
         if self.missing:
-            lines.append(f"  {len(self.missing)} start new, the file has none: {some(self.missing)}")
+            lines.append(f"  {len(self.missing)} initialised from scratch (the file has none): "
+                         f"{some(self.missing)}")
         if self.unused:
-            lines.append(f"  {len(self.unused)} of the file are not used: {some(self.unused)}")
+            lines.append(f"  {len(self.unused)} of the file not used: {some(self.unused)}")
         return "\n".join(lines)
 
 
@@ -46,31 +55,56 @@ def some(names):
 def load_weights(model, path, allow_partial=False):
     """Copy every tensor whose name and shape fit from a file into the model, in place.
 
-    path: a checkpoint of ours, a state dict (.pth), also of the backbone alone, or a darknet file (.weights, .conv.N).
+    path: a checkpoint of ours, a state dict (.pth), also of the backbone alone, or a darknet file (.weights,
+    .conv.N).
     -> Report.  Error: less than half of the backbone's parameters fit (allow_partial=True accepts that).
     """
     path = Path(path)
     found = read_darknet(model, path) if is_darknet(path) else state_dict_of(read_checkpoint(path), path)
-    found = {our_name(name, getattr(model, "official_names", ())): tensor for name, tensor in found.items()}
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    rules = getattr(model, "official_names", ())
+    found = {our_name(name, rules): tensor for name, tensor in found.items()}
+    own = {name: tensor for name, tensor in model.state_dict().items() if not is_counter(name)}
+
+    # A file of a classifier, as torchvision's ImageNet files are, knows no "backbone.": all of it is one.
     within = {f"backbone.{name}": tensor for name, tensor in found.items()}
     if len(own.keys() & within.keys()) > len(own.keys() & found.keys()):
-        found = within                                  # the file is that of a classifier, as torchvision's ImageNet files are: its body fits
-    fits = {name: found[name] for name, tensor in own.items() if name in found and found[name].shape == tensor.shape}
-    backbone = [n for n, _ in model.named_parameters() if n.startswith("backbone.")] or [n for n, _ in model.named_parameters()]
-    share = sum(own[n].numel() for n in backbone if n in fits) / sum(own[n].numel() for n in backbone)
-    report = Report(shown(path), list(fits),
-                    [(n, tuple(found[n].shape), tuple(t.shape)) for n, t in own.items() if n in found and n not in fits],
-                    [n for n in own if n not in found], [n for n in found if n not in own and not n.endswith("num_batches_tracked")], share)
+        found = within
+
+    # A tensor is loaded if name and shape are the same; every other one is told, on whichever side it is.
+    fits = {}
+    different = []
+    for name, tensor in own.items():
+        if name in found and found[name].shape == tensor.shape:
+            fits[name] = found[name]
+        elif name in found:
+            different.append((name, tuple(found[name].shape), tuple(tensor.shape)))
+    missing = [name for name in own if name not in found]
+    unused = [name for name in found if name not in own and not is_counter(name)]
+
+    # The heads depend on the classes, so they may differ. A backbone that differs is that of another network.
+    share = backbone_share(model, fits)
+    report = Report(shown(path), list(fits), different, missing, unused, share)
     if share < 0.5 and not allow_partial:
-        raise UserError(f"{report}\nThese weights are of another network: only {share:.0%} of the backbone fits. "
-                        "Choose the file that belongs to this network, or none.")
+        raise UserError(f"{report}\nThese weights belong to a different network: only {share:.0%} of the "
+                        "backbone matches. Choose the file that belongs to this network, or none.")
     model.load_state_dict(fits, strict=False)
     return report
 
 
+def is_counter(name):
+    """Whether a tensor is how many batches a BatchNorm has seen: no weight, and missing in many files."""
+    return name.endswith("num_batches_tracked")
+
+
+def backbone_share(model, names):
+    """The share of the backbone's parameters with these names, 0-1; without a backbone, of all parameters."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    backbone = {name: size for name, size in sizes.items() if name.startswith("backbone.")} or sizes
+    return sum(size for name, size in backbone.items() if name in names) / sum(backbone.values())
+
+
 def check_weights(path):
-    """Error: there is no such weight file, or nothing in it can be read. Which network it is of `load_weights` says."""
+    """Error: there is no such weight file, or it cannot be read. Whether it fits, `load_weights` says."""
     if not is_darknet(path):
         state_dict_of(read_checkpoint(path), path)
     elif not path.is_file():
@@ -78,7 +112,10 @@ def check_weights(path):
 
 
 def our_name(name, rules):
-    """A tensor's name in an official file -> its name in the network. rules: (regular expression, replacement) pairs, all are applied."""
+    """A tensor's name in an official file -> its name in the network.
+
+    rules: (regular expression, replacement) pairs; all are applied.
+    """
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
@@ -89,7 +126,9 @@ def state_dict_of(content, path):
     for key in ("model", "state_dict", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
+    tensors = {}
+    if isinstance(content, dict):
+        tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise UserError(f"{shown(path)} holds no weights (no named tensors).")
     for prefix in ("module.", "_orig_mod."):
@@ -100,26 +139,17 @@ def state_dict_of(content, path):
 def read_darknet(model, path):
     """A darknet weight file -> state dict with the model's names.
 
-    The file: int32 major, minor, revision; then the images seen (uint64, or uint32 before version 0.2); then float32, for every
-    convolution in the order of the cfg: with BatchNorm beta, gamma, mean, variance, weight; without bias, weight.
-    The model registers its convolutions in that order. A file may end early (yolov4-tiny.conv.29), at the end of a convolution.
-    Its heads may have another number of classes than the model: that number follows from the length of the file.
+    The file: int32 major, minor, revision; then the images seen (uint64, or uint32 before version 0.2); then
+    float32, for every convolution in the order of the cfg: with BatchNorm beta, gamma, mean, variance and
+    weight; without it bias and weight. The model registers its convolutions in that order. A file may end
+    early (yolov4-tiny.conv.29), at the end of a convolution. Its heads may have another number of classes
+    than the model: that number follows from the length of the file.
     """
-    if not path.is_file():
-        raise UserError(f"There is no weight file {shown(path)}.")
-    refuse_web_page(path)
-    raw = path.read_bytes()
-    if len(raw) < 20:
-        raise UserError(f"{shown(path)} is not a darknet weight file ({len(raw)} bytes): download it again.")
-    major, minor = np.frombuffer(raw, "<i4", 2)
-    start = 20 if major * 10 + minor >= 2 else 16
-    values = torch.from_numpy(np.frombuffer(raw[start:start + (len(raw) - start) // 4 * 4], "<f4").copy())
-
-    modules = [(name, m) for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
-    convs = [(name, m, modules[i + 1] if i + 1 < len(modules) and isinstance(modules[i + 1][1], nn.BatchNorm2d) else None)
-             for i, (name, m) in enumerate(modules) if isinstance(m, nn.Conv2d)]
+    values = darknet_numbers(path)
+    convs = convolutions(model)
     outputs = head_outputs(model, convs, len(values))
-    state, at = {}, 0
+    state = {}
+    at = 0
 
     def take(*shape):
         nonlocal at
@@ -130,41 +160,79 @@ def read_darknet(model, path):
     for name, conv, norm in convs:
         if at == len(values):
             break
+
+        # Nothing in the file says where a convolution begins: only its length tells another network's file.
         rows = conv.out_channels if norm else outputs
         needed = rows * (conv.weight[0].numel() + (4 if norm else 1))
         if at + needed > len(values):
             raise UserError(f"{shown(path)} does not fit this network: it ends inside the convolution {name} "
-                            f"({len(values)} numbers). Is it the file of another network, or a broken download?")
-        for part in ("bias", "weight", "running_mean", "running_var") if norm else ():
-            state[f"{norm[0]}.{part}"] = take(rows)
-        if not norm:
+                            f"({len(values)} numbers). Is it the file of another network, or a broken "
+                            "download?")
+
+        # The order is darknet's: what is added or multiplied afterwards comes first, the weight last.
+        if norm:
+            for part in ("bias", "weight", "running_mean", "running_var"):
+                state[f"{norm}.{part}"] = take(rows)
+        else:
             state[f"{name}.bias"] = take(rows)
         state[f"{name}.weight"] = take(rows, *conv.weight.shape[1:])
     if at != len(values):
-        raise UserError(f"{shown(path)} does not fit this network: {len(values) - at} numbers are left over. Is it the file of another network?")
+        raise UserError(f"{shown(path)} does not fit this network: {len(values) - at} numbers are left over. "
+                        "Is it the file of another network?")
     return state
 
 
+def darknet_numbers(path):
+    """All float32 of a darknet weight file, without its header."""
+    if not path.is_file():
+        raise UserError(f"There is no weight file {shown(path)}.")
+    refuse_web_page(path)
+    raw = path.read_bytes()
+    if len(raw) < 20:
+        raise UserError(f"{shown(path)} is not a darknet weight file ({len(raw)} bytes): download it again.")
+    major, minor = np.frombuffer(raw, "<i4", 2)
+    start = 20 if major * 10 + minor >= 2 else 16
+    whole = (len(raw) - start) // 4 * 4                 # a cut file may end within a number
+    return torch.from_numpy(np.frombuffer(raw[start:start + whole], "<f4").copy())
+
+
+def convolutions(model):
+    """-> list of (name, convolution, name of the BatchNorm right behind it or None), in the model's order."""
+    modules = [(name, m) for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    convs = []
+    for (name, module), (following, after) in zip(modules, [*modules[1:], ("", None)]):
+        if isinstance(module, nn.Conv2d):
+            convs.append((name, module, following if isinstance(after, nn.BatchNorm2d) else None))
+    return convs
+
+
 def head_outputs(model, convs, count):
-    """Output channels of the heads in a darknet file of `count` numbers: A(5 + K') with the K' that makes the length fit."""
+    """Output channels of the heads in a darknet file of `count` numbers.
+
+    They are A(5 + K'), with the number of classes K' that makes the length fit; if none does, the model's.
+    """
     heads = [conv for _, conv, norm in convs if norm is None]
     per_output = sum(conv.weight[0].numel() + 1 for conv in heads)
     body = sum(conv.out_channels * (conv.weight[0].numel() + 4) for _, conv, norm in convs if norm)
     anchors = heads[0].out_channels // (5 + model.num_classes)
     outputs, rest = divmod(count - body, per_output)
-    return outputs if rest == 0 and outputs > 0 and outputs % anchors == 0 else heads[0].out_channels
+    possible = rest == 0 and outputs > 0 and outputs % anchors == 0
+    return outputs if possible else heads[0].out_channels
 
 
 def download(url, sha256=None, timeout=20):
-    """Fetch a weight file into model_data/ unless it is there. -> Path. Errors name the address and where to put the file by hand.
+    """Fetch a weight file into model_data/ unless it is there. -> Path.
 
-    sha256: the checksum, or how it begins; as in resnet50-0676ba61.pth it may also stand in the name.
+    sha256: the checksum, or how it begins; as in resnet50-0676ba61.pth it may also be in the name.
+    Error: it did not arrive; the message names the address and where to put the file by hand.
     """
     named = re.search(r"-([0-9a-f]{8})\.pth$", url)
     sha256 = sha256 or (named.group(1) if named else "")
     path = ROOT / "model_data" / url.rsplit("/", 1)[1]
     if path.is_file():
         return path
+
+    # Under another name until all of it is here: a download that breaks off must not pass for the file.
     part = path.with_name(path.name + ".part")
     print(f"Downloading {url}")
     try:
@@ -174,12 +242,16 @@ def download(url, sha256=None, timeout=20):
                 digest.update(block)
                 file.write(block)
             length = response.headers.get("Content-Length")
+
+        # A connection that breaks looks like the end of the file; a proxy may send something else altogether.
         if length and part.stat().st_size != int(length):
             raise OSError(f"{part.stat().st_size} of {length} bytes arrived")
         if not digest.hexdigest().startswith(sha256):
             raise OSError("the checksum is wrong")
+
     except OSError as error:                            # URLError and time-outs are OSErrors
         part.unlink(missing_ok=True)
-        raise UserError(f"Could not download {url} ({error}). Fetch it by hand and put it at {shown(path)}, or set pretrained=False.") from None
+        raise UserError(f"Could not download {url} ({error}). Fetch it by hand and put it at {shown(path)}, "
+                        "or set pretrained=False.") from None
     os.replace(part, path)
     return path

@@ -170,7 +170,7 @@ def test_one_or_two_images(root, capsys, n):
         _, paths = prepare.prepare("Set")
         read = {split: lists.read_list(path)[0] for split, path in paths.items()}
         assert len(read["train"]) == 1 and read["val"] == read["train"] and (read["test"] != read["train"]) == (n == 2)
-        assert "WARNING: there are no val images, the train images are taken" in capsys.readouterr().out
+        assert "WARNING: there are no val images, so the train images are used" in capsys.readouterr().out
 
 
 def test_new_split_keeps_old_lists(root):

@@ -172,17 +172,17 @@ def worker_dies(train_too, epoch, index):
 def picture_breaks(number, epoch):
     """From this epoch on the file of training picture `number` cannot be read."""
     for kind in (dataset.DetectionData, dataset.SegmentationData):
-        drawn, read = kind.drawn, kind.read
+        training_sample, read = kind.training_sample, kind.read
 
-        def noted(self, now, index, drawn=drawn):
+        def noted(self, now, index, training_sample=training_sample):
             self.now = now
-            return drawn(self, now, index)
+            return training_sample(self, now, index)
 
         def broken(self, index, read=read):
             if self.train and index == number and getattr(self, "now", 0) >= epoch:
                 raise UserError(f"{self.paths[index]} is cut off after 600 bytes.")
             return read(self, index)
-        kind.drawn, kind.read = noted, broken
+        kind.training_sample, kind.read = noted, broken
 
 
 def nothing_found():

@@ -311,7 +311,7 @@ def test_pretrained(tmp_path, monkeypatch, capsys):
     assert model.options == {"norm": "frozen"} and model.backbone.bn1.eps == 1e-5 and "100% of the backbone" in capsys.readouterr().out
     assert torch.equal(model.backbone.layer4[2].conv3.weight, body.layer4[2].conv3.weight)
     model = FasterRCNN(3, pretrained="coco")
-    assert model.options == {"norm": "frozen_eps0"} and model.backbone.bn1.eps == 0 and "4 start new" in capsys.readouterr().out
+    assert model.options == {"norm": "frozen_eps0"} and model.backbone.bn1.eps == 0 and "4 initialised from scratch" in capsys.readouterr().out
     assert torch.equal(model.head.fc7.weight, frozen().roi_heads.box_head.fc7.weight)
     assert FasterRCNN(3).options == {"norm": "batch"}
     for file in tmp_path.iterdir():

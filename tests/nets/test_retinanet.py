@@ -196,7 +196,7 @@ def test_pretrained(tmp_path, monkeypatch, capsys):
     assert model.options == {"norm": "frozen"} and model.backbone.bn1.eps == 1e-5 and "100% of the backbone" in capsys.readouterr().out
     assert torch.equal(model.backbone.layer4[2].conv3.weight, body.layer4[2].conv3.weight)
     model = RetinaNet(3, pretrained="coco")
-    assert model.options == {"norm": "frozen_eps0"} and model.backbone.bn1.eps == 0 and "2 start new" in capsys.readouterr().out
+    assert model.options == {"norm": "frozen_eps0"} and model.backbone.bn1.eps == 0 and "2 initialised from scratch" in capsys.readouterr().out
     assert torch.equal(model.box_head[8].weight, official(frozen=True).head.regression_head.bbox_reg.weight)
     assert RetinaNet(3).options == {"norm": "batch"} and RetinaNet(3, pretrained=True, norm="batch").options == {"norm": "batch"}
     for file in tmp_path.iterdir():

@@ -277,7 +277,7 @@ def test_l2norm():
 @pytest.mark.parametrize("name", NETS)
 @torch.no_grad()
 def test_official_file(name, tmp_path, monkeypatch, capsys):
-    """torchvision's network, saved: read completely, with COCO's names; for other classes only the class heads start new."""
+    """torchvision's network, saved: read completely, with COCO's names; for other classes only the class heads do not load."""
     path = tmp_path / "ssd 权重.pth"
     torch.save(official(name)[0].state_dict(), path)
     model, info = nets.load(path, net=OURS[name])
@@ -289,7 +289,7 @@ def test_official_file(name, tmp_path, monkeypatch, capsys):
     model = type(model)(5, pretrained="coco")
     assert torch.equal(model.shapes, answers(name)[0].shapes)           # those that go with the file
     said = capsys.readouterr().out
-    assert "12 start new" in said and "class_heads.0" in said and "box_heads" not in said and "the file has none" not in said
+    assert "12 initialised from scratch" in said and "class_heads.0" in said and "box_heads" not in said and "the file has none" not in said
     assert model.options == ({"box_sizes": "coco"} if name == "ssd300_vgg16" else {"reduced_tail": True})
 
 

@@ -399,7 +399,7 @@ def test_prefixes_and_half_precision(converted, tmp_path):
 def test_converted_files_predict(converted):
     model, info = nets.load(converted("n"), net="yolov8")
     assert not model.training and info["class_names"][0] == "person" and len(info["class_names"]) == 80
-    with pytest.raises(UserError, match="of another network"):
+    with pytest.raises(UserError, match="belong to a different network"):
         nets.load(converted("n"), net="yolov8", options={"size": "s"})
 
 

@@ -108,7 +108,7 @@ def test_other_classes_keep_the_rest(official):
 
 def test_the_wrong_size_is_refused(official):
     size, path = official
-    with pytest.raises(UserError, match="of another network"):
+    with pytest.raises(UserError, match="belong to a different network"):
         load_weights(nets.build("yolox", 80, (64, 64), size="tiny"), path)
     with pytest.raises(UserError, match='no size "nanno". Did you mean "nano"'):
         nets.build("yolox", 3, size="nanno")

@@ -90,7 +90,7 @@ def test_what_cannot_be_used_is_named_and_left_out(root, monkeypatch, capsys):
         save(root / "Set/images", f"{name}.png", np.zeros((*size, 3), np.uint8))
     assert list(run(monkeypatch, root, images="Set/images", values={255: 1})) == ["a"]
     out = capsys.readouterr().out
-    assert "b.png" in out and "c.png lies on its side" in out and "d.png has no image" in out and "3 masks are left out" in out
+    assert "b.png" in out and "c.png is rotated by 90 degrees" in out and "d.png has no image" in out and "3 masks are skipped" in out
 
 
 @pytest.mark.parametrize("settings, words", [

@@ -177,7 +177,7 @@ def test_diagnosis_names_six_causes():
     right = [{"boxes": t["boxes"], "labels": t["labels"], "scores": np.full(3, 0.9)} for t in truths]
     empty = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int), "difficult": np.zeros(0, bool)}
     causes = {
-        "not finite": ([{**one, "scores": one["scores"] * np.nan} for one in right], truths),
+        "NaN or infinite": ([{**one, "scores": one["scores"] * np.nan} for one in right], truths),
         "no objects": (right, [empty] * 4),
         "marked difficult": (right, [{**t, "difficult": np.ones(3, bool)} for t in truths]),
         "nothing at all": ([table([], [], scores=np.zeros(0))] * 4, truths),
@@ -194,7 +194,7 @@ def test_misses_are_found_and_explained():
     detections, truths = made_up(1)
     cases = misses.worst_misses(detections, truths, NAMES)
     got = [(case["label"], case["score"], case["reason"]) for case in cases]
-    assert got == [(1, None, "no box of its class near"), (2, None, r"taken for  _\$x\$ 0.80"),
+    assert got == [(1, None, "no box of its class near"), (2, None, r"mistaken for  _\$x\$ 0.80"),
                    (3, 0.8, "the truth says " + plots.label("猫", 2)), (1, 0.7, "no such object here")]
     twice = [{key: np.concatenate([one[key], one[key][:1]]) for key in one} for one in detections]
     twice[0]["scores"][3] = 0.6

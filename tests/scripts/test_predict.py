@@ -217,7 +217,7 @@ def test_save_image_never_over_its_source(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         media.save_image(tmp_path / "file" / "b.png", grey(4, 4))
     with pytest.raises(UserError, match="Nothing can be written"):
-        media.output_folder(tmp_path / "file" / "results")
+        media.check_output(tmp_path / "file" / "results")
 
 
 def test_crops_are_clipped_and_empty_ones_left_out(tmp_path):

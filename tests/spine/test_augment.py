@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from utils import augment
+from utils.augment import Sample
 from utils.images import GREY, fit_image, from_input, resize, to_input
+
+NO_BOXES = np.zeros((0, 6), np.float32)
 
 
 def painted(rng, height=120, width=160, count=3):
-    """A dark picture with bright rectangles, one per grey level, and their boxes (G, 6): x1 y1 x2 y2 class difficult."""
+    """A dark picture with bright rectangles, one per grey level, and their boxes (G, 6): x1 y1 x2 y2 class difficult. -> Sample."""
     image = np.zeros((height, width, 3), np.uint8)
     boxes = []
     for label in range(count):                              # side by side, so that none hides another
@@ -18,11 +21,12 @@ def painted(rng, height=120, width=160, count=3):
         right, bottom = left + rng.randrange(14, 24), top + rng.randrange(14, 38)
         image[top:bottom, left:right] = 255 - 25 * label
         boxes.append([left, top, right, bottom, label, 0])
-    return image, np.array(boxes, np.float32)
+    return Sample(image, np.array(boxes, np.float32))
 
 
-def check(image, boxes, tolerance=1.5):
+def check(sample, tolerance=1.5):
     """Each box surrounds the pixels of its own grey level as tightly as whole pixels allow."""
+    image, boxes, _ = sample
     for x1, y1, x2, y2, label, _ in boxes:
         own = np.abs(image[..., 0].astype(int) - (255 - 25 * int(label))) < 8
         rows, columns = np.nonzero(own[max(0, int(y1) - 6):int(y2) + 6, max(0, int(x1) - 6):int(x2) + 6])
@@ -35,30 +39,30 @@ def check(image, boxes, tolerance=1.5):
 @pytest.mark.parametrize("seed", range(60))
 def test_scale_and_crop(seed):
     rng = random.Random(seed)
-    canvas, boxes = augment.scale_and_crop(rng, (128, 192), *painted(rng), (0.6, 1.4), 0.3, 0.1)
-    assert canvas.shape == (128, 192, 3)
-    check(canvas, boxes)
+    canvas = augment.scale_and_crop(rng, (128, 192), painted(rng), (0.6, 1.4), 0.3, 0.1)
+    assert canvas.image.shape == (128, 192, 3)
+    check(canvas)
 
 
 def test_most_objects_stay():
     rng, kept = random.Random(0), 0
     for _ in range(100):
-        kept += len(augment.scale_and_crop(rng, (128, 192), *painted(rng), (0.6, 1.4), 0.3, 0.1)[1])
+        kept += len(augment.scale_and_crop(rng, (128, 192), painted(rng), (0.6, 1.4), 0.3, 0.1).boxes)
     assert 200 < kept <= 300
 
 
 def test_stretched_pictures_fill_the_canvas():
     """At scale 1 without shift the whole picture covers all of it, whatever its proportions; letterboxed it does not."""
     rng = random.Random(0)
-    image, boxes = painted(rng)
-    image[image == 0] = 60
+    sample = painted(rng)
+    sample.image[sample.image == 0] = 60
     for fit, columns in (("stretch", 192), ("letterbox", 171)):
-        canvas, moved = augment.scale_and_crop(rng, (128, 192), image, boxes, (1.0, 1.0), 0.0, 0.0, fit)
-        check(canvas, moved)
-        assert (canvas != GREY).any((0, 2)).sum() == columns and len(moved) == 3
-    pictures = [(np.full((50, 100, 3), shade, np.uint8), boxes[:0]) for shade in (10, 20, 30, 40)]
-    assert (augment.mosaic(rng, (160, 160), pictures, (1.0, 1.0), 0.0, "stretch")[0] != GREY).all()
-    assert (augment.mosaic(rng, (160, 160), pictures, (1.0, 1.0), 0.0)[0] == GREY).any()
+        canvas = augment.scale_and_crop(rng, (128, 192), sample, (1.0, 1.0), 0.0, 0.0, fit)
+        check(canvas)
+        assert (canvas.image != GREY).any((0, 2)).sum() == columns and len(canvas.boxes) == 3
+    samples = [Sample(np.full((50, 100, 3), shade, np.uint8), NO_BOXES) for shade in (10, 20, 30, 40)]
+    assert (augment.mosaic(rng, (160, 160), samples, (1.0, 1.0), 0.0, "stretch").image != GREY).all()
+    assert (augment.mosaic(rng, (160, 160), samples, (1.0, 1.0), 0.0).image == GREY).any()
 
 
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])
@@ -66,13 +70,14 @@ def test_stretched_pictures_fill_the_canvas():
 def test_zoom_out_and_crop(seed, fit):
     """The boxes still surround what they did, and what is beside the picture is grey."""
     rng = random.Random(seed)
-    image, boxes = painted(rng)
-    view = augment.zoom_out(rng, image.shape[:2])
-    check(*augment.put_view((256, 448), image, boxes, view, fit))
-    view, kept = augment.iou_crop(rng, view, boxes)
-    canvas, moved = augment.put_view((256, 448), image, kept, view, fit)
-    assert canvas.shape == (256, 448, 3) and 1 <= len(moved) <= len(kept)
-    check(canvas, moved, 4)                                        # whole pixels of an enlarged picture
+    sample = painted(rng)
+    view = augment.zoom_out(rng, sample.image.shape[:2])
+    check(augment.put_view((256, 448), sample, view, fit))
+    view, kept = augment.iou_crop(rng, view, sample.boxes)
+    cropped = augment.put_view((256, 448), Sample(sample.image, kept), view, fit)
+    canvas = cropped.image
+    assert canvas.shape == (256, 448, 3) and 1 <= len(cropped.boxes) <= len(kept)
+    check(cropped, 4)                                              # whole pixels of an enlarged picture
     rows = np.nonzero((np.abs(canvas.astype(int) - GREY) > 2).any(2))
     covered = rows[0].min(), rows[1].min(), rows[0].max() + 1, rows[1].max() + 1
     assert (canvas[covered[0]:covered[2], covered[1]:covered[3]] == GREY).all(2).mean() < 0.05
@@ -97,7 +102,7 @@ def test_zoom_out_computes_no_large_canvas(monkeypatch):
         return real(source, size, **options)
     monkeypatch.setattr(augment.cv2, "resize", resize)
     for seed in range(20):
-        augment.put_view((100, 100), image, np.zeros((0, 6), np.float32), augment.zoom_out(random.Random(seed), (200, 300)))
+        augment.put_view((100, 100), Sample(image, NO_BOXES), augment.zoom_out(random.Random(seed), (200, 300)))
     assert len(largest) >= 20 and max(largest) <= 200 * 300
 
 
@@ -105,21 +110,34 @@ def test_a_picture_with_a_mask_is_shrunk_as_one_with_boxes():
     """Averaged where four pixels or more become one; the mask keeps its values."""
     image = np.random.RandomState(0).randint(0, 256, (128, 160, 3)).astype(np.uint8)
     mask = np.repeat(np.repeat(np.arange(20, dtype=np.uint8).reshape(4, 5), 32, 0), 32, 1)
-    canvas, labels, other = augment.new_canvas((40, 50)), np.zeros((40, 50), np.uint8), augment.new_canvas((40, 50))
-    place = (3.0, 2.0, 40.0, 32.0)
-    augment.put_mask(canvas, labels, image, mask, place, (0, 0, 50, 40))
-    augment.put(other, image, np.zeros((0, 6)), place)
-    assert np.array_equal(canvas, other) and canvas[2:34, 3:43].std() < 25 < image.std() / 2        # a quarter of the noise is left
-    assert np.array_equal(labels[2:34, 3:43], mask[2::4, 2::4])
+    samples = Sample(image, mask=mask), Sample(image, NO_BOXES)
+    with_mask, with_boxes = (augment.put(augment.new_canvas((40, 50), one), one, (3.0, 2.0, 40.0, 32.0)) for one in samples)
+    assert np.array_equal(with_mask.image, with_boxes.image) and with_mask.boxes is None and with_boxes.mask is None
+    assert with_mask.image[2:34, 3:43].std() < 25 < image.std() / 2                     # a quarter of the noise is left
+    assert np.array_equal(with_mask.mask[2:34, 3:43], mask[2::4, 2::4])
+
+
+def test_a_sample_may_have_both():
+    """Boxes and mask follow the picture in the same way, whatever is done to it."""
+    rng, found = random.Random(0), 0
+    for _ in range(40):
+        image, boxes, _ = painted(rng, count=1)
+        sample = Sample(image, boxes, (image[..., 0] > 0).astype(np.uint8))
+        sample = augment.flip(augment.mosaic(rng, (160, 160), [sample] * 4, (0.6, 1.0), 0.2))
+        for x1, y1, x2, y2 in sample.boxes[:, :4].round().astype(int):
+            assert (sample.mask[y1 + 1:y2 - 1, x1 + 1:x2 - 1] == 1).all()
+            found += 1
+    assert found > 40
 
 
 def test_what_is_shrunk_a_lot_is_averaged():
     """A fine pattern becomes its mean, as in evaluation: no pixel is skipped."""
     image = np.zeros((300, 400, 3), np.uint8)
     image[::3, ::2] = 255
-    canvas, _ = augment.put_view((75, 100), image, np.zeros((0, 6), np.float32), (0, 0, 400, 300))
+    sample = Sample(image, NO_BOXES)
+    canvas = augment.put_view((75, 100), sample, (0, 0, 400, 300)).image
     assert np.abs(canvas.astype(int) - 255 / 6).max() < 25
-    canvas, _ = augment.put_view((80, 100), image, np.zeros((0, 6), np.float32), (0, 0, 400, 300), "stretch")
+    canvas = augment.put_view((80, 100), sample, (0, 0, 400, 300), "stretch").image
     assert np.abs(canvas[1:-1, 1:-1].astype(int) - 255 / 6).max() < 60
 
 
@@ -171,18 +189,18 @@ def test_crop_kinds():
 
 def test_a_letterboxed_patch_shows_nothing_beside_itself():
     """The picture goes on there, the sample does not."""
-    image, boxes = np.full((100, 100, 3), 200, np.uint8), np.array([[0, 0, 60, 100, 3, 0]], np.float32)
-    canvas, moved = augment.put_view((64, 64), image, boxes, (20, 40, 60, 60))
+    sample = Sample(np.full((100, 100, 3), 200, np.uint8), np.array([[0, 0, 60, 100, 3, 0]], np.float32))
+    canvas, moved, _ = augment.put_view((64, 64), sample, (20, 40, 60, 60))
     assert (canvas[16:48] == 200).all() and (canvas[:16] == GREY).all() and (canvas[48:] == GREY).all()
     assert moved.tolist() == [[0, 16, 64, 48, 3, 0]]
 
 
 def test_a_patch_inside_a_large_object_keeps_it():
     """However little of its area is seen, as long as its centre is."""
-    image, boxes = np.zeros((100, 100, 3), np.uint8), np.array([[0, 0, 100, 100, 3, 0]], np.float32)
-    canvas, moved = augment.put_view((64, 64), image, boxes, (40, 40, 60, 60))
-    assert moved.tolist() == [[0, 0, 64, 64, 3, 0]]
-    assert len(augment.put_view((64, 64), image, np.array([[59.5, 0, 100, 100, 3, 0]], np.float32), (40, 40, 60, 60))[1]) == 0    # a sliver
+    image = np.zeros((100, 100, 3), np.uint8)
+    large, sliver = (Sample(image, np.array([[left, 0, 100, 100, 3, 0]], np.float32)) for left in (0, 59.5))
+    assert augment.put_view((64, 64), large, (40, 40, 60, 60)).boxes.tolist() == [[0, 0, 64, 64, 3, 0]]
+    assert len(augment.put_view((64, 64), sliver, (40, 40, 60, 60)).boxes) == 0
 
 
 class Chosen(random.Random):
@@ -225,16 +243,16 @@ def test_distort():
 def test_mosaic(seed):
     """Each of the four pictures lies in its own quarter; labels tell the pictures apart."""
     rng = random.Random(seed)
-    pictures = []
+    samples = []
     for number in range(4):
-        image, boxes = painted(rng, 100 + 10 * number, 150, 1)
+        image, boxes, _ = painted(rng, 100 + 10 * number, 150, 1)
         shade = 255 - 25 * number
         image[image > 0] = shade
         boxes[:, 4] = number
-        pictures.append((image, boxes))
-    canvas, boxes = augment.mosaic(rng, (160, 160), pictures, (0.6, 1.4), 0.2)
-    assert len(boxes) <= 4 and (boxes[:, :2] >= 0).all() and (boxes[:, 2:4] <= 160).all()
-    check(canvas, boxes)
+        samples.append(Sample(image, boxes))
+    canvas = augment.mosaic(rng, (160, 160), samples, (0.6, 1.4), 0.2)
+    assert len(canvas.boxes) <= 4 and (canvas.boxes[:, :2] >= 0).all() and (canvas.boxes[:, 2:4] <= 160).all()
+    check(canvas)
 
 
 def test_mosaic_shows_objects_of_all_four():
@@ -242,17 +260,17 @@ def test_mosaic_shows_objects_of_all_four():
     seen = set()
     for _ in range(30):
         originals = [painted(rng, count=1) for _ in range(4)]
-        pictures = [(image, np.where(np.arange(6) == 4, number, boxes)) for number, (image, boxes) in enumerate(originals)]
-        seen |= set(augment.mosaic(rng, (160, 160), pictures, (0.6, 1.4), 0.2)[1][:, 4])
+        samples = [Sample(one.image, np.where(np.arange(6) == 4, number, one.boxes)) for number, one in enumerate(originals)]
+        seen |= set(augment.mosaic(rng, (160, 160), samples, (0.6, 1.4), 0.2).boxes[:, 4])
     assert seen == {0, 1, 2, 3}
 
 
 def test_flip_twice_is_nothing():
-    image, boxes = painted(random.Random(0))
-    flipped, moved = augment.flip(image, boxes)
-    check(flipped, moved, 0)
-    again, back = augment.flip(flipped, moved)
-    assert (again == image).all() and (back == boxes).all()
+    sample = painted(random.Random(0))
+    flipped = augment.flip(sample)
+    check(flipped, 0)
+    again = augment.flip(flipped)
+    assert (again.image == sample.image).all() and (again.boxes == sample.boxes).all()
 
 
 def test_colours_leave_boxes_and_size():
@@ -283,14 +301,13 @@ class Fixed:
 
 def test_mixup_keeps_both():
     rng = random.Random(0)
-    (image1, boxes1), (image2, boxes2) = painted(rng), painted(rng)
-    mixed, boxes = augment.mixup(rng, image1, boxes1, image2, boxes2)
+    mixed, boxes, _ = augment.mixup(rng, painted(rng), painted(rng))
     assert len(boxes) == 6
     for x1, y1, x2, y2 in boxes[:, :4].astype(int):
         assert mixed[y1:y2, x1:x2].mean() > 40                    # both pictures still show, at about half strength
     assert 80 < mixed.max() < 250
-    white, black = np.full((4, 4, 3), 255, np.uint8), np.zeros((4, 4, 3), np.uint8)
-    shares = [augment.mixup(rng, white, boxes1, black, boxes2)[0][0, 0, 0] / 255 for _ in range(200)]
+    white, black = (Sample(np.full((4, 4, 3), shade, np.uint8), NO_BOXES) for shade in (255, 0))
+    shares = [augment.mixup(rng, white, black).image[0, 0, 0] / 255 for _ in range(200)]
     assert 0.25 < min(shares) < 0.45 and 0.55 < max(shares) < 0.75  # Beta(32, 32): near one half
 
 
@@ -305,9 +322,9 @@ def test_cut_drops_slivers():
 
 def test_carried_columns_and_empty():
     rng = random.Random(0)
-    image, _ = painted(rng)
-    canvas, boxes = augment.scale_and_crop(rng, (64, 64), image, np.zeros((0, 6), np.float32), (0.5, 1.5), 0.3, 0.1)
-    assert boxes.shape == (0, 6) and canvas.shape == (64, 64, 3)
+    sample = Sample(painted(rng).image, NO_BOXES)
+    canvas = augment.scale_and_crop(rng, (64, 64), sample, (0.5, 1.5), 0.3, 0.1)
+    assert canvas.boxes.shape == (0, 6) and canvas.image.shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 1000), (2000, 1), (37, 53), (416, 416), (333, 500), (1200, 900)])

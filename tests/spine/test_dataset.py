@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from varied import dataset_options
 
 from utils.dataset import DetectionData, make_loader
 from utils.errors import UserError
@@ -31,7 +32,7 @@ def list_path(tmp_path_factory):
 
 
 def make(list_path, **options):
-    return DetectionData(list_path, CLASSES, (64, 96), **{"train": True, "mosaic_chance": 0.5, "mixup_chance": 0.3, **options})
+    return DetectionData(list_path, CLASSES, (64, 96), **dataset_options(**{"mosaic": 0.5, "mixup": 0.3, **options}))
 
 
 def equal(first, second):
@@ -53,7 +54,7 @@ def test_sample(list_path):
     assert target["boxes"].dtype == torch.float32 and target["labels"].dtype == torch.int64 and len(target["boxes"]) == len(target["labels"])
 
 
-SSD = {"fit": "stretch", "zoom_out_chance": 0.5, "iou_crop_chance": 0.7, "distort_chance": 0.5, "mosaic_chance": 0.0}
+SSD = {"fit": "stretch", "zoom_out": 0.5, "iou_crop": 0.7, "distort": 0.5, "mosaic": 0.0}
 
 
 def test_workers_do_not_matter_to_zoom_and_crop(list_path):
@@ -64,23 +65,23 @@ def test_workers_do_not_matter_to_zoom_and_crop(list_path):
 
 def test_zoom_and_crop_take_the_place_of_scale_and_shift(list_path):
     """Whatever they are set to; and where neither is drawn, they are what happens."""
-    still = {"mosaic_chance": 0.0, "mixup_chance": 0.0, "flip_chance": 0.0, "colours": (0, 0, 0)}
+    still = {"mosaic": 0.0, "mixup": 0.0, "flip": 0.0, "colours": (0, 0, 0)}
     plain = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0} | still
     wild = {"scale": (0.2, 0.3), "aspect": 0.0, "translate": 0.1} | still
-    for chances in ({"zoom_out_chance": 1.0}, {"iou_crop_chance": 1.0}):
+    for chances in ({"zoom_out": 1.0}, {"iou_crop": 1.0}):
         assert all(torch.equal(make(list_path, **plain, **chances)[1, i][0], make(list_path, **wild, **chances)[1, i][0]) for i in range(11))
     counts = {}
-    for name in ("zoom_out_chance", "iou_crop_chance"):
+    for name in ("zoom_out", "iou_crop"):
         data = make(list_path, fit="stretch", **plain, **{name: 0.5})
         whole = make(list_path, fit="stretch", **plain, **{name: 1e-9})
         counts[name] = sum(not torch.equal(data[epoch, i][0], whole[epoch, i][0]) for epoch in range(9) for i in range(11) if i != 7)
-    assert 30 < counts["zoom_out_chance"] < 60 and 15 < counts["iou_crop_chance"] < 50
+    assert 30 < counts["zoom_out"] < 60 and 15 < counts["iou_crop"] < 50
 
 
 def test_stretched_samples(list_path):
     """Without any randomness a training picture is what evaluation sees, with the boxes on it."""
-    still = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "flip_chance": 0.0, "colours": (0, 0, 0), "mosaic_chance": 0.0,
-             "mixup_chance": 0.0, "fit": "stretch"}
+    still = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "flip": 0.0, "colours": (0, 0, 0), "mosaic": 0.0,
+             "mixup": 0.0, "fit": "stretch"}
     train, evaluation = make(list_path, **still), make(list_path, train=False, fit="stretch")
     for index in range(1, 11, 2):                                                    # PNG: no reduced decoding
         (image, target), (other, expected) = train[0, index], evaluation[0, index]
@@ -91,16 +92,16 @@ def test_stretched_samples(list_path):
 def test_pictures_to_be_cropped_are_kept_larger(tmp_path):
     Image.fromarray(np.zeros((400, 900, 3), np.uint8)).save(tmp_path / "big.jpg")
     write_list(tmp_path / "list.txt", [(tmp_path / "big.jpg", [[0, 0, 90, 90, 0, 0]])])
-    sizes = {name: make(tmp_path / "list.txt", **options).cached(0)[0].shape[:2] for name, options in {
-        "usual": {}, "crop": {"iou_crop_chance": 0.1}, "zoom": {"zoom_out_chance": 1.0}, "stretch": {"fit": "stretch"},
-        "stretch crop": {"fit": "stretch", "iou_crop_chance": 0.1}, "evaluation": {"train": False, "iou_crop_chance": 0.1}}.items()}
+    sizes = {name: make(tmp_path / "list.txt", **options).load(0)[0].image.shape[:2] for name, options in {
+        "usual": {}, "crop": {"iou_crop": 0.1}, "zoom": {"zoom_out": 1.0}, "stretch": {"fit": "stretch"},
+        "stretch crop": {"fit": "stretch", "iou_crop": 0.1}, "evaluation": {"train": False, "iou_crop": 0.1}}.items()}
     assert sizes == {"usual": (43, 96), "crop": (85, 192), "zoom": (43, 96), "stretch": (64, 96), "stretch crop": (128, 192),
                      "evaluation": (43, 96)}
 
 
 def test_distort_follows_its_chance(list_path):
-    still = {"colours": (0, 0, 0), "mosaic_chance": 0.0, "mixup_chance": 0.0}
-    whole, often, never = (make(list_path, **still, **more) for more in ({}, {"distort_chance": 1.0}, {"distort_chance": 1e-9}))
+    still = {"colours": (0, 0, 0), "mosaic": 0.0, "mixup": 0.0}
+    whole, often, never = (make(list_path, **still, **more) for more in ({}, {"distort": 1.0}, {"distort": 1e-9}))
     changed = [sum(not torch.equal(data[0, i][0], whole[0, i][0]) for i in range(11)) for data in (often, never)]
     assert changed[0] >= 9 and changed[1] == 0
     for i in range(11):                                                              # the last thing that is drawn: nothing else moves
@@ -164,7 +165,7 @@ def test_samples_do_not_depend_on_what_came_before(list_path):
 def test_cache_changes_nothing(list_path):
     assert equal(batches(list_path, 0, 1, cache=True), batches(list_path, 0, 1, cache=False))
     partly = make(list_path)
-    partly.slots = 4                                                                 # the memory is full after four images
+    partly.cache.slots = 4                                                                 # the memory is full after four images
     assert all(torch.equal(partly[(1, i)][0], make(list_path)[(1, i)][0]) for i in range(11))
     data = make(list_path, cache=True)
     assert all(torch.equal(data[(0, 5)][0], data[(0, 5)][0]) for _ in range(2))      # augmenting does not paint into the cache
@@ -172,11 +173,11 @@ def test_cache_changes_nothing(list_path):
 
 def test_last_epochs_are_plain(list_path):
     """With everything else switched off, a plain epoch is the picture itself; before that it is a mosaic."""
-    mixed = {"mosaic_chance": 0.0, "mixup_chance": 1.0, "plain_from": 2, "colours": (0, 0, 0)}
+    mixed = {"mosaic": 0.0, "mixup": 1.0, "plain_from": 2, "colours": (0, 0, 0)}
     plain = [make(list_path, **mixed)[(epoch, 0)][0] for epoch in (2, 3)]
-    assert all(torch.equal(image, make(list_path, **mixed | {"mixup_chance": 0.0})[(epoch, 0)][0]) for image, epoch in zip(plain, (2, 3)))
-    still = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "flip_chance": 0.0, "colours": (0, 0, 0),
-             "mosaic_chance": 1.0, "mixup_chance": 0.0}
+    assert all(torch.equal(image, make(list_path, **mixed | {"mixup": 0.0})[(epoch, 0)][0]) for image, epoch in zip(plain, (2, 3)))
+    still = {"scale": (1.0, 1.0), "aspect": 0.0, "translate": 0.0, "flip": 0.0, "colours": (0, 0, 0),
+             "mosaic": 1.0, "mixup": 0.0}
     data = make(list_path, plain_from=2, **still)
     counts = [len(data[(epoch, 7)][1]["labels"]) for epoch in range(4)]                # image 7 has no object of its own
     assert max(counts[:2]) > 0 and counts[2:] == [0, 0]
@@ -211,14 +212,14 @@ def test_evaluation_sees_the_exact_letterbox(tmp_path):
     write_list(tmp_path / "list.txt", [(tmp_path / "big.jpg", [[0, 0, 9, 9, 0, 0]])])
     image, _ = DetectionData(tmp_path / "list.txt", CLASSES, (64, 96))[(0, 0)]
     assert (image.permute(1, 2, 0).numpy() == fit_image(open_image(tmp_path / "big.jpg"), (64, 96))[0]).all()
-    reduced, _, _ = make(tmp_path / "list.txt").cached(0)
-    assert not np.array_equal(reduced, open_shrunken(tmp_path / "big.jpg", (64, 96))[0])
+    reduced, _ = make(tmp_path / "list.txt").load(0)
+    assert not np.array_equal(reduced.image, open_shrunken(tmp_path / "big.jpg", (64, 96))[0])
 
 
 def test_the_cache_cannot_be_painted_over(list_path):
-    image, _, _ = make(list_path).cached(0)
+    sample, _ = make(list_path).load(0)
     with pytest.raises(ValueError, match="read-only"):
-        image[0, 0] = 0
+        sample.image[0, 0] = 0
 
 
 def test_evaluation_sample_leads_back(list_path):

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from utils.augment import Augmentation
 from utils.dataset import DetectionData, collate, make_loader
 from utils.errors import UserError
 from utils.evaluate import choose_input, collect, detect
@@ -176,7 +177,7 @@ def test_the_recipe_says_which_boxes_are_one_object(list_path, monkeypatch):
 
 def test_training_wants_one_size(list_path):
     with pytest.raises(UserError, match=r"training needs one for all.*get_map.py and predict.py"):
-        DetectionData(list_path, ["a"], (800, 1333), train=True, fit="short_side")
+        DetectionData(list_path, ["a"], (800, 1333), augmentation=Augmentation(), fit="short_side")
     with pytest.raises(UserError, match='"strech" is not known. Did you mean "stretch"'):
         DetectionData(list_path, ["a"], (96, 96), fit="strech")
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from varied import dataset_options
 
 from utils import augment, evaluate
+from utils.augment import Sample
 from utils.dataset import SegmentationData, class_counts, describe, make_loader
 from utils.errors import UserError
 from utils.images import IGNORED, letterbox_mask
@@ -38,8 +40,8 @@ def list_path(tmp_path_factory):
 
 
 def make(list_path, **options):
-    return SegmentationData(list_path, CLASSES, (64, 96), **{"train": True, "scale": (0.5, 2.0), "aspect": 0.0, "translate": 0.0,
-                                                             "rotation": 10.0, "blur_chance": 0.5, **options})
+    usual = {"scale": (0.5, 2.0), "aspect": 0.0, "translate": 0.0, "rotate": 10.0, "blur": 0.5}
+    return SegmentationData(list_path, CLASSES, (64, 96), **dataset_options(**{**usual, **options}))
 
 
 def test_sample(list_path):
@@ -51,7 +53,7 @@ def test_sample(list_path):
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
 def test_labels_stay_labels_and_lie_on_their_pixels(list_path, mosaic):
     """Whatever is done to a picture is done to its mask: no new value appears, and the colours say the same as the labels."""
-    data, wrong, counted = make(list_path, colours=(0.0, 0.0, 0.0), blur_chance=0.0, mosaic_chance=mosaic), 0, 0
+    data, wrong, counted = make(list_path, colours=(0.0, 0.0, 0.0), blur=0.0, mosaic=mosaic), 0, 0
     for epoch in range(40):
         for index in range(len(data)):
             image, target = data[epoch, index]
@@ -74,14 +76,14 @@ def test_same_key_same_sample(list_path, cache):
 
 
 def test_the_last_epochs_have_no_mosaic(list_path):
-    never, until = (make(list_path, mosaic_chance=1.0, plain_from=epoch) for epoch in (0, 3))
+    never, until = (make(list_path, mosaic=1.0, plain_from=epoch) for epoch in (0, 3))
     assert torch.equal(never[3, 2][1]["mask"], until[3, 2][1]["mask"]) and not torch.equal(never[2, 2][1]["mask"], until[2, 2][1]["mask"])
 
 
-@pytest.mark.parametrize("mosaic_chance", [0.0, 1.0])
-def test_the_first_epochs_are_small(list_path, mosaic_chance):
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+def test_the_first_epochs_are_small(list_path, mosaic):
     """Up to small_until image and mask have small_shape, and still lie upon one another; then everything is as without."""
-    data, usual = (make(list_path, mosaic_chance=mosaic_chance, **small) for small in ({"small_shape": (32, 48), "small_until": 2}, {}))
+    data, usual = (make(list_path, mosaic=mosaic, **small) for small in ({"small_shape": (32, 48), "small_until": 2}, {}))
     (image, target), (full, other) = data[1, 2], data[2, 2]
     assert image.shape == (3, 32, 48) and target["mask"].shape == (32, 48)
     assert torch.equal(full, usual[2, 2][0]) and torch.equal(other["mask"], usual[2, 2][1]["mask"])
@@ -96,10 +98,10 @@ def test_workers_do_not_matter(list_path):
 
 def test_what_is_enlarged_stays_sharp(list_path):
     """A picture that is to be drawn at up to twice its fitting size is not shrunk to that size before."""
-    assert make(list_path, scale=(0.5, 2.0)).cached(2)[0].shape == (125, 192, 3)
-    assert make(list_path, scale=(0.5, 1.0)).cached(2)[0].shape == (62, 96, 3)
-    assert SegmentationData(list_path, CLASSES, (64, 96)).cached(2)[0].shape == (62, 96, 3)
-    image, mask, size = make(list_path).cached(2)
+    assert make(list_path, scale=(0.5, 2.0)).load(2)[0].image.shape == (125, 192, 3)
+    assert make(list_path, scale=(0.5, 1.0)).load(2)[0].image.shape == (62, 96, 3)
+    assert SegmentationData(list_path, CLASSES, (64, 96)).load(2)[0].image.shape == (62, 96, 3)
+    (image, _, mask), size = make(list_path).load(2)
     assert size == (130, 200) and mask.shape == image.shape[:2] and ((image[..., 0].astype(int) - 40) // 80 == mask)[4:].mean() > 0.9
 
 
@@ -107,7 +109,7 @@ def test_evaluation_sample(list_path):
     data = SegmentationData(list_path, CLASSES, (64, 96))
     for index, size in enumerate(SIZES):
         _, target = data[0, index]
-        assert target["size"] == size and np.array_equal(target["mask"].numpy(), letterbox_mask(data.cached(index)[1], (64, 96), size))
+        assert target["size"] == size and np.array_equal(target["mask"].numpy(), letterbox_mask(data.load(index)[0].mask, (64, 96), size))
         assert data.truth(index).shape == size
     assert (data[0, 1][1]["mask"].numpy()[:, [0, 1, -1]] == IGNORED).all()          # beside a tall picture
 
@@ -142,7 +144,8 @@ def test_a_value_that_means_nothing_stops(list_path):
 def test_rotated_boxes_hold_their_objects(angle):
     image = np.zeros((120, 160, 3), np.uint8)
     image[40:70, 60:110] = 255
-    turned, boxes, mask = augment.rotate(angle, image, np.array([[60, 40, 110, 70, 3, 0]], np.float32), (image[..., 0] > 0).astype(np.uint8))
+    box, mask = np.array([[60, 40, 110, 70, 3, 0]], np.float32), (image[..., 0] > 0).astype(np.uint8)
+    turned, boxes, mask = augment.rotate(angle, Sample(image, box, mask))
     rows, columns = np.nonzero(turned[..., 0] > 200)
     assert np.abs(boxes[0, :4] - [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).max() < 2.5 and boxes[0, 4] == 3
     assert set(np.unique(mask)) <= {0, 1, IGNORED} and ((mask == 1) == (turned[..., 0] > 127)).mean() > 0.99
@@ -229,6 +232,6 @@ def test_random_places_reach_every_part():
     rng, mask = random.Random(0), np.arange(200, dtype=np.uint8)[None].repeat(100, 0)
     seen = set()
     for _ in range(80):
-        _, labels = augment.scale_and_crop_mask(rng, (50, 50), np.zeros((100, 200, 3), np.uint8), mask, (2.0, 2.0), 0.0, 0.0)
-        seen |= set(np.unique(labels).tolist())
+        sample = Sample(np.zeros((100, 200, 3), np.uint8), mask=mask)
+        seen |= set(np.unique(augment.scale_and_crop(rng, (50, 50), sample, (2.0, 2.0), 0.0, 0.0).mask).tolist())
     assert min(seen) < 4 and max(seen) > 195 and np.diff(sorted(seen)).max() <= 3

@@ -85,7 +85,7 @@ def test_wrappers_of_others(model, tmp_path, wrap):
 def test_weights_of_another_network_stop(tmp_path):
     from torchvision.models import resnet18
     torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
-    with pytest.raises(UserError, match="(?s)0 of 99 tensors.*another network"):
+    with pytest.raises(UserError, match="(?s)0 of 99 tensors.*belong to a different network"):
         load_weights(nets.build("yolov4_tiny", 3), tmp_path / "resnet18.pth")
     assert load_weights(nets.build("yolov4_tiny", 3), tmp_path / "resnet18.pth", allow_partial=True).backbone == 0
 

@@ -1,4 +1,5 @@
 """train.py up to its first step: what the settings become, what the data and the network are made with. Nothing is trained here."""
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 import nets
 import train
+from utils.augment import Augmentation
 from utils.errors import UserError
 from utils.settings import ROOT, as_dict, as_table, read_settings
 from utils.training import begin, keep
@@ -91,10 +93,16 @@ def test_settings_reach_the_data(monkeypatch):
              "colours=0.1,0.2,0.3", "mosaic=0.6", "seed=7", "epochs=10", "iou_crop=0.35", "distort=0.45"]
     (arguments, options), (validation, plain) = data_of(monkeypatch, *words)
     assert arguments == ("t.txt", ["a"], (300, 300)) and validation == ("v.txt", ["a"], (300, 300))
-    assert options == {"fit": "stretch", "cache": True, "scale": (0.5, 2), "aspect": 0.1, "translate": 0.2, "flip_chance": 0.4, "rotation": 3,
-                       "blur_chance": 0.7, "colours": (0.1, 0.2, 0.3), "distort_chance": 0.45, "mosaic_chance": 0.6, "plain_from": 7, "seed": 7,
-                       "train": True, "mixup_chance": 0.125, "zoom_out_chance": 0.25, "iou_crop_chance": 0.35}
+    augmentation = Augmentation(scale=(0.5, 2), aspect=0.1, translate=0.2, flip=0.4, rotate=3, blur=0.7, colours=(0.1, 0.2, 0.3),
+                                distort=0.45, zoom_out=0.25, iou_crop=0.35, mosaic=0.6, mixup=0.125, plain_from=7)
+    assert options == {"fit": "stretch", "cache": True, "augmentation": augmentation, "seed": 7}
     assert plain == {"fit": "stretch", "cache": True}
+
+
+def test_the_augmentation_has_the_names_of_the_script():
+    """One name for one setting, from train.py's variable to the function that uses it."""
+    names = {field.name for field in fields(Augmentation)} - {"plain_from"}             # which follows from plain_share and epochs
+    assert names <= {name for name in vars(train) if name.islower()}
 
 
 @pytest.mark.parametrize("words, small", [(["net=yolov3", "input_shape=160,96"], ((64, 64), 4)), (["net=ssd300"], ((268, 268), 4)),

@@ -1,6 +1,8 @@
-"""The augmentation tried out before the first epoch: every transform that the settings use, alone, and then whole samples.
+"""The augmentation tried out before the first epoch: every transform that the settings use, alone, and then
+whole samples.
 
-A transform that somebody changed breaks here, with its name and the file, and not in a worker after an hour; or, worse, never.
+A transform that somebody changed breaks here, with its name and the file, and not in a worker after an hour;
+or, worse, never.
 """
 import random
 import time
@@ -9,218 +11,310 @@ import numpy as np
 import torch
 
 from utils import augment
+from utils.augment import Sample
 from utils.dataset import BrokenFile
 from utils.errors import UserError
 from utils.images import IGNORED
 
-SECONDS = 0.8                   # after that nothing further is begun, except that two pictures and one whole sample are always tried
-SLACK = 3.0                     # px by which a box may miss what is painted in it: rounding to whole pixels, interpolation
-TWIST = 7.0                     # degrees, for a look at the rotation where little is asked for
-LOOKS = ("blur", "distort", "change_colours", "mixup")      # of these nothing moves (mixup adds a second picture)
+SECONDS = 0.8                   # then nothing more is begun, once two pictures and a whole sample were tried
+SLACK = 3.0                     # px by which a box may miss what is painted in it: rounding, interpolation
+TWIST = 7.0                     # degrees: the rotation is tried with this angle, or with a smaller setting
+LOOKS = ("blur", "distort", "change_colours", "mixup")      # nothing moves (mixup adds a second picture)
+ON_CANVAS = ("scale_and_crop", "mosaic", "zoom_out", "iou_crop")        # the result is as large as the input
 ALIKE = 0.15                    # share of a painted area on which picture and mask may differ: its border
+SMALLEST = 48                   # px: in a smaller picture the painted rectangle is too small to be followed
 
 
 def check_augmentation(data, samples=8):
-    """Try the augmentation of a training set on a few samples, spread over its list.
+    """Try the augmentation of a training set on a few samples, spread over its list. -> how many were tried.
 
-    data: DetectionData or SegmentationData with train=True.
-    Errors: a transform raises something, or returns another shape or type, boxes that are not finite, not inside or turned, labels or mask
-    values that were not there; boxes or masks that do not follow the picture. Transform and file are named.
+    data: DetectionData or SegmentationData with an augmentation.
+    Errors: a transform raises something, or returns another shape or type; boxes that are not finite, outside
+    or upside down; labels or mask values that were not there; boxes or masks that do not follow the picture.
+    Transform and file are named.
     """
-    began, tried = time.perf_counter(), 0
-    count = min(samples, len(data))
-    for index in sorted({round(i * (len(data) - 1) / max(1, count - 1)) for i in range(count)}):
+    began = time.perf_counter()
+    tried = 0
+    for index in spread(len(data), samples):
         if tried >= 2 and time.perf_counter() - began > SECONDS:
             break
         try:
-            image, truth = data.picture(index)[:2] if data.task == "detection" else data.cached(index)[:2]
+            sample, _ = data.load(index)
         except BrokenFile:
-            continue                                        # training leaves it out, and says so
+            continue                                        # training skips it, and says so
         tried += 1
-        truth = inside(truth, image.shape) if data.task == "detection" else truth
+
+        # Each transform alone: on the picture, and on a painted one, where one sees if the truth follows.
+        sample = clip_boxes(sample)
+        canvas = paint(data, sample.image.shape[:2])
         for name, transform in transforms(data):
-            check_one(name, transform, data, index, image, truth)
-            check_one(name, transform, data, index, *painted(data, image.shape[:2]), follow=min(image.shape[:2]) >= 48 and name not in LOOKS)
-        check_flip(data, index, image, truth)
-        for epoch in sorted({0, data.small_until, *([data.plain_from] if data.plain_from is not None else [])}):
+            followed = min(sample.image.shape[:2]) >= SMALLEST and name not in LOOKS
+            check_one(name, transform, data, index, sample)
+            check_one(name, transform, data, index, canvas, follow=followed)
+        check_flip(data, index, sample)
+
+        # Whole samples of each kind of epoch: with a small input, with everything, without mosaic.
+        epochs = {0, data.small_until, data.augmentation.plain_from or 0}
+        for epoch in sorted(epochs):
             if tried == 1 and epoch == 0 or time.perf_counter() - began < SECONDS:
                 check_sample(data, epoch, index)
     return tried
 
 
-def inside(boxes, shape):
-    """Boxes (G, 6) cut at the picture, those without area left out: a list of the user may hold others."""
-    boxes = boxes.copy()
-    boxes[:, 0:4:2], boxes[:, 1:4:2] = boxes[:, 0:4:2].clip(0, shape[1]), boxes[:, 1:4:2].clip(0, shape[0])
-    return boxes[(boxes[:, 2:4] > boxes[:, :2]).all(1)]
+def spread(length, count):
+    """-> at most `count` indices from 0 to length - 1, evenly spread, with the first and the last."""
+    count = min(count, length)
+    return sorted({round(i * (length - 1) / max(1, count - 1)) for i in range(count)})
+
+
+def clip_boxes(sample):
+    """The sample with its boxes cut at the picture, those without area left out: a list may hold such."""
+    if sample.boxes is None:
+        return sample
+    height, width = sample.image.shape[:2]
+    boxes = sample.boxes.copy()
+    boxes[:, 0:4:2] = boxes[:, 0:4:2].clip(0, width)
+    boxes[:, 1:4:2] = boxes[:, 1:4:2].clip(0, height)
+    return Sample(sample.image, boxes[(boxes[:, 2:4] > boxes[:, :2]).all(1)])
 
 
 def transforms(data):
-    """[(name in augment.py, function (rng, image, truth) -> image, truth)] of what the settings of a data set use.
+    """[(name in augment.py, function (rng, sample) -> sample)] of what the settings of a dataset use.
 
-    truth: boxes (G, 6) or mask (h, w). Looked up by name at each call, so that a changed function is the one that is tried.
+    They are looked up in `augment` at each call, so that a function that was changed is the one that is
+    tried.
     """
-    shape, place = data.input_shape, (data.scale, data.aspect, data.translate)
-    angle = data.rotation or 0.0
+    how, shape = data.augmentation, data.input_shape
 
-    def same(function):                                     # one that changes the pixels only
-        return lambda rng, image, truth: (function(rng, image.copy()), truth)
+    def scale_and_crop(rng, sample):
+        return augment.scale_and_crop(rng, shape, sample, how.scale, how.aspect, how.translate, data.fit)
 
-    def call(name, *before, after=()):
-        return lambda rng, image, truth: getattr(augment, name)(rng, *before, image, truth, *after)
+    def mosaic(rng, sample):
+        return augment.mosaic(rng, shape, [sample] * 4, how.scale, how.aspect, data.fit)
 
-    boxes = data.task == "detection"
-    if boxes:
-        found = [("scale_and_crop", call("scale_and_crop", shape, after=(*place, data.fit)), True),
-                 ("mosaic", lambda rng, image, truth: augment.mosaic(rng, shape, [(image, truth)] * 4, data.scale, data.aspect, data.fit),
-                  data.mosaic_chance),
-                 ("zoom_out", lambda rng, image, truth: augment.put_view(shape, image, truth, augment.zoom_out(rng, image.shape[:2]), data.fit),
-                  data.zoom_out_chance),
-                 ("iou_crop", lambda rng, image, truth: put_crop(rng, shape, image, truth, data.fit), data.iou_crop_chance),
-                 ("mixup", lambda rng, image, truth: augment.mixup(rng, image, truth, image, truth), data.mixup_chance),
-                 ("flip", lambda rng, image, truth: augment.flip(image, truth), data.flip_chance),
-                 ("rotate", lambda rng, image, truth: augment.rotate(min(angle, TWIST), image, truth)[:2], angle)]
-    else:
-        found = [("scale_and_crop_mask", call("scale_and_crop_mask", shape, after=place), True),
-                 ("mosaic_mask", lambda rng, image, truth: augment.mosaic_mask(rng, shape, [(image, truth)] * 4, data.scale, data.aspect),
-                  data.mosaic_chance),
-                 ("flip_mask", lambda rng, image, truth: augment.flip_mask(image, truth), data.flip_chance),
-                 ("rotate", lambda rng, image, truth: augment.rotate(min(angle, TWIST), image, mask=truth)[::2], angle)]
-    found += [("blur", same(lambda rng, image: augment.blur(rng, image)), data.blur_chance),
-              ("distort", same(lambda rng, image: augment.distort(rng, image)), data.distort_chance),
-              ("change_colours", same(lambda rng, image: augment.change_colours(rng, image, data.colours)), any(data.colours))]
+    def zoom_out(rng, sample):
+        return augment.put_view(shape, sample, augment.zoom_out(rng, sample.image.shape[:2]), data.fit)
+
+    def iou_crop(rng, sample):
+        whole = (0, 0, sample.image.shape[1], sample.image.shape[0])
+        view, boxes = augment.iou_crop(rng, whole, sample.boxes)
+        return augment.put_view(shape, Sample(sample.image, boxes), view, data.fit)
+
+    def rotate(rng, sample):
+        return augment.rotate(min(how.rotate, TWIST), sample)
+
+    def pixels(name, *more):                    # of a function that changes a picture, in place or not
+        def transform(rng, sample):
+            image = getattr(augment, name)(rng, sample.image.copy(), *more)
+            return Sample(image, sample.boxes, sample.mask)
+        return transform
+
+    found = [("scale_and_crop", scale_and_crop, True), ("mosaic", mosaic, how.mosaic)]
+    if data.task == "detection":
+        found += [("zoom_out", zoom_out, how.zoom_out), ("iou_crop", iou_crop, how.iou_crop),
+                  ("mixup", lambda rng, sample: augment.mixup(rng, sample, sample), how.mixup)]
+    found += [("flip", lambda rng, sample: augment.flip(sample), how.flip), ("rotate", rotate, how.rotate),
+              ("blur", pixels("blur"), how.blur), ("distort", pixels("distort"), how.distort),
+              ("change_colours", pixels("change_colours", how.colours), any(how.colours))]
     return [(name, function) for name, function, used in found if used]
 
 
-def put_crop(rng, shape, image, boxes, fit):
-    view, boxes = augment.iou_crop(rng, (0, 0, image.shape[1], image.shape[0]), boxes)
-    return augment.put_view(shape, image, boxes, view, fit)
-
-
-def check_one(name, transform, data, index, image, truth, follow=False):
-    """Apply a transform to one picture and judge what comes out. follow: the picture is a painted one, its truth must lie on the paint."""
+def check_one(name, transform, data, index, sample, follow=False):
+    """Apply a transform to one sample and judge what comes out. follow: the truth must be on the paint."""
     file = data.paths[index]
-    before = image.copy(), truth.copy()
+    image, truth = sample.image, truth_of(sample, data.task)
+    image_before, truth_before = image.copy(), truth.copy()
     try:
-        result, after = transform(random.Random(f"dry run {index}"), image, truth)
+        result = transform(random.Random(f"dry run {index}"), sample)
     except UserError:
         raise
     except Exception as error:
         raise broken(name, file, f"it raised {type(error).__name__}: {error}") from error
-    if not (np.array_equal(image, before[0]) and np.array_equal(truth, before[1])):
-        raise broken(name, file, "it changed the picture or its labels that it was given (they are kept for the next epoch): work on a copy")
-    shape = data.input_shape if name.startswith(("scale", "mosaic", "zoom", "iou")) else image.shape[:2]
-    if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != (*shape, 3):
-        raise broken(name, file, f"the picture is {kind_of(result)}, expected uint8 {(*shape, 3)}")
-    if name in LOOKS and image.mean() > 64 and result.max(initial=0) <= 1 and not (name == "change_colours" and data.colours[2] > 0.9):
+    if not isinstance(result, Sample):
+        raise broken(name, file, f"it returned {kind_of(result)}, expected Sample(image, boxes, mask)")
+
+    # What it was given must be as before: it may be a picture in the cache.
+    if not (np.array_equal(image, image_before) and np.array_equal(truth, truth_before)):
+        raise broken(name, file, "it changed the picture or its labels that it was given "
+                                 "(they are kept for the next epoch): work on a copy")
+
+    # The picture.
+    shape = data.input_shape if name in ON_CANVAS else image.shape[:2]
+    if not is_array(result.image, np.uint8) or result.image.shape != (*shape, 3):
+        raise broken(name, file, f"the picture is {kind_of(result.image)}, expected uint8 {(*shape, 3)}")
+    may_be_black = name == "change_colours" and data.augmentation.colours[2] > 0.9
+    if name in LOOKS and image.mean() > 64 and result.image.max(initial=0) <= 1 and not may_be_black:
         raise broken(name, file, "the picture has become black: values from 0 to 1 in the place of 0 to 255?")
-    (check_boxes if data.task == "detection" else check_mask)(name, file, after, shape, truth, len(data.class_names))
+
+    # Its boxes, or its mask.
+    after = truth_of(result, data.task)
+    check_truth = check_boxes if data.task == "detection" else check_mask
+    check_truth(name, file, after, shape, truth, len(data.class_names))
     if name in LOOKS and name != "mixup" and not np.array_equal(after, truth):
         raise broken(name, file, "it moved boxes or mask, but changes the colours only")
-    if follow and name not in ("mosaic", "mosaic_mask") and (data.task == "detection" or len(data.class_names) > 1):
-        at_border = data.task == "detection" and (after[:, :2] <= 0).any() | (after[:, 2:4] >= result.shape[1::-1]).any()
-        if not (name == "rotate" and at_border):            # there the box around a turned corner is larger than what is seen of it
-            check_follows(name, file, result, after, truth)
+    if follow and can_be_followed(name, data, result):
+        check_follows(name, file, result, sample)
+
+
+def truth_of(sample, task):
+    """Its boxes (G, 6) or its mask (h, w)."""
+    return sample.boxes if task == "detection" else sample.mask
+
+
+def can_be_followed(name, data, result):
+    """Whether the place of a painted rectangle can be compared with the truth of a transform's result."""
+    if name == "mosaic" or data.task == "segmentation" and len(data.class_names) == 1:
+        return False
+    if name != "rotate" or data.task == "segmentation":
+        return True
+
+    # At the border the box around a turned corner is larger than what is seen of it.
+    height, width = result.image.shape[:2]
+    at_border = (result.boxes[:, :2] <= 0).any() or (result.boxes[:, 2:4] >= (width, height)).any()
+    return not at_border
 
 
 def check_boxes(name, file, boxes, shape, given, classes):
     """boxes (G, 6) float32: xyxy px, class, difficult. shape: (H, W)."""
-    if not isinstance(boxes, np.ndarray) or boxes.dtype != np.float32 or boxes.ndim != 2 or boxes.shape[1:] != given.shape[1:]:
+    if not is_array(boxes, np.float32) or boxes.ndim != 2 or boxes.shape[1:] != given.shape[1:]:
         raise broken(name, file, f"the boxes are {kind_of(boxes)}, expected float32 (G, {given.shape[1]})")
     if not np.isfinite(boxes).all():
-        raise broken(name, file, "a box is not a number (NaN or infinite)")
+        raise broken(name, file, "a box is NaN or infinite")
+
+    # Inside the picture, and the right way round.
     if (boxes[:, :2] < -0.01).any() or (boxes[:, 2:4] > np.array(shape[::-1]) + 0.01).any():
-        raise broken(name, file, f"a box reaches beyond the picture of {shape[1]} x {shape[0]} pixels: {worst(boxes, shape)}")
-    if (boxes[:, 2] <= boxes[:, 0]).any() or (boxes[:, 3] <= boxes[:, 1]).any():
-        raise broken(name, file, f"a box has x1 >= x2 or y1 >= y2: {boxes[(boxes[:, 2:4] <= boxes[:, :2]).any(1)][0, :4].tolist()}")
+        size = f"{shape[1]} x {shape[0]} pixels"
+        raise broken(name, file, f"a box reaches beyond the picture of {size}: {worst(boxes, shape)}")
+    turned = (boxes[:, 2:4] <= boxes[:, :2]).any(1)
+    if turned.any():
+        raise broken(name, file, f"a box has x1 >= x2 or y1 >= y2: {boxes[turned][0, :4].tolist()}")
+
     strange = set(boxes[:, 4].tolist()) - set(given[:, 4].tolist())
     if strange or (boxes[:, 4] >= classes).any():
-        raise broken(name, file, f"there are objects of the classes {sorted(strange)}, which were not in the picture")
+        raise broken(name, file, f"there are objects of the classes {sorted(strange)}, "
+                                 "which were not in the picture")
 
 
 def check_mask(name, file, mask, shape, given, classes):
     """mask (H, W) uint8, values 0 to K-1 and 255, no new ones. shape: (H, W)."""
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8 or mask.shape != tuple(shape):
+    if not is_array(mask, np.uint8) or mask.shape != tuple(shape):
         raise broken(name, file, f"the mask is {kind_of(mask)}, expected uint8 {tuple(shape)}")
     strange = set(np.unique(mask).tolist()) - set(np.unique(given).tolist()) - {IGNORED}
     if strange:
-        raise broken(name, file, f"the mask holds the values {sorted(strange)[:5]}, which it did not hold before: masks must be resized with nearest "
-                                 "neighbour, never mixed")
+        raise broken(name, file, f"the mask holds the values {sorted(strange)[:5]}, "
+                                 "which it did not hold before: "
+                                 "masks must be resized with nearest neighbour, never mixed")
 
 
-def painted(data, size):
-    """A black picture of size (h, w) with one white rectangle left of the middle, and its truth."""
+def paint(data, size):
+    """-> Sample: a black picture of size (h, w) with a white rectangle left of the middle, and its truth."""
     height, width = size
-    x1, y1, x2, y2 = width // 8, height // 4, max(width // 8 + 1, width * 3 // 8), max(height // 4 + 1, height * 3 // 4)
+    x1, y1 = width // 8, height // 4
+    x2, y2 = max(x1 + 1, width * 3 // 8), max(y1 + 1, height * 3 // 4)
     image = np.zeros((height, width, 3), np.uint8)
     image[y1:y2, x1:x2] = 255
     if data.task == "detection":
-        return image, np.array([[x1, y1, x2, y2, 0, 0]], np.float32)
+        return Sample(image, np.array([[x1, y1, x2, y2, 0, 0]], np.float32))
     mask = np.zeros(size, np.uint8)
     mask[y1:y2, x1:x2] = len(data.class_names) - 1
-    return image, mask
+    return Sample(image, mask=mask)
 
 
-def check_follows(name, file, image, truth, before):
-    """Error when box or mask (before: those of `painted`) do not lie where the white rectangle has gone to."""
-    white = image.min(2) > 180
-    if truth.ndim == 2 and truth.dtype == np.float32:
-        if len(truth) == 1 and white.any():
-            rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
-            seen = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-            larger = ((truth[0, 2:4] - truth[0, :2]) / (before[0, 2:4] - before[0, :2])).max()      # what is enlarged has a soft border
-            if np.abs(truth[0, :4] - seen).max() > SLACK + max(1.0, larger):
-                raise broken(name, file, f"the box does not follow the picture: it is {np.round(truth[0, :4], 1).tolist()}, its object is at "
-                                         f"{seen.tolist()}")
-        elif len(truth) == 1 and (truth[0, 2:4] - truth[0, :2]).min() > 2 * SLACK:
+def check_follows(name, file, result, before):
+    """Error when the result's box or mask is not where the white rectangle of `before` (see `paint`) went."""
+    white = result.image.min(2) > 180
+    if result.boxes is not None:
+        check_box_follows(name, file, white, result.boxes, before.boxes)
+    else:
+        check_mask_follows(name, file, white, result.mask)
+
+
+def check_box_follows(name, file, white, boxes, before):
+    """white: (H, W) bool.  boxes, before: (G, 6) px of the result and of the painted picture."""
+    if len(boxes) != 1:
+        return
+    sides = boxes[0, 2:4] - boxes[0, :2]
+    if not white.any():
+        if sides.min() > 2 * SLACK:
             raise broken(name, file, "the box stays, but its object is not in the picture any more")
         return
-    inside, known = truth == truth[truth != IGNORED].max(initial=0), truth != IGNORED
-    if truth[known].max(initial=0) == 0:
-        inside = np.zeros_like(known)
+
+    # The white pixels' own box; what is enlarged has a soft border, which is that much wider.
+    rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
+    seen = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    larger = (sides / (before[0, 2:4] - before[0, :2])).max()
+    if np.abs(boxes[0, :4] - seen).max() > SLACK + max(1.0, larger):
+        box = np.round(boxes[0, :4], 1).tolist()
+        raise broken(name, file, f"the box does not follow the picture: it is {box}, "
+                                 f"its object is at {seen.tolist()}")
+
+
+def check_mask_follows(name, file, white, mask):
+    """white: (H, W) bool.  mask: (H, W) of the result; its largest label is that of the painted rectangle."""
+    known = mask != IGNORED
+    label = mask[known].max(initial=0)
+    inside = (mask == label) & (label > 0)
+
+    # A border may differ: a share of the area, and a few pixels along its edges.
     area = max(inside.sum(), (white & known).sum())
-    if area > 64 and ((white != inside) & known).sum() > ALIKE * area + 6 * area**0.5:
+    different = ((white != inside) & known).sum()
+    if area > 64 and different > ALIKE * area + 6 * area**0.5:
         raise broken(name, file, "the mask does not follow the picture")
 
 
-def check_flip(data, index, image, truth):
-    """Turned over twice a picture must be what it was."""
-    if data.flip_chance:
-        flip = augment.flip if data.task == "detection" else augment.flip_mask
-        again = flip(*flip(image, truth))
-        if not np.array_equal(again[0], image) or not np.allclose(again[1], truth, atol=0.01):
-            raise broken(flip.__name__, data.paths[index], "done twice, it does not give back the picture and its labels")
+def check_flip(data, index, sample):
+    """Flipped twice a sample must be what it was."""
+    if not data.augmentation.flip:
+        return
+    again = augment.flip(augment.flip(sample))
+    truths = [truth_of(one, data.task) for one in (again, sample)]
+    if not np.array_equal(again.image, sample.image) or not np.allclose(*truths, atol=0.01):
+        file = data.paths[index]
+        raise broken("flip", file, "done twice, it does not give back the picture and its labels")
 
 
 def check_sample(data, epoch, index):
-    """Error when the sample that training will see is not one: image (3, H, W) uint8, boxes or mask as in dataset.py; the same each time."""
+    """Error when the sample that training will see is not one: image (3, H, W) uint8, boxes or mask as in
+    dataset.py; the same each time."""
     file, shape = data.paths[index], data.shape(epoch)
     try:
-        (image, target), (again, other) = data[epoch, index], data[epoch, index]
+        image, target = data[epoch, index]
+        same_image, same_target = data[epoch, index]
     except UserError:
         raise
     except Exception as error:
         raise broken("sample", file, f"it raised {type(error).__name__}: {error}") from error
+
     for sentence in target.get("damaged", ()):              # it is told once only
         print(f"NOTE: {sentence} Training goes on without it.")
     if image.dtype != torch.uint8 or image.shape != (3, *shape):
-        raise broken("sample", file, f"the image is {image.dtype} {tuple(image.shape)}, expected torch.uint8 {(3, *shape)}")
+        raise broken("sample", file, f"the image is {kind_of(image)}, expected torch.uint8 {(3, *shape)}")
+
+    # The truth, judged by the rules of the single transforms: every class of the list may be there.
+    classes = len(data.class_names)
     if data.task == "detection":
-        rows = torch.cat([target["boxes"], target["labels"][:, None], torch.zeros(len(target["labels"]), 1)], 1).numpy().astype(np.float32)
-        known = np.array([[0, 0, 1, 1, number, 0] for number in range(len(data.class_names))], np.float32)
-        check_boxes("sample", file, rows, shape, known, len(data.class_names))
+        labels = target["labels"][:, None]
+        rows = torch.cat([target["boxes"], labels, torch.zeros_like(labels)], 1).numpy().astype(np.float32)
+        known = np.array([[0, 0, 1, 1, label, 0] for label in range(classes)], np.float32)
+        check_boxes("sample", file, rows, shape, known, classes)
     else:
-        check_mask("sample", file, target["mask"].numpy(), shape, np.arange(len(data.class_names)), len(data.class_names))
+        check_mask("sample", file, target["mask"].numpy(), shape, np.arange(classes), classes)
+
+    # The second time everything must be as the first time.
     part = "boxes" if data.task == "detection" else "mask"
-    if not torch.equal(image, again) or not torch.equal(target[part], other[part]):
-        raise broken("sample", file, "the same sample came out differently the second time: draw all chance from the rng that is passed, "
-                                     "so that resumed trainings stay exact")
+    if not torch.equal(image, same_image) or not torch.equal(target[part], same_target[part]):
+        raise broken("sample", file, "the same sample came out differently the second time: draw all "
+                                     "chance from the rng that is passed, so that resuming stays exact")
 
 
 def broken(name, file, what):
     """name: of a transform, or "sample" for all of them together."""
     place = "The augmented sample" if name == "sample" else f"The augmentation {name} (utils/augment.py)"
-    return UserError(f"{place} is not right, tried on {file}: {what}.")
+    return UserError(f"{place} is wrong, tried on {file}: {what}.")
+
+
+def is_array(value, dtype):
+    return isinstance(value, np.ndarray) and value.dtype == dtype
 
 
 def kind_of(value):

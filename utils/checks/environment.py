@@ -18,7 +18,8 @@ from utils.system.machine import SHARED_MEMORY, cores, machine_memory
 
 PYTHON = (3, 10)
 LITTLE_MEMORY, LITTLE_DISK, LITTLE_SHARED = 4, 3, 1         # GiB: below these something will probably fail
-EITHER = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}    # one of them is enough
+# One of them is enough.
+EITHER = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
 
 
 class Check(NamedTuple):
@@ -30,8 +31,8 @@ class Check(NamedTuple):
 
 def check_environment():
     """-> list of Check."""
-    checks = [check_python(), *check_packages(ROOT / "requirements.txt"), check_bridge(), *check_gpu(), check_memory(), check_disk(ROOT),
-              check_shared_memory()]
+    checks = [check_python(), *check_packages(ROOT / "requirements.txt"), check_bridge(), *check_gpu(),
+              check_memory(), check_disk(ROOT), check_shared_memory()]
     return [check for check in checks if check]
 
 
@@ -50,35 +51,41 @@ def installed(package):
         return None
 
 
-def numbers(version):
+def version_numbers(version):
     """"2.6.0+cu124" -> (2, 6, 0)"""
     return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
 def check_packages(path):
-    """The packages of requirements.txt, their versions against the least that are wanted."""
-    pip = f'"{sys.executable}" -m pip install'
+    """The packages of requirements.txt, their versions against the least that are needed."""
     checks = []
     for line in path.read_text(encoding="utf-8").splitlines():
         match = re.fullmatch(r"([\w.-]+)>=([\d.]+)", line.strip())
-        if not match:
-            continue
-        package, least = match.groups()
-        names = [name for name in (package, *EITHER.get(package, ())) if installed(name)]
-        if not names:
-            checks.append(Check(STOPS, f"{package}: not installed", f'{pip} "{package}>={least}"'))
-            continue
-        version = installed(names[0])
-        old = numbers(version) < numbers(least)
-        checks.append(Check(STOPS if old else "", f"{names[0]} {version}", f'{least} or newer is needed: {pip} "{package}>={least}"' if old else ""))
-        if len(names) > 1:
-            checks.append(Check(WORKS, f"{' and '.join(names)} are both installed",
-                                f"They overwrite each other's files; if cv2 fails to load, uninstall both, then {pip} {names[0]}"))
+        if match:
+            checks += check_package(*match.groups())
+    return checks
+
+
+def check_package(package, least):
+    """-> one or two of Check. least: "2.6"."""
+    pip = f'"{sys.executable}" -m pip install'
+    names = [name for name in (package, *EITHER.get(package, ())) if installed(name)]
+    if not names:
+        return [Check(STOPS, f"{package}: not installed", f'{pip} "{package}>={least}"')]
+
+    version = installed(names[0])
+    if version_numbers(version) < version_numbers(least):
+        checks = [Check(STOPS, f"{names[0]} {version}", f'{least} or newer is needed: {pip} "{package}>={least}"')]
+    else:
+        checks = [Check("", f"{names[0]} {version}")]
+    if len(names) > 1:
+        checks.append(Check(WORKS, f"{' and '.join(names)} are both installed", "They overwrite each other's files; if cv2 fails to "
+                                   f"load, uninstall both, then {pip} {names[0]}"))
     return checks
 
 
 def check_bridge():
-    """Whether PyTorch and NumPy understand each other: of two releases that do not belong together they do not."""
+    """Whether PyTorch and NumPy understand each other: some releases of the two do not."""
     try:
         good = torch.from_numpy(np.arange(3.0)).tolist() == torch.arange(3.0).numpy().tolist()
     except (RuntimeError, TypeError, ImportError) as error:
@@ -95,15 +102,18 @@ def driver():
     if not tool:
         return None
     try:
-        found = subprocess.run([tool, "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True, timeout=20)
+        command = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip().splitlines()[0] if found.returncode == 0 and found.stdout.strip() else None
+    lines = answer.stdout.strip().splitlines()
+    return lines[0] if answer.returncode == 0 and lines else None
 
 
 def check_gpu():
     """Whether there is a GPU, whether this PyTorch can use it, and if not, why."""
     card = driver()
+    # A PyTorch without CUDA or ROCm: that is what `pip install torch` gives on some systems.
     if torch.version.cuda is None and not getattr(torch.version, "hip", None):
         if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
             return [Check("", "GPU: Apple silicon (device=mps)")]
@@ -111,10 +121,14 @@ def check_gpu():
             return [Check(WORKS, f"GPU: {card}, but this PyTorch is built without CUDA, so it is not used",
                           "Take the command for CUDA from https://pytorch.org/get-started/locally")]
         return [Check("", "GPU: none; training uses the CPU, which is slow for large networks")]
+
+    # One with CUDA that finds no card, or whose driver is too old.
     if not torch.cuda.is_available():
-        return [Check(WORKS, f"GPU: {card or 'none found'}; this PyTorch is built for CUDA {torch.version.cuda} but cannot use it",
-                      "Install or update the NVIDIA driver, or a PyTorch for an older CUDA." if card else "Nothing, if there is none.")]
-    return [check_card(torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i), torch.cuda.get_arch_list(),
+        remedy = "Install or update the NVIDIA driver, or a PyTorch for an older CUDA." if card else "Nothing, if there is none."
+        return [Check(WORKS, f"GPU: {card or 'none found'}; this PyTorch is built for CUDA {torch.version.cuda} but cannot use it", remedy)]
+
+    arches = torch.cuda.get_arch_list()
+    return [check_card(torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i), arches,
                        torch.cuda.get_device_properties(i).total_memory) for i in range(torch.cuda.device_count())]
 
 
@@ -122,21 +136,26 @@ def check_card(name, capability, arches, memory):
     """Whether this PyTorch has kernels for a card. capability: (8, 6).  arches: ["sm_80", "sm_86", "compute_90"].  memory: bytes."""
     mine = 10 * capability[0] + capability[1]
     text = f"GPU: {name}, sm_{mine}, {memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+
+    # sm_86 runs on all cards 8.6 to 8.9; compute_90 is compiled when needed, for 9.0 and all newer cards.
     exact = [int(arch[3:].rstrip("af")) for arch in arches if arch.startswith("sm_")]
-    later = [int(arch[8:].rstrip("af")) for arch in arches if arch.startswith("compute_")]      # compiled when needed, for all newer ones
-    if any(arch // 10 == mine // 10 and arch <= mine for arch in exact) or any(arch <= mine for arch in later) or not exact + later:
+    later = [int(arch[8:].rstrip("af")) for arch in arches if arch.startswith("compute_")]
+    runs = any(arch // 10 == mine // 10 and arch <= mine for arch in exact) or any(arch <= mine for arch in later)
+    if runs or not exact + later:
         return Check("", text)
+
     newer = mine > max(exact + later)
+    other = "a newer PyTorch (a later CUDA)" if newer else "an older PyTorch, whose CUDA still knows this card"
     return Check(STOPS, f"{text}, but this PyTorch only has kernels for {', '.join(arches)}",
-                 f"Take {'a newer PyTorch (a later CUDA)' if newer else 'an older PyTorch, whose CUDA still knows this card'} from "
-                 "https://pytorch.org/get-started/locally, or set device=cpu.")
+                 f"Take {other} from https://pytorch.org/get-started/locally, or set device=cpu.")
 
 
 def check_memory():
     memory = machine_memory() / 2**30
     text = f"{cores()} CPU cores, {memory:.1f} GiB of memory"
-    little = memory < LITTLE_MEMORY
-    return Check(WORKS, text, "Close other programs; set cache=False, num_workers=0 and a small batch_size.") if little else Check("", text)
+    if memory < LITTLE_MEMORY:
+        return Check(WORKS, text, "Close other programs; set cache=False, num_workers=0 and a small batch_size.")
+    return Check("", text)
 
 
 def check_disk(folder):
@@ -145,7 +164,9 @@ def check_disk(folder):
     text = f"{free:.1f} GiB free on the disk of {folder}"
     if not os.access(folder, os.W_OK):
         return Check(STOPS, f"{text}, which is write-protected", "Copy the repository to a place where you may write.")
-    return Check(WORKS, text, "Checkpoints of a large network take 1 GiB: make room.") if free < LITTLE_DISK else Check("", text)
+    if free < LITTLE_DISK:
+        return Check(WORKS, text, "Checkpoints of a large network take 1 GiB: make room.")
+    return Check("", text)
 
 
 def check_shared_memory(folder=SHARED_MEMORY):
@@ -154,4 +175,6 @@ def check_shared_memory(folder=SHARED_MEMORY):
         return None
     size = shutil.disk_usage(folder).total / 2**30
     text = f"{size:.2f} GiB of shared memory ({folder})"
-    return Check(WORKS, text, "In docker: --shm-size=8g. Otherwise num_workers=0.") if size < LITTLE_SHARED else Check("", text)
+    if size < LITTLE_SHARED:
+        return Check(WORKS, text, "In docker: --shm-size=8g. Otherwise num_workers=0.")
+    return Check("", text)

@@ -1,8 +1,8 @@
-"""The check pass over VOC folders: every image and label is read, and all that is wrong is told at once. Nothing is written.
+"""The check pass over VOC folders: every image and label is read, and all that is wrong is reported in one go. Nothing is written.
 
     part, findings = look_at_folder(folder, "detection", {"train": "train", "val": "val", "test": "test"})
 
-What a finding means stands in findings.py. Samples whose image or label cannot be used are not in part.samples.
+What a finding means: see findings.py. Samples whose image or label cannot be used are not in part.samples.
 """
 import os
 from collections import Counter
@@ -17,10 +17,10 @@ from utils.formats.sweep import look_at_pair, sweep
 from utils.formats.voc_folder import LABELS, check_layout, missing_sets, read_sets
 from utils.images import IGNORED, LOSSY, SUFFIXES, fitted_size
 from utils.labels import label_table, spans, unknown_values
-from utils.settings import shown
+from utils.settings import counted, shown
 from utils.system.files import printable, read_bytes
 
-FEW = 20                        # with fewer images to learn from it is said
+FEW = 20                        # fewer images to learn from are reported
 SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 LOSSY_SUFFIXES = tuple(f".{name.lower()}" for name in LOSSY) + (".jpg", ".jp2")
 SIZES_FOR_CORNERS = (3, 0.2)    # so many boxes, and such a share of all, that look like width and height: then they are
@@ -33,7 +33,7 @@ class Part:
     folder: Path
     samples: dict = field(default_factory=dict)         # stem -> Sample
     sets: dict = field(default_factory=dict)            # list name -> ids, of the user's own lists
-    splits: dict = field(default_factory=dict)          # stem -> set of "train", "val", "test"; empty where no lists are given
+    splits: dict = field(default_factory=dict)          # stem -> set of "train", "val", "test"; empty without lists
     names: list = ()                                    # class names, where the source says them
     fixed: bool = False                                 # sets holds train, val, test, and nothing is to be dealt out
 
@@ -43,43 +43,67 @@ def look_at_folder(folder, task, wanted, new_split=False):
 
     Error: it is no VOC folder for this task.
     """
+    # What is there, and which lists name it.
     images, labels, findings = check_layout(folder, task)
     foreign, found = other_files(folder, task, images)
     findings += found
     sets, found = read_sets(folder, wanted.values(), new_split, task)
     findings += found + missing_sets(sets, (wanted["train"], wanted["val"]), folder, task)
     usable = images.keys() & labels.keys()
+
+    # lists: those that are used; without train and val the rest of the images is split.
     own = {split: sets[name] for split, name in wanted.items() if name in sets}
-    made = not ("train" in sets or "val" in sets)
-    lists = {**own, **({"trainval": sets["trainval"]} if made and "trainval" in sets else {})}
-    listed = set().union(*lists.values())
-    if made and "trainval" not in sets:                 # a split of all the rest is made
+    lists, listed = dict(own), set()
+    made = "train" not in sets and "val" not in sets
+    if made and "trainval" in sets:
+        lists["trainval"] = sets["trainval"]
+    elif made:
         listed |= usable
-    part_folder, _, kind, sets_folder = LABELS[task]
-    for name in sorted({wanted.get(split, split) for split in lists}):
-        path = folder / "ImageSets" / sets_folder / f"{name}.txt"
-        for stem, line in sets[name].items():
-            for files, what, place in ((images, "image", "JPEGImages"), (labels, kind, part_folder)):
-                if stem not in files and stem not in foreign:
-                    hint = " Write the names without the suffix." if Path(stem).stem in files else did_you_mean(stem, files)
-                    findings.append(Finding(f"list_no_{'image' if what == 'image' else 'label'}", path, line,
-                                            f"{printable(stem)} has no {what} in {place}.{hint}"))
-                    break
-    findings += overlaps(folder, sets_folder, wanted, own)
-    findings += [Finding("image_without_label", images[stem]) for stem in sorted(images.keys() - labels.keys() - foreign - listed)]
-    findings += [Finding("label_without_image", labels[stem]) for stem in sorted(labels.keys() - images.keys() - foreign - listed)]
+    listed = listed.union(*lists.values())
+
+    # What has no partner.
+    findings += names_without_files(folder, task, wanted, lists, sets, (images, labels, foreign))
+    findings += overlaps(folder, LABELS[task][3], wanted, own)
+    alone = images.keys() - labels.keys() - foreign - listed
+    findings += [Finding("image_without_label", images[stem]) for stem in sorted(alone)]
+    alone = labels.keys() - images.keys() - foreign - listed
+    findings += [Finding("label_without_image", labels[stem]) for stem in sorted(alone)]
     findings += [Finding("not_listed", images[stem]) for stem in sorted(usable - listed)]
+
+    # Every pair is read.
     stems = sorted(usable & listed)
-    looked = sweep(look_at_pair, [(task, images[stem], labels[stem]) for stem in stems], f"Checking {shown(folder)}")
-    part = Part(folder, {stem: sample for stem, (sample, _) in zip(stems, looked) if sample}, {name: list(ids) for name, ids in sets.items()},
-                {stem: {split for split, ids in own.items() if stem in ids} for stem in stems})
-    findings += [finding for _, found in looked for finding in found]
+    pairs = sweep(look_at_pair, [(task, images[stem], labels[stem]) for stem in stems], f"Checking {shown(folder)}")
+    part = Part(folder, sets={name: list(ids) for name, ids in sets.items()})
+    for stem, (sample, found) in zip(stems, pairs):
+        part.splits[stem] = {split for split, ids in own.items() if stem in ids}
+        findings += found
+        if sample:
+            part.samples[stem] = sample
     return part, findings
 
 
+def names_without_files(folder, task, wanted, lists, sets, files):
+    """Findings: names in the lists without an image or label. files: (images, labels, stems with files of another kind)."""
+    images, labels, foreign = files
+    part, _, kind, sets_folder = LABELS[task]
+    findings = []
+    for name in sorted({wanted.get(split, split) for split in lists}):
+        path = folder / "ImageSets" / sets_folder / f"{name}.txt"
+        for stem, line in sets[name].items():
+            if stem in foreign or stem in images and stem in labels:
+                continue
+            what, place, known = (kind, part, labels) if stem in images else ("image", "JPEGImages", images)
+            hint = " Write the names without the suffix." if Path(stem).stem in known else did_you_mean(stem, known)
+            finding = "list_no_image" if what == "image" else "list_no_label"
+            findings.append(Finding(finding, path, line, f"{printable(stem)} has no {what} in {place}.{hint}"))
+    return findings
+
+
 def part_of(splits, folder, names=()):
-    """What another reader found, dict train, val, test -> list of Sample, -> Part. folder: for messages. names: class names in the order
-    of the source."""
+    """What another reader found, dict train, val, test -> list of Sample, -> Part.
+
+    folder: for messages.  names: class names in the order of the source.
+    """
     part = Part(Path(folder), names=names, fixed=True)
     for split, some in splits.items():
         part.samples |= {str(sample.image): sample for sample in some}
@@ -90,7 +114,7 @@ def part_of(splits, folder, names=()):
 
 
 def other_files(folder, task, images):
-    """Files of other suffixes. -> stems of those that stand in the place of a label or an image, findings."""
+    """Files of other suffixes. -> stems of those that are in the place of a label or an image, findings."""
     foreign, findings = set(), []
     part, suffixes = LABELS[task][:2]
     for name, known in (("JPEGImages", SUFFIXES), (part, suffixes)):
@@ -98,18 +122,24 @@ def other_files(folder, task, images):
             if file.lower().endswith(known) or file.startswith(".") or file.lower() in SYSTEM_FILES:
                 continue
             path = folder / name / file
-            if not path.is_file():
-                continue
-            suffix = path.suffix.lower()
-            kind = "other_suffix"
-            if name == "Annotations" and suffix in (".json", ".txt"):
-                kind = {".json": "labelme_file", ".txt": "yolo_file"}[suffix] if is_label(path) else kind
-            elif name == "SegmentationClass" and suffix in LOSSY_SUFFIXES:
-                kind = "mask_lossy"
-            findings.append(Finding(kind, path))
-            if kind != "other_suffix" or name == "JPEGImages":
-                foreign.add(path.stem.strip())
+            if path.is_file():
+                kind = kind_of_other(path)
+                findings.append(Finding(kind, path))
+                if kind != "other_suffix" or name == "JPEGImages":
+                    foreign.add(path.stem.strip())
     return foreign, findings
+
+
+def kind_of_other(path):
+    """The kind of finding about a file of another suffix: is it a label of another program?"""
+    suffix = path.suffix.lower()
+    if path.parent.name == "Annotations" and suffix == ".json" and is_label(path):
+        return "labelme_file"
+    if path.parent.name == "Annotations" and suffix == ".txt" and is_label(path):
+        return "yolo_file"
+    if path.parent.name == "SegmentationClass" and suffix in LOSSY_SUFFIXES:
+        return "mask_lossy"
+    return "other_suffix"
 
 
 def is_label(path):
@@ -120,8 +150,10 @@ def is_label(path):
         return False
     if path.suffix.lower() == ".json":
         return b'"shapes"' in start or b'"imagePath"' in start
+    if path.stem in ("classes", "predefined_classes"):
+        return True
     words = start.split(b"\n")[0].split()
-    return len(words) == 5 and all(word.replace(b".", b"").isdigit() for word in words) or path.stem in ("classes", "predefined_classes")
+    return len(words) == 5 and all(word.replace(b".", b"").isdigit() for word in words)
 
 
 def overlaps(folder, sets_folder, wanted, own):
@@ -141,11 +173,18 @@ def whole_findings(parts, names, classes_path, task, ignore_labels=(), derived=F
 
     names: class names, None when their file is no use.  derived: they are made from these very data.
     """
-    samples = [sample for part in parts for sample in part.samples.values()]
-    learnt = [part.samples[stem] for part in parts for stem in part.samples
-              if not part.splits.get(stem) and not (part.sets.keys() & {"train", "val"}) or "train" in part.splits.get(stem, ())]
+    samples, learnt, listed = [], [], []
+    for part in parts:
+        splits_all = not part.sets.keys() & {"train", "val"}            # then any of its images may become one to learn from
+        for stem, sample in part.samples.items():
+            mine = part.splits.get(stem, set())
+            samples.append(sample)
+            listed.append((sample, mine))
+            if "train" in mine or not mine and splits_all:
+                learnt.append(sample)
+
     folder = parts[0].folder if parts else Path()
-    findings = equal_pictures([(sample, part.splits.get(stem, set())) for part in parts for stem, sample in part.samples.items()])
+    findings = equal_pictures(listed)
     if not learnt:
         return [*findings, Finding("nothing_left", folder)]
     findings += too_few(learnt, folder)
@@ -154,7 +193,8 @@ def whole_findings(parts, names, classes_path, task, ignore_labels=(), derived=F
 
 
 def too_few(learnt, where):
-    return [Finding("few_images", where, None, f"{len(learnt)} images")] if len(learnt) < FEW else []
+    """A finding: hardly anything to learn from."""
+    return [Finding("few_images", where, None, counted(len(learnt), "image"))] if len(learnt) < FEW else []
 
 
 def equal_pictures(pairs):
@@ -163,8 +203,9 @@ def equal_pictures(pairs):
     for sample, splits in pairs:
         other, others = first.setdefault(sample.digest, (sample.image, splits))
         if other != sample.image:
-            findings.append(Finding("same_across" if splits and others and splits != others else "same_picture", sample.image, None,
-                                    f"the same as {printable(other.name)}" + (f" ({', '.join(sorted(others))})" if others else "")))
+            kind = "same_across" if splits and others and splits != others else "same_picture"
+            where = f" ({', '.join(sorted(others))})" if others else ""
+            findings.append(Finding(kind, sample.image, None, f"the same as {printable(other.name)}{where}"))
     return findings
 
 
@@ -176,36 +217,45 @@ def class_findings(samples, learnt, names, classes_path, folder, ignore_labels, 
     for sample in samples if names is not None else ():
         for name in dict.fromkeys(one["name"] for one in sample.truth):
             if name not in names:
-                findings.append(Finding("unknown_class", sample.label or sample.image, None,
-                                        f'"{printable(name)}", {counts[name]} objects in all.{did_you_mean(name, names)}'))
+                detail = f'"{printable(name)}", {counted(counts[name], "object")} in all.{did_you_mean(name, names)}'
+                findings.append(Finding("unknown_class", sample.label or sample.image, None, detail))
+
+    # The other way round: classes without an object are never found. Derived names are those of the objects.
     if not shown_in:
         findings.append(Finding("no_objects", folder))
     elif not derived and names is not None:
-        findings += [Finding("class_absent", Path(classes_path), number, printable(name)) for number, name in enumerate(names, 1)
+        findings += [Finding("class_absent", Path(classes_path), line, printable(name)) for line, name in enumerate(names, 1)
                      if not shown_in[name]]
     return findings
 
 
 def mask_findings(samples, learnt, names, classes_path, folder, ignore_labels, derived):
     """Segmentation: values that are no class, {0, 255}, one class only, classes that no training mask has."""
-    counts = sum(sample.truth for sample in samples)
-    found = np.flatnonzero(counts).tolist()
+    found = np.flatnonzero(sum(sample.truth for sample in samples)).tolist()
     values = [value for value in found if value != IGNORED and value not in ignore_labels]
     masks_folder = samples[0].label.parent
+
+    # All masks together: black and white pictures, or shades of grey, in the place of class numbers.
     if not values or values == [0] and IGNORED in found:
-        return [Finding("masks_0_255", sample.label, None, f"it holds {spans(np.flatnonzero(sample.truth).tolist())}") for sample in samples
-                if sample.truth[IGNORED]] or [Finding("masks_one_class", masks_folder, None, f"the only value is {spans(found)}")]
+        white = [Finding("masks_0_255", sample.label, None, f"it holds {spans(np.flatnonzero(sample.truth).tolist())}")
+                 for sample in samples if sample.truth[IGNORED]]
+        return white or [Finding("masks_one_class", masks_folder, None, f"the only value is {spans(found)}")]
     if derived and values[-1] > BRIGHT and len(values) < values[-1] / 2:
         return [Finding("masks_brightness", masks_folder, None, f"values {spans(found)}")]
     if not names:
         return []
+
+    # Each mask by itself.
     table, findings = label_table(names, ignore_labels), []
     for sample in samples:
         what, known, cause = unknown_values(sample.truth, table)
         if what:
             findings.append(Finding("mask_values", sample.label, None, f"{what}; known are {known}.{cause}"))
         elif np.flatnonzero(sample.truth).tolist() == [0, IGNORED]:
-            findings.append(Finding("mask_0_255", sample.label, None, f"{sample.truth[IGNORED] / sample.truth.sum():.1%} of the pixels are 255"))
+            share = sample.truth[IGNORED] / sample.truth.sum()
+            findings.append(Finding("mask_0_255", sample.label, None, f"{share:.1%} of the pixels are 255"))
+
+    # What there is to learn from.
     per_label = np.bincount(table, weights=sum(sample.truth for sample in learnt), minlength=256)
     here = np.flatnonzero(per_label[:len(names)])
     if len(here) < 2 <= len(names) and not findings:
@@ -217,13 +267,14 @@ def mask_findings(samples, learnt, names, classes_path, folder, ignore_labels, d
 
 
 def settle_corners(findings, samples):
-    """Some boxes look as if they held width and height in the place of xmax and ymax. They do when there are many of them and every box would
-    fit into its image then; else they were drawn from right to left. -> findings of one of the two kinds."""
+    """Some boxes look as if they held width and height in the place of xmax and ymax. They do when there are many of them and every
+    box would fit into its image then; else they were drawn from right to left. -> findings of one of the two kinds."""
     boxes = [(one["box"], sample.size) for sample in samples for one in sample.truth]
+    least, share = SIZES_FOR_CORNERS
     count = sum(finding.kind == "corner_is_size" for finding in findings)
+    swapped = any(finding.kind == "box_swapped" for finding in findings)
     fit = all(box[0] + box[2] <= size[0] and box[1] + box[3] <= size[1] for box, size in boxes)
-    if fit and count >= SIZES_FOR_CORNERS[0] and count >= SIZES_FOR_CORNERS[1] * len(boxes) and \
-            not any(finding.kind == "box_swapped" for finding in findings):
+    if fit and not swapped and count >= least and count >= share * len(boxes):
         return findings
     return [finding._replace(kind="box_swapped") if finding.kind == "corner_is_size" else finding for finding in findings]
 
@@ -233,7 +284,8 @@ def box_sizes(samples, input_shape, stride, fit="letterbox"):
     findings = []
     for sample in samples:
         detail = tiny_boxes([one["box"] for one in sample.truth], sample.size, input_shape, stride, fit)
-        findings += [Finding("box_tiny", sample.label or sample.image, None, detail)] if detail else []
+        if detail:
+            findings.append(Finding("box_tiny", sample.label or sample.image, None, detail))
     return findings
 
 
@@ -242,5 +294,7 @@ def tiny_boxes(boxes, size, input_shape, stride, fit):
     new_height, new_width = fitted_size(size[1], size[0], input_shape, fit)
     sides = [max((box[2] - box[0]) * new_width / size[0], (box[3] - box[1]) * new_height / size[1]) for box in boxes]
     small = [side for side in sides if 0 < side < stride]
-    return f"{len(small)} of {len(sides)} objects, the smallest {min(small):.1f} px at the input of {input_shape[0]} x {input_shape[1]}, " \
-           f"a cell has {stride}" if small else ""
+    if not small:
+        return ""
+    return f"{len(small)} of {counted(len(sides), 'object')}, the smallest {min(small):.1f} px " \
+           f"at the input of {input_shape[0]} x {input_shape[1]}, a cell has {stride}"

@@ -1,10 +1,9 @@
-"""A data set -> checked, split, written as the list files that train.py, get_map.py and get_miou.py read.
+"""A dataset -> checked, split, written as the list files that train.py, get_map.py and get_miou.py read.
 
 Expected: VOCdevkit/<name>/JPEGImages/a.jpg, and for detection Annotations/a.xml, for segmentation SegmentationClass/a.png; if the user
 has a split, ImageSets/Main/train.txt ... (detection), ImageSets/Segmentation/train.txt ... (segmentation); or one of utils/formats/.
 Written into the repository: <name>_train.txt, <name>_val.txt, <name>_test.txt; for segmentation <name>_segmentation_train.txt ...
 """
-import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from utils.formats.voc_folder import LABELS, find_files, make_sets
 from utils.images import IGNORED
 from utils.labels import derived_names, describe_labels, mask_table
 from utils.lists import classes_name, first_image, list_name, survey_classes, write_list, write_mask_list
-from utils.results.report import text_table
-from utils.settings import find, shown
+from utils.results.report import text_table, text_width
+from utils.settings import counted, find, shown
 from utils.system.files import printable, replace_text
 
 
@@ -38,27 +37,32 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
 
     Result: classes_path, dict train, val, test -> list file; all of them relative to the repository.
     """
+    # Read everything, report everything, and stop here if it is no use.
     folders = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
     wanted = {"train": train_set, "val": val_set, "test": test_set}
+    how = {"trainval_percent": trainval_percent, "train_percent": train_percent, "seed": seed, "stratify": stratify}
     parts, findings = [], []
     for folder in folders:
-        part, found = look_at(find(folder), task, wanted, new_split, trainval_percent=trainval_percent, train_percent=train_percent, seed=seed,
-                              stratify=stratify, palette=palette and find(palette))
-        parts += [part] if part else []
+        part, found = look_at(find(folder), task, wanted, new_split, palette=palette and find(palette), **how)
         findings += found
+        if part:
+            parts.append(part)
     classes_path, names, derived, found = settle_classes(dataset, classes_path, parts, task, ignore_labels)
     findings += found
     if parts and not any(finding.kind == "list_missing" for finding in findings):
         findings += whole_findings(parts, None if found else names, find(classes_path), task, ignore_labels, derived)
-    tell(findings, f"{sum(len(part.samples) for part in parts)} labelled images of {', '.join(shown(find(folder)) for folder in folders)}")
+    labelled = counted(sum(len(part.samples) for part in parts), "labelled image")
+    tell(findings, f"{labelled} of {', '.join(shown(find(folder)) for folder in folders)}")
     if val_set == test_set:
         print(f'Warning: val_set and test_set are both "{val_set}": best.pth is then chosen on the test set and its result is too good.')
 
+    # Split what can be used. Only from here on something is written.
     samples = {split: [] for split in wanted}
     for part in parts:
-        ids = part.sets if part.fixed else make_sets(part.folder, part.samples, part.sets, trainval_percent, train_percent, seed, task, stratify)
+        ids = part.sets if part.fixed else make_sets(part.folder, part.samples, part.sets, task=task, **how)
         for split, name in wanted.items():
-            samples[split] += [part.samples[stem] for stem in ids.get(split if part.fixed else name, []) if stem in part.samples]
+            chosen = ids.get(split if part.fixed else name, [])
+            samples[split] += [part.samples[stem] for stem in chosen if stem in part.samples]
     replace_empty(samples)
     if derived:
         write_classes(classes_path, names, samples, task)
@@ -66,7 +70,7 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
 
 
 def look_at(folder, task, wanted, new_split, palette=None, **how):
-    """The check pass over one data set -> Part, findings; None instead of the part when it cannot be read. how: variables for `deal`."""
+    """The check pass over one dataset -> Part, findings; None instead of the part when it cannot be read. how: variables for `deal`."""
     kind, place = recognise(folder, task, palette)
     findings = []
     try:
@@ -78,27 +82,36 @@ def look_at(folder, task, wanted, new_split, palette=None, **how):
         if error.kind == "layout":
             return None, [Finding("layout", folder, None, str(error))]
         return None, [*findings, from_error(error, place)._replace(kind="not_readable")]
+
+    # Other formats have no ImageSets: their lists are settled here, those of a VOC folder when they are written.
     if kind != "voc":
         splits = deal(lists, place if place.is_dir() else place.parent, wanted, findings, new_split=new_split, **how)
         part = part_of(splits, folder, names or ())
-    return part, settle_corners(findings, list(part.samples.values())) if task == "detection" else findings
+    if task == "detection":
+        findings = settle_corners(findings, list(part.samples.values()))
+    return part, findings
 
 
 def settle_classes(dataset, path, parts, task, ignore_labels=()):
-    """-> classes path, names, whether they are made from the data, findings. Names of a file that is not there yet are not written here."""
+    """-> classes path, names, whether they are made from the data, findings. A file that is not there yet is not written here."""
     derived = path is None
     path = classes_name(dataset, task) if derived else str(path)
     if not derived or find(path).exists():
         names, findings = survey_classes(find(path))
         return path, names, False, findings
+
+    # Some formats hold the names (data.yaml, COCO); else they are what the labels say, in alphabetical order.
     samples = [sample for part in parts for sample in part.samples.values()]
     named = [name for part in parts for name in part.names]
     if named or not samples:
         return path, list(dict.fromkeys(named)), True, []
-    if task == "segmentation":
-        values = [v for v in np.flatnonzero(sum(sample.truth for sample in samples)).tolist() if v != IGNORED and v not in ignore_labels]
-        return path, derived_names(dataset, values[-1], ignore_labels) if values else [], True, []
-    return path, sorted({one["name"] for sample in samples for one in sample.truth}), True, []
+    if task == "detection":
+        return path, sorted({one["name"] for sample in samples for one in sample.truth}), True, []
+
+    # Masks hold numbers only.
+    found = np.flatnonzero(sum(sample.truth for sample in samples)).tolist()
+    values = [value for value in found if value != IGNORED and value not in ignore_labels]
+    return path, derived_names(dataset, values[-1], ignore_labels) if values else [], True, []
 
 
 def write_classes(path, names, samples, task):
@@ -107,60 +120,70 @@ def write_classes(path, names, samples, task):
     if task == "segmentation":
         print(f"Written: {path}, for the values in the masks: {', '.join(map(printable, names))}. Put the right names there.")
     else:
+        # An image in two lists is counted once.
         images = {sample.image: sample.truth for some in samples.values() for sample in some}
         found = Counter(one["name"] for objects in images.values() for one in objects)
-        print(f"Written: {path}, the {len(names)} names in the annotations. Look for misspelled ones: "
-              + ", ".join(f"{printable(name)} {found[name]}" for name in names))
+        numbers = ", ".join(f"{printable(name)} {found[name]}" for name in names)
+        print(f"Written: {path}, the {counted(len(names), 'name')} in the annotations. Look for misspelled ones: {numbers}")
 
 
 def write_lists(dataset, samples, names, task, ignore_labels=()):
     """Print what is in the lists and write them. samples: dict train, val, test -> list of Sample. -> dict split -> path."""
-    lists = {split: list_name(dataset, split, task) for split in samples}
     if task == "segmentation":
-        pairs = {split: [(one.image, (one.label, one.truth)) for one in some] for split, some in samples.items()}
-        print("Share of the labelled pixels, and images with the class:\n" + "\n".join(text_table(mask_table(pairs, names, ignore_labels))))
-        print(f"What the values in the masks mean:\n{describe_labels(names, ignore_labels)}")
+        print_shares(samples, names, ignore_labels)
     else:
         print_table(samples, names)
+
+    lists = {split: list_name(dataset, split, task) for split in samples}
     for split, path in lists.items():
         if task == "segmentation":
             kept = write_mask_list(path, [(one.image, one.label) for one in samples[split]])
         else:
-            kept = write_list(path, [(one.image, [(*o["box"], names.index(o["name"]), o["difficult"]) for o in one.truth])
-                                     for one in samples[split]])
-        print(f"Written: {path}, {len(samples[split])} images" + (f" (the old one is now {shown(kept)})" if kept else ""))
+            kept = write_list(path, [(one.image, boxes_of(one, names)) for one in samples[split]])
+        print(f"Written: {path}, {counted(len(samples[split]), 'image')}" + (f" (the old one is now {shown(kept)})" if kept else ""))
     return lists
 
 
+def boxes_of(sample, names):
+    """A sample's objects as a list holds them: x1, y1, x2, y2, class, difficult."""
+    return [(*one["box"], names.index(one["name"]), one["difficult"]) for one in sample.truth]
+
+
 def replace_empty(samples):
-    """An empty val is replaced by train, an empty test by val, so that every script runs; and that is said aloud."""
+    """An empty val is replaced by train, an empty test by val, so that every script runs; the user is warned."""
     for split, other, meaning in (("val", "train", "best.pth is chosen on images it has learnt"),
                                   ("test", "val", "the test result is of images on which best.pth was chosen")):
         if not samples[split]:
             samples[split] = samples[other]
-            print(f"WARNING: there are no {split} images, the {other} images are taken for {split} as well: {meaning}. "
+            print(f"WARNING: there are no {split} images, so the {other} images are used for {split} as well: {meaning}. "
                   "Good for trying things out, not as a result.")
 
 
+def print_shares(samples, names, ignore_labels):
+    """Segmentation: how much of each class there is in each split, and which value is which class."""
+    pairs = {split: [(one.image, (one.label, one.truth)) for one in some] for split, some in samples.items()}
+    table = text_table(mask_table(pairs, names, ignore_labels))
+    print("Share of the labelled pixels, and images with the class:\n" + "\n".join(table))
+    print(f"What the values in the masks mean:\n{describe_labels(names, ignore_labels)}")
+
+
 def print_table(samples, names):
-    """Images, boxes and objects per class of each split, in columns."""
+    """Detection: images, boxes and objects per class of each split, in columns."""
     columns = []
     for some in samples.values():
         objects = [one for sample in some for one in sample.truth]
         found = Counter(one["name"] for one in objects)
-        columns.append([len(some), sum(not sample.truth for sample in some), sum(found.values()),
-                        sum(one["difficult"] for one in objects), *(found[name] for name in names)])
+        empty = sum(not sample.truth for sample in some)
+        difficult = sum(one["difficult"] for one in objects)
+        columns.append([len(some), empty, len(objects), difficult, *(found[name] for name in names)])
+
+    # A class that the training does not show is marked at the end of its line.
     titles = ["images", "  without objects", "boxes", "  difficult", *("    " + printable(name) for name in names)]
     width = max(map(text_width, titles)) + 2
     print(" " * width + "".join(f"{split:>9}" for split in samples))
-    for title, *numbers in zip(titles, *columns):
-        missing = "   none to learn from!" if title.startswith("    ") and not numbers[0] else ""
-        print(title + " " * (width - text_width(title)) + "".join(f"{number:>9}" for number in numbers) + missing)
-
-
-def text_width(text):
-    """Width on a terminal: a Chinese character takes two columns."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    for title, *counts in zip(titles, *columns):
+        missing = "   none to learn from!" if title.startswith("    ") and not counts[0] else ""
+        print(title + " " * (width - text_width(title)) + "".join(f"{count:>9}" for count in counts) + missing)
 
 
 def current_lists(dataset, given, task="detection", ignore_labels=()):
@@ -172,18 +195,31 @@ def current_lists(dataset, given, task="detection", ignore_labels=()):
     classes = given["classes_path"] or classes_name(dataset, task)
     names = {f"{split}_list": given[f"{split}_list"] or list_name(dataset, split, task) for split in ("train", "val", "test")}
     lists = [find(path) for name, path in names.items() if given[name] is None]
-    folder, known, labels = home(find(dataset)), find(classes), LABELS[task][0]
-    anew = None
-    if not all(path.is_file() for path in [known, *lists]):
-        anew = ""
-    elif any(path.stat().st_mtime < known.stat().st_mtime for path in lists):
-        anew = f"{classes} was changed after the lists were made: they are made anew."
-    elif not all(find(first_image(one) or "").resolve().is_relative_to(folder.resolve()) for one in lists):
-        anew = f"The lists named like {dataset} belong to another folder: they are made anew, the old ones are kept as .bak."
-    elif lists and any(part.stat().st_mtime > lists[0].stat().st_mtime for part in (folder / "JPEGImages", folder / labels) if part.exists()):
+
+    reason = reason_to_make(dataset, classes, lists)
+    if reason is not None:
+        print(reason, end="\n" * bool(reason))
+        prepare(dataset, given["classes_path"], task=task, ignore_labels=ignore_labels)
+    elif lists and files_are_newer(dataset, lists[0], task):
         print(f"NOTE: files came or went in {dataset} since its lists were made. To take that in: "
               f'python voc_annotation.py "dataset={dataset}" new_split=True')
-    if anew is not None:
-        print(anew, end="\n" * bool(anew))
-        prepare(dataset, given["classes_path"], task=task, ignore_labels=ignore_labels)
     return {"classes_path": classes, **names}
+
+
+def reason_to_make(dataset, classes, lists):
+    """Why the lists are made: a sentence, "" when they are not there yet; None when they are good as they are."""
+    known, folder = find(classes), home(find(dataset)).resolve()
+    if not all(path.is_file() for path in [known, *lists]):
+        return ""
+    if any(path.stat().st_mtime < known.stat().st_mtime for path in lists):
+        return f"{classes} was changed after the lists were made: they are made anew."
+    if not all(find(first_image(path) or "").resolve().is_relative_to(folder) for path in lists):
+        return f"The lists named like {dataset} belong to another folder: they are made anew, the old ones are kept as .bak."
+    return None
+
+
+def files_are_newer(dataset, path, task):
+    """Whether files were added or removed in a VOC folder after the list at path was made."""
+    folder = home(find(dataset))
+    parts = [part for part in (folder / "JPEGImages", folder / LABELS[task][0]) if part.exists()]
+    return any(part.stat().st_mtime > path.stat().st_mtime for part in parts)

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from utils.settings import ROOT
 
 FONT_SUFFIXES = (".ttf", ".ttc", ".otf")
-CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "sourcehanserif", "notoserifcjk", "wqy", "msyh", "simhei", "pingfang",
-                 "hiraginosansgb", "stheiti", "simsun", "droidsansfallback", "uming", "ukai", "arialunicode")
+CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "sourcehanserif", "notoserifcjk", "wqy", "msyh", "simhei",
+                 "pingfang", "hiraginosansgb", "stheiti", "simsun", "droidsansfallback", "uming", "ukai", "arialunicode")
 _told = set()
 
 
@@ -27,33 +27,50 @@ def draw_boxes(image, boxes, labels, class_names, scores=None):
     height, width = image.shape[:2]
     line, size = line_and_font_size(width, height)
     colours = class_colours(max([len(class_names), *(int(label) + 1 for label in labels)]))
+
+    # From the lowest score to the highest, so that the surest box is on top.
     order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
     drawn = []
     for i in order:
-        x1, y1, x2, y2 = np.clip(boxes[i], 0, (width, height, width, height))
-        if not (x2 > x1 and y2 > y1):                                           # also drops NaN
+        corners = whole_pixels(boxes[i], width, height)
+        if corners is None:
             continue
-        x1, y1 = min(round(x1), width - 1), min(round(y1), height - 1)
-        x2, y2 = max(round(x2), x1 + 1), max(round(y2), y1 + 1)                 # at least one pixel
+        x1, y1, x2, y2 = corners
         colour = tuple(int(c) for c in colours[int(labels[i])])
         inside = max(1, min(line, (x2 - x1) // 2, (y2 - y1) // 2))              # Pillow paints past a box thinner than its line
         draw.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colour, width=inside)
         drawn.append((i, x1, y1, colour))
-    for i, x1, y1, colour in drawn:                                             # after all boxes, so that no line crosses a label
+
+    # The labels after all boxes, so that no line crosses them. On a tiny image there is room for the name alone.
+    for i, x1, y1, colour in drawn:
         name, font = label_text(class_names, int(labels[i]), size)
         text = name if scores is None else f"{name} {scores[i]:.2f}"
         if draw.textlength(text, font) + 2 * line > width:
-            text = name                                                         # a tiny image: the name alone
+            text = name
         draw_plate(draw, text, font, x1, y1, colour, line, (width, height))
     return np.array(picture)
 
 
+def whole_pixels(box, width, height):
+    """xyxy px -> the same clipped to the image and rounded, at least one pixel large; None when nothing of it is in the image."""
+    x1, y1, x2, y2 = np.clip(box, 0, (width, height, width, height))
+    if not (x2 > x1 and y2 > y1):                                               # also drops NaN
+        return None
+    x1 = min(round(x1), width - 1)
+    y1 = min(round(y1), height - 1)
+    x2 = max(round(x2), x1 + 1)
+    y2 = max(round(y2), y1 + 1)
+    return x1, y1, x2, y2
+
+
 def draw_plate(draw, text, font, x, y, colour, pad, limits):
-    """Text on a plate that stands on the box's upper left corner (x, y); moved so that it stays inside limits (W, H)."""
+    """Text on a plate at the box's upper left corner (x, y); moved so that it stays inside limits (W, H)."""
     ascent, descent = font.getmetrics()
-    width, height = round(draw.textlength(text, font)) + 2 * pad, ascent + descent
+    width = round(draw.textlength(text, font)) + 2 * pad
+    height = ascent + descent
     top = y - height if y >= height else y                                      # above the box, or inside it at the upper edge
-    left, top = max(0, min(x, limits[0] - width)), max(0, min(top, limits[1] - height))
+    left = max(0, min(x, limits[0] - width))
+    top = max(0, min(top, limits[1] - height))
     draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
     draw.text((left + pad, top), text, fill=text_colour(colour), font=font)
 
@@ -64,10 +81,10 @@ def line_and_font_size(width, height):
     return max(1, round(0.5 + side * 0.0024)), max(10, round(6 + side * 0.02))
 
 
-def class_colours(number):
-    """(number, 3) uint8 RGB. The colour of a class depends on its number only, and neighbours differ strongly."""
+def class_colours(count):
+    """(count, 3) uint8 RGB. The colour of a class depends on its number only, and neighbours differ strongly."""
     rows = []
-    for i in range(number):
+    for i in range(count):
         hue = (0.02 + i * 0.618034) % 1                                         # steps of the golden ratio never come near a used hue
         saturation, value = ((0.90, 1.0), (0.55, 1.0), (0.95, 0.66), (0.45, 0.75))[i // 6 % 4]
         rows.append(colorsys.hsv_to_rgb(hue, saturation, value))
@@ -86,8 +103,9 @@ def label_text(class_names, label, size):
     if font is None:
         if "glyphs" not in _told:
             _told.add("glyphs")
-            print(f'No font on this computer can write "{name}", so the pictures say "class {label}" instead. To see the names, put a '
-                  "font file that has these characters (for example simhei.ttf or NotoSansCJK-Regular.ttc) into model_data/.")
+            print(f'No font on this computer can write "{name}", so the pictures say "class {label}" instead. '
+                  "To see the names, put a font file that has these characters (for example simhei.ttf or NotoSansCJK-Regular.ttc) "
+                  "into model_data/.")
         name = f"class {label}"
         font = open_font(None, size)
     return name, font
@@ -134,7 +152,7 @@ def own_fonts():
 
 @lru_cache(maxsize=1)
 def chinese_font():
-    """Path of a font with Chinese characters, or None: first in model_data/, then well-known ones among the installed fonts, then any."""
+    """Path of a font with Chinese characters, or None: one in model_data/, else a well-known installed one, else any."""
     def rank(path):
         stem = path.stem.lower().replace(" ", "").replace("-", "").replace("_", "")
         places = [place for place, known in enumerate(CHINESE_FONTS) if known in stem]
@@ -150,6 +168,7 @@ def chinese_font():
 def installed_fonts():
     """All font files in the usual folders of Windows, macOS and Linux."""
     home = Path.home()
+    # Windows and macOS each have their places; elsewhere the desktop says where shared files are.
     if sys.platform == "win32":
         folders = [Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts", home / "AppData/Local/Microsoft/Windows/Fonts"]
     elif sys.platform == "darwin":
@@ -157,8 +176,12 @@ def installed_fonts():
     else:
         shared = os.environ.get("XDG_DATA_DIRS", "/usr/local/share:/usr/share").split(":")
         folders = [Path(base) / "fonts" for base in (*shared, home / ".local/share")] + [home / ".fonts"]
-    return [Path(base) / name for folder in folders for base, _, names in os.walk(folder)
-            for name in names if name.lower().endswith(FONT_SUFFIXES)]
+
+    found = []
+    for folder in folders:
+        for base, _, names in os.walk(folder):
+            found += [Path(base) / name for name in names if name.lower().endswith(FONT_SUFFIXES)]
+    return found
 
 
 def dejavu_font():
@@ -179,14 +202,18 @@ def grid(images, columns, cell, captions=None):
     rows = max(1, -(-len(images) // columns))
     sheet = Image.new("RGB", (columns * (cell + gap) + gap, rows * (cell + strip + gap) + gap), (246, 246, 246))
     draw = ImageDraw.Draw(sheet)
+
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
-        left, top = gap + column * (cell + gap), gap + row * (cell + strip + gap)
+        left = gap + column * (cell + gap)
+        top = gap + row * (cell + strip + gap)
+        draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=(225, 225, 225))
+
+        # The longer side fills the cell; Pillow averages when it shrinks, so thin lines survive.
         height, width = image.shape[:2]
         scale = cell / max(height, width)
         fitted = max(1, round(width * scale)), max(1, round(height * scale))
-        small = Image.fromarray(image).resize(fitted, Image.Resampling.BICUBIC)           # Pillow averages when it shrinks
-        draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=(225, 225, 225))
+        small = Image.fromarray(image).resize(fitted, Image.Resampling.BICUBIC)
         sheet.paste(small, (left + (cell - fitted[0]) // 2, top + (cell - fitted[1]) // 2))
         if captions is not None:
             draw_caption(draw, str(captions[i]), left, top + cell, cell, size)
@@ -194,10 +221,9 @@ def grid(images, columns, cell, captions=None):
 
 
 def draw_caption(draw, text, left, top, width, size):
-    """One line of text, shortened in the middle to the width, where a file name carries least."""
+    """One line of text, shortened to the width: in the middle, where a file name says least."""
     font = text_font(text, size) or open_font(None, size)
-    keep = len(text)
-    short = text
+    keep, short = len(text), text
     while draw.textlength(short, font) > width and keep > 2:
         keep -= 1
         short = text[:(keep + 1) // 2] + ".." + text[len(text) - keep // 2:]

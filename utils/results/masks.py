@@ -10,9 +10,9 @@ from utils.images import IGNORED
 from utils.labels import label_table
 from utils.results.draw import label_text, open_font
 from utils.results.media import fresh, save_image
-from utils.settings import check, number, optional, several, yes_or_no
+from utils.settings import check, counted, number, optional, several, yes_or_no
 
-BACKGROUND_NAMES = ("background", "_background_", "__background__", "背景")     # of the first class; the second and third as labelme writes it
+BACKGROUND_NAMES = ("background", "_background_", "__background__", "背景")     # of the first class; two as labelme writes it
 WRONG, GREY = (240, 30, 30), (170, 170, 170)        # of the error map
 PAPER, INK = (255, 255, 255), (40, 40, 40)          # of the legend
 GAP = 4                                             # white pixels between pictures side by side
@@ -20,8 +20,9 @@ GAP = 4                                             # white pixels between pictu
 
 def voc_palette():
     """The colours of VOC masks, (256, 3) uint8: the bits of the number, dealt out to red, green, blue in turn."""
-    number = np.arange(256)
-    return np.stack([sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)], 1).astype(np.uint8)
+    labels = np.arange(256)
+    channels = [sum((labels >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)]
+    return np.stack(channels, 1).astype(np.uint8)
 
 
 def background_of(class_names):
@@ -30,7 +31,7 @@ def background_of(class_names):
 
 
 def mask_colours(class_names):
-    """(256, 3) uint8 by label. Those of VOC; where no class is the background, its black is not used and every class has the next colour."""
+    """(256, 3) uint8 by label: those of VOC. Without a background its black is not used, and every class has the next colour."""
     colours = voc_palette()
     if background_of(class_names) is None:
         colours[:IGNORED] = np.roll(colours[:IGNORED], -1, 0)
@@ -81,8 +82,9 @@ def save_kinds(folder, name, image, labels, info, index=False, colour=False, cut
 
 
 def error_map(image, truth, labels):
-    """Where the labels are wrong: red; where the truth says nothing: grey; where they are right: the image, dark and without colours."""
-    picture, known = np.repeat(image.mean(2, keepdims=True).astype(np.uint8) // 3, 3, 2), truth != IGNORED
+    """Where the labels are wrong: red; where the truth is ignored: grey; where they are right: the image, dark and without colours."""
+    known = truth != IGNORED
+    picture = np.repeat(image.mean(2, keepdims=True).astype(np.uint8) // 3, 3, 2)
     for where, colour in ((known & (labels != truth), WRONG), (~known, GREY)):
         picture[where] = picture[where] // 2 + np.array(colour, np.uint8) // 4 * 3
     return picture
@@ -90,7 +92,9 @@ def error_map(image, truth, labels):
 
 def panels(image, truth, labels, class_names, opacity=0.6):
     """-> image, truth, prediction, error map: four pictures of the image's size."""
-    return [image, blend(image, truth, class_names, opacity), blend(image, labels, class_names, opacity), error_map(image, truth, labels)]
+    true = blend(image, truth, class_names, opacity)
+    predicted = blend(image, labels, class_names, opacity)
+    return [image, true, predicted, error_map(image, truth, labels)]
 
 
 def side_by_side(image, truth, labels, class_names, opacity=0.6, errors=False):
@@ -107,26 +111,9 @@ def legend(width, class_names, classes=None, errors=False, size=None, most_rows=
     size: of the letters in px.  most_rows: what does not fit into so many is left out, and the strip says how much.
     """
     size = size or max(10, round(8 + 0.012 * width))
-    colours, plain = mask_colours(class_names), open_font(None, size)
-    rows = [(i, None) for i in range(len(class_names))] if classes is None else \
-        [(class_names.index(row["label"]), row["share"]) for row in classes]
-    entries = []
-    for label, share in rows:
-        name, font = label_text(class_names, label, size)
-        colour = PAPER if label == background_of(class_names) else tuple(colours[label].tolist())       # the background is not tinted
-        entries.append((name if share is None else f"{name} {percent(share)}", font, colour))
-    if errors:
-        entries += [("wrong", plain, WRONG), ("not labelled", plain, GREY)]
-    places, x, row = [], size // 2, 0
-    for i, (text, font, _) in enumerate(entries):
-        wide = round(font.getlength(text)) + 5 * size // 2
-        if x > size // 2 and x + wide > width:
-            x, row = size // 2, row + 1
-        if row == most_rows:
-            entries[i - 1] = (f"... {len(entries) - i + 1} more", plain, None)
-            break
-        places.append((x, row * size * 3 // 2 + size // 4))
-        x += wide
+    entries = legend_entries(class_names, classes, errors, size)
+    entries, places = arrange(entries, width, size, most_rows)
+
     height = (places[-1][1] if places else 0) + size * 3 // 2
     strip = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(strip)
@@ -135,6 +122,43 @@ def legend(width, class_names, classes=None, errors=False, size=None, most_rows=
             pen.rectangle((x, y, x + size, y + size), fill=colour, outline=INK)
         pen.text((x + size * 3 // 2, y + size // 2), text, fill=INK, font=font, anchor="lm")
     return np.array(strip)
+
+
+def legend_entries(class_names, classes, errors, size):
+    """-> list of (text, font, colour), one for each class of a legend; see `legend` for the arguments."""
+    if classes is None:
+        rows = [(label, None) for label in range(len(class_names))]
+    else:
+        rows = [(class_names.index(row["label"]), row["share"]) for row in classes]
+
+    # The background is not tinted, so its colour is that of the paper.
+    colours, entries = mask_colours(class_names), []
+    for label, share in rows:
+        name, font = label_text(class_names, label, size)
+        colour = PAPER if label == background_of(class_names) else tuple(colours[label].tolist())
+        entries.append((name if share is None else f"{name} {percent(share)}", font, colour))
+
+    if errors:
+        plain = open_font(None, size)
+        entries += [("wrong", plain, WRONG), ("ignored", plain, GREY)]
+    return entries
+
+
+def arrange(entries, width, size, most_rows):
+    """Entries of a legend from left to right, row by row. -> entries, the last one replaced by "... more" if they are too many;
+    (x, y) px of each that has a place."""
+    entries, places = list(entries), []
+    x, row = size // 2, 0
+    for i, (text, font, _) in enumerate(entries):
+        wide = round(font.getlength(text)) + 5 * size // 2
+        if x > size // 2 and x + wide > width:
+            x, row = size // 2, row + 1
+        if row == most_rows:
+            entries[i - 1] = (f"... {len(entries) - i + 1} more", open_font(None, size), None)
+            break
+        places.append((x, row * size * 3 // 2 + size // 4))
+        x += wide
+    return entries, places
 
 
 def pixel_shares(labels, class_names):
@@ -152,7 +176,8 @@ def percent(share):
 def check_settings(s):
     """The settings that predict.py and get_miou.py share."""
     sizes = max(1, len(s.scales)) if isinstance(s.scales, (list, tuple)) else 1
-    check(s, opacity=number(0, 1), threshold=optional(number(0, 1)), slide=yes_or_no(), flip=yes_or_no(), scales=several(sizes, number(0.1, 10)))
+    check(s, opacity=number(0, 1), threshold=optional(number(0, 1)), slide=yes_or_no(), flip=yes_or_no(),
+          scales=several(sizes, number(0.1, 10)))
 
 
 def choose_threshold(threshold, info):
@@ -160,5 +185,6 @@ def choose_threshold(threshold, info):
     if threshold is None:
         threshold = info.get("settings", {}).get("threshold")
     elif len(info["class_names"]) != 2:
-        print(f"NOTE: threshold={threshold:g} has no effect: of {len(info['class_names'])} classes the one with the highest score is taken.")
+        print(f"NOTE: threshold={threshold:g} has no effect: "
+              f"of {counted(len(info['class_names']), 'class')} the one with the highest score is chosen.")
     return 0.5 if threshold is None else threshold

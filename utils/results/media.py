@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -17,12 +18,15 @@ from PIL import Image
 
 from utils.errors import UserError, did_you_mean
 from utils.images import SUFFIXES
+from utils.results.report import remove_empty
 from utils.settings import find, shown
 from utils.system.files import write_text
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ts", ".gif")
 MODES = ("image", "folder", "video", "camera")
 SYSTEM_FOLDERS = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir")
+CAMERAS = 4                     # numbers that are tried when a camera gives no picture
+PATIENCE = 30                   # reads in a row without a picture, after which a camera or stream has ended
 
 
 def find_place(source, mode):
@@ -38,20 +42,30 @@ def find_place(source, mode):
         return "image", None
     if not text and mode != "camera":
         raise UserError(f'mode = "{mode}" needs a source: set source to the path of a {mode}.')
-    if not text or "://" in text or (text.isdigit() and not find(text).exists()):
-        kind, place, what = "camera", text or "0", "a stream" if "://" in text else "the number of a camera"
+
+    # A number is a camera, unless a file or folder is called like that.
+    if "://" in text:
+        kind, place, meaning = "camera", text, "a stream"
+    elif not text or text.isdigit() and not find(text).exists():
+        kind, place, meaning = "camera", text or "0", "the number of a camera"
     else:
         place = find_source(text)
-        suffix = place.suffix.lower()
-        if place.is_dir():
-            kind, what = "folder", "a folder"
-        elif suffix in VIDEO_SUFFIXES and not (suffix in SUFFIXES and mode != "video"):     # a .gif can be both
-            kind, what = "video", "a video"
-        else:
-            kind, what = ("video" if mode == "video" and suffix not in SUFFIXES else "image"), "one image"
+        kind, meaning = kind_of_file(place, mode)
     if kind != mode:
-        print(f'source is {what}, so this run has mode = "{kind}" (the variable says "{mode}").')
+        print(f'source is {meaning}, so this run has mode = "{kind}" (the variable says "{mode}").')
     return kind, place
+
+
+def kind_of_file(path, mode):
+    """-> one of MODES, and the same in words. A .gif can be an image or a video: there mode decides."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return "folder", "a folder"
+    if suffix in VIDEO_SUFFIXES and (suffix not in SUFFIXES or mode == "video"):
+        return "video", "a video"
+    if suffix in SUFFIXES or mode != "video":
+        return "image", "one image"
+    return "video", "one image"
 
 
 def find_source(text):
@@ -66,14 +80,17 @@ def find_source(text):
             return path
     except (OSError, ValueError, RuntimeError) as error:        # a name too long, no permission, ~nobody
         raise UserError(f'"{text}" cannot be used as a path: {error}.') from None
+
+    # Of a long path only its first part that does not exist is a mistake.
     missing = path
     while not missing.parent.is_dir() and missing.parent != missing:
-        missing = missing.parent                                # the first part that does not exist
+        missing = missing.parent
     try:
         names = os.listdir(missing.parent)
     except OSError:
         names = []
-    raise UserError(f'There is no file or folder "{text}": no "{missing.name}" in {missing.parent}.{did_you_mean(missing.name, names)}')
+    hint = did_you_mean(missing.name, names)
+    raise UserError(f'There is no file or folder "{text}": no "{missing.name}" in {missing.parent}.{hint}')
 
 
 def unquote(text):
@@ -84,40 +101,60 @@ def unquote(text):
 def list_images(folder, leave_out=None):
     """Every image below a folder, sorted; hidden files and those of the operating system are no images.
 
-    leave_out: a resolved folder whose content is not listed (results that lie inside the source), or None.
+    leave_out: a resolved folder whose content is not listed (results inside the source), or None.
     """
     found = []
     for base, folders, names in os.walk(folder):
         base = Path(base)
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS
-                      and (base / name).resolve() != leave_out]
+        visible = [name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS]
+        folders[:] = [name for name in visible if (base / name).resolve() != leave_out]       # os.walk enters what remains in it
         found += [base / name for name in names if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def output_folder(text, source=None):
-    """The folder for results, made and tried out (a full run should not end at a folder that cannot be written).
+def check_output(text, source=None):
+    """The variable output -> Path of the folder for results. Nothing is made here.
 
     source: the file or folder that is read, or None; results may not go into the very folder that is read.
     """
-    folder = find(unquote(text)).resolve()
-    if source is not None and Path(source).is_dir() and Path(source).resolve() == folder:
-        raise UserError(f'output is the folder that is read ({shown(folder)}): set output to another one, for example "img_out".')
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"Nothing can be written to {shown(folder)} ({error.strerror or error}): set output to another folder.") from None
+        folder = find(unquote(text)).resolve()
+        taken = next(path for path in (folder, *folder.parents) if path.exists())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f'output="{text}" cannot be used as a folder: {error}.') from None
+    if isinstance(source, Path) and source.is_dir() and source.resolve() == folder:
+        raise UserError(f'output is the folder that is read ({shown(folder)}): set output to another one, for example "img_out".')
+    if not taken.is_dir():
+        raise UserError(f"Nothing can be written to {shown(folder)} ({shown(taken)} is a file): set output to another folder.")
     return folder
+
+
+@contextmanager
+def output_folder(folder):
+    """`with output_folder(path) as folder`: made and tried out (a full run should not end at a folder that cannot be written).
+
+    If nothing is written into it, it disappears again, with the folders above it that were made for it.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UserError(f"Nothing can be written to {shown(folder)} ({error.strerror or error}): "
+                            "set output to another folder.") from None
+        yield folder
+    finally:
+        remove_empty(missing)
 
 
 def fresh(folder, name, suffix=""):
     """folder/name.suffix, or the first of name_2, name_3 ... that does not exist: no result overwrites anything."""
-    path, number = Path(folder) / (name + suffix), 1
+    path, attempt = Path(folder) / (name + suffix), 1
     while os.path.lexists(path):
-        number += 1
-        path = path.with_name(f"{name}_{number}{suffix}")
+        attempt += 1
+        path = path.with_name(f"{name}_{attempt}{suffix}")
     return path
 
 
@@ -137,12 +174,15 @@ def save_image(path, image, source=None, palette=None):
         raise UserError(f"{shown(path)} is the image that was read: results never overwrite it, choose another name.")
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f'{shown(path)}: images are saved as {", ".join(SUFFIXES)}, not as "{path.suffix}".')
+
+    # Pillow's usual JPEG blurs thin coloured lines, which is what boxes are.
+    options = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(image)
         if palette is not None:
             picture.putpalette(palette.ravel().tolist())
-        picture.save(path, **({"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
+        picture.save(path, **options)
     except OSError as error:
         raise UserError(f"{shown(path)} cannot be written: {error.strerror or error}.") from None
 
@@ -152,11 +192,11 @@ def save_crops(folder, name, image, boxes):
 
     image: (H, W, 3) uint8 RGB.  boxes: list of dict label (text), xyxy px; clipped to the image, and what is empty then is left out.
     """
-    for number, box in enumerate(boxes, 1):
+    for position, box in enumerate(boxes, 1):
         x1, y1, x2, y2 = np.clip(box["xyxy"], 0, (image.shape[1], image.shape[0]) * 2)
         part = image[math.floor(y1):math.ceil(y2), math.floor(x1):math.ceil(x2)]
         if x2 > x1 and y2 > y1:
-            save_image(fresh(folder, f"{name}_{number}_{file_name(box['label'])}", ".png"), part)
+            save_image(fresh(folder, f"{name}_{position}_{file_name(box['label'])}", ".png"), part)
 
 
 def save_json(folder, name, records):
@@ -173,10 +213,12 @@ def save_csv(folder, name, records):
     table = csv.writer(text, lineterminator="\n")
     if records and "classes" in records[0]:
         table.writerow(["file", "label", "pixels", "share"])
-        table.writerows([record["file"], *row.values()] for record in records for row in record["classes"])
+        for record in records:
+            table.writerows([record["file"], *row.values()] for row in record["classes"])
     else:
         table.writerow(["file", "label", "score", "x1", "y1", "x2", "y2"])
-        table.writerows([record["file"], box["label"], box["score"], *box["xyxy"]] for record in records for box in record["boxes"])
+        for record in records:
+            table.writerows([record["file"], box["label"], box["score"], *box["xyxy"]] for box in record["boxes"])
     write_text(path, text.getvalue())
     return path
 
@@ -195,9 +237,12 @@ def frames(source):
     if first is None:
         capture.release()
         raise UserError(cannot_open(source))
+
+    # Both numbers are what the file's header claims, which may be nonsense.
     fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    known = not live and math.isfinite(count) and count > 0
-    return read_all(capture, first, live), fps if 0 < fps <= 1000 else 25.0, int(count) if known else 0
+    fps = fps if 0 < fps <= 1000 else 25.0
+    count = int(count) if not live and math.isfinite(count) and count > 0 else 0
+    return read_all(capture, first, live), fps, count
 
 
 def quiet_opencv():
@@ -207,16 +252,18 @@ def quiet_opencv():
 
 
 def read_all(capture, image, live):
-    """Frames until the end; a camera or stream ends after 30 reads in a row without a picture."""
+    """Frames until the end, the given `image` first. live: a camera or stream, which may miss some reads."""
     missed = 0
     try:
-        while missed <= (30 if live else 0):
+        while missed <= (PATIENCE if live else 0):
+            # What is missing now may be there a moment later.
             if image is None:
                 missed += 1
                 time.sleep(0.03)
             else:
                 missed = 0
-                yield np.ascontiguousarray(image[..., ::-1])
+                yield np.ascontiguousarray(image[..., ::-1])                        # OpenCV's colours are BGR
+
             image = capture.read()[1]
     finally:
         capture.release()
@@ -225,18 +272,22 @@ def read_all(capture, image, live):
 def cannot_open(source):
     """The sentence for a video or camera that gives no picture, with what was tried."""
     if source.isdigit():
-        working = []
-        for number in range(4):
-            capture = cv2.VideoCapture(number)
-            if capture.isOpened() and capture.read()[0]:
-                working.append(str(number))
-            capture.release()
-        return (f"Camera {source} gives no picture; tried 0 to 3, working: {', '.join(working) or 'none'}. "
+        working = ", ".join(str(camera) for camera in range(CAMERAS) if camera_works(camera))
+        return (f"Camera {source} gives no picture; tried 0 to {CAMERAS - 1}, working: {working or 'none'}. "
                 "Is it plugged in, allowed for this program and not in use by another?")
     tried = ", ".join(cv2.videoio_registry.getBackendName(b) for b in cv2.videoio_registry.getStreamBackends())
     place = source if "://" in source else shown(source)
     return (f"{place} gives no picture: damaged, cut off, or in a format that OpenCV {cv2.__version__} does not read (tried {tried}). "
             "If a player shows it, convert it: ffmpeg -i input -c:v libx264 output.mp4")
+
+
+def camera_works(camera):
+    """Whether the camera of this number gives a picture."""
+    capture = cv2.VideoCapture(camera)
+    try:
+        return capture.isOpened() and capture.read()[0]
+    finally:
+        capture.release()
 
 
 class VideoFile:
@@ -252,14 +303,17 @@ class VideoFile:
     def open(self, image):
         """Start a new file folder/name with the size of the image."""
         self.shape = height, width = image.shape[:2]
-        self.size = max(16, width + width % 2), max(16, height + height % 2)       # codecs cut odd sizes, OpenCV 5 crashes on tiny ones
+        # Codecs cut odd sizes, OpenCV 5 crashes on tiny ones.
+        self.size = max(16, width + width % 2), max(16, height + height % 2)
         self.folder.mkdir(parents=True, exist_ok=True)
+
         for codec, suffix in (("mp4v", ".mp4"), ("MJPG", ".avi")):
             self.path = fresh(self.folder, self.name, suffix)
             self.writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), self.fps, self.size)
             if self.writer.isOpened():
                 return
             self.path.unlink(missing_ok=True)                                      # the empty file of the failed attempt
+
         raise UserError(f"No video can be written to {shown(self.folder)}: OpenCV {cv2.__version__} opened neither mp4v in .mp4 nor "
                         f"MJPG in .avi for {width}x{height} at {self.fps:g} fps. Is there space, and the right to write?")
 
@@ -285,11 +339,11 @@ class VideoFile:
 def count_frames(path):
     """Frames of a video file, counted one by one."""
     capture = cv2.VideoCapture(str(path))
-    number = 0
+    count = 0
     while capture.grab():
-        number += 1
+        count += 1
     capture.release()
-    return number
+    return count
 
 
 def has_display():

@@ -6,7 +6,7 @@ import numpy as np
 from utils.images import IGNORED, open_image
 from utils.results.draw import draw_boxes, grid
 from utils.results.masks import blend, legend, panels
-from utils.settings import find
+from utils.settings import counted, find
 
 READABLE = 200                  # px of a picture on the page, at least
 
@@ -33,19 +33,23 @@ def prediction_page(data, found, confidence=0.3, most=12):
         image = open_image(find(data.paths[index]))
         if data.task == "segmentation":
             truth = data.truth(index)
-            counted = truth != IGNORED
-            right = f"{(one == truth)[counted].mean():.1%} right" if counted.any() else "nothing labelled"
+            known = truth != IGNORED
+            right = f"{(one == truth)[known].mean():.1%} right" if known.any() else "nothing labelled"
             pictures += panels(image, truth, one, data.class_names)[:3]
             captions += [Path(data.paths[index]).stem, "truth", f"network, {right}"]
         else:
+            # Early in a training no box may be sure enough; the best score shows that there is progress.
             sure = one["scores"] >= confidence
-            captions.append(f"{len(data.boxes[index])} objects, {sure.sum()} boxes, best score {one['scores'].max(initial=0):.2f}")
+            best = one["scores"].max(initial=0)
+            captions.append(f"{counted(len(data.boxes[index]), 'object')}, {counted(sure.sum(), 'box')}, best score {best:.2f}")
             boxes, labels, scores = (one[name][sure] for name in ("boxes", "labels", "scores"))
             pictures.append(draw_boxes(image, boxes, labels, data.class_names, scores))
-    wide = data.task == "segmentation"                      # two images with their truth and prediction in a row
-    return with_legend(grid(pictures, 6 if wide else 4, 240 if wide else 320, captions), data)
+
+    # Segmentation: two images in a row, each with its truth and its prediction.
+    columns, cell = (6, 240) if data.task == "segmentation" else (4, 320)
+    return with_legend(grid(pictures, columns, cell, captions), data)
 
 
 def with_legend(page, data):
-    """Below masks stands which colour is which class; boxes have their names on them."""
+    """Masks get a legend of their colours below them; boxes have their names on them."""
     return np.vstack([page, legend(page.shape[1], data.class_names)]) if data.task == "segmentation" else page

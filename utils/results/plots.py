@@ -11,7 +11,10 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from utils.settings import counted
+
 MOST_NAMED = 12                                      # lines that a legend can name and an eye can tell apart
+MOST_CELLS = 26                                      # rows of a matrix whose cells have room for a text
 
 
 @lru_cache(maxsize=1)
@@ -19,6 +22,8 @@ def fonts():
     """matplotlib's own font, then an installed Chinese one: (family names, characters that can be drawn)."""
     from utils.results.draw import chinese_font
     files = [font_manager.findfont("DejaVu Sans")]
+
+    # Class names may be Chinese, which matplotlib's own font cannot write.
     chinese = chinese_font()
     if chinese:
         try:
@@ -26,22 +31,23 @@ def fonts():
             files.append(str(chinese))
         except (OSError, RuntimeError):
             pass                                     # a font file that matplotlib cannot read
+
     names = [font_manager.FontProperties(fname=file).get_name() for file in files]
     return names, {code for file in files for code in font_manager.get_font(file).get_charmap()}
 
 
 @contextmanager
-def look():
+def drawing_style():
     """The fonts, for what is drawn inside; a missing character is not worth a warning each."""
-    talk = logging.getLogger("matplotlib.font_manager")          # it tells of every font weight that it replaces
-    level = talk.level
-    talk.setLevel(logging.ERROR)
+    logger = logging.getLogger("matplotlib.font_manager")        # it tells of every font weight that it replaces
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with matplotlib.rc_context({"font.family": fonts()[0], "font.size": 9}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph.*missing")
             yield
     finally:
-        talk.setLevel(level)
+        logger.setLevel(level)
 
 
 def label(name, index=None):
@@ -82,23 +88,36 @@ def draw_lines(axes, lines):
 
 def precision_recall(curves, path):
     """curves: metrics.detection_curves -> picture of precision against recall, one line per class and their mean."""
-    with look():
+    with drawing_style():
         figure, (axes,) = new_axes(8.5, 5.5)
         chosen = named_curves(curves)
-        lines = [(np.concatenate([[0], c["recall"], c["recall"][-1:]]),
-                  np.concatenate([c["envelope"][:1], c["envelope"], [0] if len(c["recall"]) else []]), colour,
-                  f"{label(c['name'], i)}  {c['ap50']:.3f}") for i, c, colour in chosen if len(c["recall"])]
+        lines = []
+        for i, curve, colour in chosen:
+            if len(curve["recall"]):                 # else nothing was detected
+                recall = np.concatenate([[0], curve["recall"], curve["recall"][-1:]])
+                precision = np.concatenate([curve["envelope"][:1], curve["envelope"], [0]])
+                lines.append((recall, precision, colour, f"{label(curve['name'], i)}  {curve['ap50']:.3f}"))
         draw_lines(axes, lines)
+
+        # Every class has its own recalls, so the mean is taken at 201 common ones.
         if chosen:
-            grid = np.linspace(0, 1, 201)
-            mean = np.mean([np.append(c["envelope"], 0)[np.searchsorted(c["recall"], grid)] for _, c, _ in chosen], axis=0)
-            axes.plot(grid, mean, color="black", linewidth=2.2, zorder=3, label=f"mean  {np.mean([c['ap50'] for _, c, _ in chosen]):.3f}")
+            recalls = np.linspace(0, 1, 201)
+            mean = np.mean([precision_at(recalls, curve) for _, curve, _ in chosen], axis=0)
+            mean_ap = np.mean([curve["ap50"] for _, curve, _ in chosen])
+            axes.plot(recalls, mean, color="black", linewidth=2.2, zorder=3, label=f"mean  {mean_ap:.3f}")
+
+        title = "Precision and recall at IoU 0.5; the area under a line is its AP50"
         unnamed = sum(colour is None for _, _, colour in chosen)
-        axes.set(xlabel="recall", ylabel="precision (best at this recall or higher)", xlim=(0, 1.01), ylim=(0, 1.02),
-                 title="Precision and recall at IoU 0.5; the area under a line is its AP50"
-                       + (f"\n({unnamed} classes between the best and the worst are grey)" if unnamed else ""))
+        if unnamed:
+            title += f"\n({counted(unnamed, 'class')} between the best and the worst: grey)"
+        axes.set(xlabel="recall", ylabel="precision (best at this recall or higher)", xlim=(0, 1.01), ylim=(0, 1.02), title=title)
         outside_legend(axes)
         figure.savefig(path)
+
+
+def precision_at(recalls, curve):
+    """The precision of a class at given recalls; 0 beyond its last one."""
+    return np.append(curve["envelope"], 0)[np.searchsorted(curve["recall"], recalls)]
 
 
 def outside_legend(axes, **options):
@@ -108,20 +127,24 @@ def outside_legend(axes, **options):
 
 def score_curves(curves, path, score_threshold=0.5):
     """curves: metrics.detection_curves -> precision, recall and F1 against the score threshold, side by side."""
-    with look():
+    with drawing_style():
         figure, axes = new_axes(15, 4.5, 3)
         chosen = named_curves(curves)
         for one, (key, title) in zip(axes, (("precision", "precision"), ("recall_at", "recall"), ("f1", "F1"))):
             draw_lines(one, [(c["thresholds"], c[key], colour, label(c["name"], i)) for i, c, colour in chosen])
+
+            # Precision is undefined (NaN) where a class has no detections: the mean is over the others.
             if chosen:
-                x, values = chosen[0][1]["thresholds"], np.array([c[key] for _, c, _ in chosen])
-                counted = (~np.isnan(values)).sum(0)
-                mean = np.where(counted, np.nansum(values, 0) / np.maximum(counted, 1), np.nan)
-                one.plot(x, mean, color="black", linewidth=2.2, label="mean", zorder=3)
+                thresholds = chosen[0][1]["thresholds"]
+                values = np.array([c[key] for _, c, _ in chosen])
+                defined = (~np.isnan(values)).sum(0)
+                mean = np.where(defined, np.nansum(values, 0) / np.maximum(defined, 1), np.nan)
+                one.plot(thresholds, mean, color="black", linewidth=2.2, label="mean", zorder=3)
                 if key == "f1":
                     best = int(np.argmax(mean))
-                    one.plot(x[best], mean[best], "o", color="black", zorder=4)
-                    title += f": the mean is best ({mean[best]:.3f}) at score {x[best]:.2f}"
+                    one.plot(thresholds[best], mean[best], "o", color="black", zorder=4)
+                    title += f": the mean is best ({mean[best]:.3f}) at score {thresholds[best]:.2f}"
+
             one.axvline(score_threshold, color="0.4", linestyle=":", linewidth=1)
             one.set(xlabel="score threshold (dotted: the one of the table)", title=title, xlim=(0, 1), ylim=(0, 1.02))
         outside_legend(axes[-1])
@@ -130,8 +153,9 @@ def score_curves(curves, path, score_threshold=0.5):
 
 def ap_bars(results, path):
     """results: metrics.detection_results -> one bar per class with objects, best on top: AP50, and in it AP50:95."""
-    with look():
-        figure, axes, table = bars(results["per_class"], "ap50", "#9ecae1", lambda row: f"{row['ap50']:.3f}  ({row['objects']})")
+    with drawing_style():
+        figure, axes, table = bars(results["per_class"], "ap50", "#9ecae1",
+                                   lambda row: f"{row['ap50']:.3f}  ({row['objects']})")
         axes.barh(range(len(table)), [row["ap50_95"] or 0 for row in table], height=0.4, color="#3182bd", label="AP50:95")
         map50 = "–" if results["map50"] is None else f"{results['map50']:.3f}"
         axes.set_title(f"AP per class, mAP50 {map50}  (in brackets: objects)")
@@ -141,7 +165,7 @@ def ap_bars(results, path):
 
 def class_bars(results, key, title, path):
     """results: miou.segmentation_results -> one bar per class, best on top. key: "iou", "pa" ...; the mean is at "m" + key."""
-    with look():
+    with drawing_style():
         figure, axes, table = bars(results["per_class"], key, "#6baed6", lambda row: f"{row[key]:.3f}")
         mean, left_out = results["m" + key], len(results["per_class"]) - len(table)
         if mean is not None:
@@ -153,8 +177,10 @@ def class_bars(results, key, title, path):
 
 def bars(per_class, key, colour, text):
     """Horizontal bars of row[key], best on top, each with text(row). -> figure, axes, the rows from the bottom to the top."""
-    table = sorted(((row[key], i) for i, row in enumerate(per_class) if row[key] is not None), key=lambda pair: pair[0])
-    names, table = [label(per_class[i]["name"], i) for _, i in table], [per_class[i] for _, i in table]
+    order = sorted((i for i, row in enumerate(per_class) if row[key] is not None), key=lambda i: per_class[i][key])
+    table = [per_class[i] for i in order]
+    names = [label(per_class[i]["name"], i) for i in order]
+
     figure, (axes,) = new_axes(8, 1.6 + 0.24 * max(len(table), 3))
     axes.barh(range(len(table)), [row[key] for row in table], color=colour, label=key.upper())
     axes.set_yticks(range(len(table)), names)
@@ -170,8 +196,9 @@ def confusion(matrix, class_names, path, score_threshold=0.25):
     names = [label(name, i) for i, name in enumerate(class_names)] + ["background"]
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
-    with look():
-        figure, axes = share_matrix(share, np.where(matrix > 0, matrix.astype(str), ""), names[:-1] + ["missed"], names, "share of the column")
+    with drawing_style():
+        text = np.where(matrix > 0, matrix.astype(str), "")
+        figure, axes = share_matrix(share, text, names[:-1] + ["missed"], names, "share of the column")
         axes.axhline(len(names) - 1.5, color="0.5", linewidth=0.8)
         axes.axvline(len(names) - 1.5, color="0.5", linewidth=0.8)
         axes.set(xlabel="the truth", ylabel="the network says", title=f"Confusion at score > {score_threshold:g}, IoU > 0.45")
@@ -180,10 +207,11 @@ def confusion(matrix, class_names, path, score_threshold=0.25):
 
 def pixel_confusion(matrix, class_names, path):
     """matrix: (K, K) pixels, rows true classes -> picture; colour and numbers = share of the row, so the diagonal shows PA."""
-    names, matrix = [label(name, i) for i, name in enumerate(class_names)], np.asarray(matrix)
+    names = [label(name, i) for i, name in enumerate(class_names)]
+    matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     text = [[f"{100 * value:.0f}" if value >= 0.005 else "" for value in row] for row in share]
-    with look():
+    with drawing_style():
         figure, axes = share_matrix(share, np.array(text), names, names, "share of the row")
         axes.set(xlabel="the network says", ylabel="the truth",
                  title="Where the pixels of each true class went, in % of the row")
@@ -193,24 +221,28 @@ def pixel_confusion(matrix, class_names, path):
 def share_matrix(share, text, rows, columns, meaning):
     """A square matrix of shares (0-1) as colours, up to 26 x 26 with a text in each cell. -> figure, axes"""
     size = len(rows)
-    side = min(max(4.5, 0.42 * size if size <= 26 else 0.16 * size + 2), 24)
+    side = min(max(4.5, 0.42 * size if size <= MOST_CELLS else 0.16 * size + 2), 24)
     figure, (axes,) = new_axes(side + 1.8, side + 0.8)
     axes.grid(False)
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, shrink=0.7, label=meaning)
-    small = 8 if size <= 26 else max(3.5, min(7, 72 * side / size * 0.65))
+
+    # The more classes there are, the smaller their names.
+    small = 8 if size <= MOST_CELLS else max(3.5, min(7, 72 * side / size * 0.65))
     axes.set_xticks(range(size), columns, rotation=90, fontsize=small)
     axes.set_yticks(range(size), rows, fontsize=small)
-    if size <= 26:
+
+    if size <= MOST_CELLS:
         letters = 7 if max(map(len, text.flat), default=0) < 4 else 5.5
         for i, j in np.ndindex(text.shape):
-            axes.text(j, i, text[i, j], ha="center", va="center", fontsize=letters, color="white" if share[i, j] > 0.55 else "black")
+            colour = "white" if share[i, j] > 0.55 else "black"
+            axes.text(j, i, text[i, j], ha="center", va="center", fontsize=letters, color=colour)
     return figure, axes
 
 
 def read_columns(path):
     """A metrics.csv -> {column: (epochs,) float}, NaN where a cell is empty or no number."""
-    def number(text):
+    def as_number(text):
         try:
             return float(text)
         except (TypeError, ValueError):
@@ -218,7 +250,7 @@ def read_columns(path):
 
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: np.array([number(row[name]) for row in rows]) for name in (rows[0] if rows else {}) if name}
+    return {name: np.array([as_number(row[name]) for row in rows]) for name in (rows[0] if rows else {}) if name}
 
 
 def training_curves(metrics_csv_path, png_path):
@@ -230,43 +262,64 @@ def training_curves(metrics_csv_path, png_path):
     columns = read_columns(metrics_csv_path)
     epochs = columns.pop("epoch", np.arange(1, 1 + len(next(iter(columns.values()), []))))
     planned = columns.pop("epochs", np.zeros(0))
-    parts = list(dict.fromkeys(name.split("_", 1)[1] for name in columns if name.startswith(("train_", "val_"))))
-    colours = matplotlib.colormaps["tab10"].colors
-
-    def draw(axes, name, **options):
-        known = np.isfinite(columns[name]) & np.isfinite(epochs)
-        axes.plot(epochs[known], columns[name][known], linewidth=1.4, marker="." if known.sum() < 60 else None, **options)
-        return columns[name][known]
-
-    with look():
-        figure, (losses, measures, rates) = new_axes(15, 4.2, 3)
-        drawn = [np.zeros(0)]
-        for i, part in enumerate(parts):
-            for kind, style in (("train", "-"), ("val", "--")):
-                if f"{kind}_{part}" in columns:
-                    drawn.append(draw(losses, f"{kind}_{part}", color=colours[i % 10], linestyle=style, label=label(f"{kind} {part}")))
-        drawn = np.concatenate(drawn)
-        if len(drawn) and drawn.min() > 0 and drawn.max() > 30 * drawn.min():
-            losses.set_yscale("log")                     # the first epochs would flatten all later ones
-        for name in columns:
-            if name not in ("lr", "seconds") and not name.startswith(("train_", "val_")):
-                values = draw(measures, name, label=label(name))
-                if len(values):
-                    best = int(np.argmax(values))
-                    measures.lines[-1].set_label(f"{label(name)}: best {values[best]:.3f}, last {values[-1]:.3f}")
+    with drawing_style():
+        figure, axes = new_axes(15, 4.2, 3)
+        losses, measures, rates = axes
+        draw_losses(losses, epochs, columns)
+        draw_measures(measures, epochs, columns)
         if "lr" in columns:
-            draw(rates, "lr", color="black")
-        losses.set(xlabel="epoch", title="losses (dashed: validation)")
-        measures.set(xlabel="epoch", title="measured on the validation list", ylim=(0, 1.02))
+            draw_column(rates, epochs, columns["lr"], color="black")
         rates.set(xlabel="epoch", title="learning rate", ylim=(0, None))
-        for row in np.flatnonzero(planned[1:] != planned[:-1]):          # a resumed run was given other epochs: its learning rate jumps
-            for axes in (losses, measures, rates):
-                axes.axvline(epochs[row] + 0.5, color="grey", linestyle=":", linewidth=1)
-            rates.annotate(f" epochs {planned[row]:.0f} → {planned[row + 1]:.0f}", (epochs[row] + 0.5, 1), xycoords=("data", "axes fraction"),
-                           va="top", fontsize=7)
-        for axes in (losses, measures, rates):
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.set_xlim(0, np.max(epochs, initial=1, where=np.isfinite(epochs)) + 0.5)
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(fontsize=7, framealpha=0.6, handlelength=3)
+
+        mark_changes(axes, epochs, planned)
+        for one in axes:
+            one.xaxis.get_major_locator().set_params(integer=True)
+            one.set_xlim(0, np.max(epochs, initial=1, where=np.isfinite(epochs)) + 0.5)
+            if one.get_legend_handles_labels()[0]:
+                one.legend(fontsize=7, framealpha=0.6, handlelength=3)
         figure.savefig(png_path)
+
+
+def draw_column(axes, epochs, values, **options):
+    """A line through the epochs that have a value. -> these values."""
+    known = np.isfinite(values) & np.isfinite(epochs)
+    axes.plot(epochs[known], values[known], linewidth=1.4, marker="." if known.sum() < 60 else None, **options)
+    return values[known]
+
+
+def draw_losses(axes, epochs, columns):
+    """train_<part> solid and val_<part> dashed, in one colour per part."""
+    parts = dict.fromkeys(name.split("_", 1)[1] for name in columns if name.startswith(("train_", "val_")))
+    colours = matplotlib.colormaps["tab10"].colors
+    drawn = [np.zeros(0)]
+    for i, part in enumerate(parts):
+        for kind, style in (("train", "-"), ("val", "--")):
+            if f"{kind}_{part}" in columns:
+                options = {"color": colours[i % 10], "linestyle": style, "label": label(f"{kind} {part}")}
+                drawn.append(draw_column(axes, epochs, columns[f"{kind}_{part}"], **options))
+
+    # The first epochs would flatten all later ones.
+    drawn = np.concatenate(drawn)
+    if len(drawn) and drawn.min() > 0 and drawn.max() > 30 * drawn.min():
+        axes.set_yscale("log")
+    axes.set(xlabel="epoch", title="losses (dashed: validation)")
+
+
+def draw_measures(axes, epochs, columns):
+    """map50, miou ...: all that is neither a loss nor lr nor seconds."""
+    for name, column in columns.items():
+        if name in ("lr", "seconds") or name.startswith(("train_", "val_")):
+            continue
+        values = draw_column(axes, epochs, column, label=label(name))
+        if len(values):
+            axes.lines[-1].set_label(f"{label(name)}: best {np.max(values):.3f}, last {values[-1]:.3f}")
+    axes.set(xlabel="epoch", title="measured on the validation list", ylim=(0, 1.02))
+
+
+def mark_changes(axes, epochs, planned):
+    """A dotted line where a resumed run was given another number of epochs: its learning rate jumps there."""
+    for row in np.flatnonzero(planned[1:] != planned[:-1]):
+        for one in axes:
+            one.axvline(epochs[row] + 0.5, color="grey", linestyle=":", linewidth=1)
+        axes[-1].annotate(f" epochs {planned[row]:.0f} → {planned[row + 1]:.0f}", (epochs[row] + 0.5, 1),
+                          xycoords=("data", "axes fraction"), va="top", fontsize=7)

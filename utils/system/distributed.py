@@ -1,10 +1,13 @@
-"""Several processes that train one network, each with its share of every batch. Here is all that differs from one process; alone, nothing does.
+"""Several processes that train one network, each with its share of every batch.
 
-    torchrun --nproc_per_node=4 train.py                                                         one machine
-    torchrun --nnodes=2 --nproc_per_node=4 --rdzv_backend=c10d --rdzv_endpoint=host:29500 train.py      on each of two machines
+    torchrun --nproc_per_node=4 train.py                                            one machine
+    torchrun --nnodes=2 --nproc_per_node=4 --rdzv_backend=c10d \\
+             --rdzv_endpoint=host:29500 train.py                                    on each of two machines
 
-PyTorch does the work: DistributedDataParallel, NCCL between GPUs, gloo between CPUs. The sum of all shares is the batch that one process
-would have taken, in the same order, with the same augmentation; losses are divided by numbers of the whole batch (see `batch_mean`).
+Here is all that differs from one process; alone, nothing does. PyTorch does the work:
+DistributedDataParallel, NCCL between GPUs, gloo between CPUs. The sum of all shares is the batch that one
+process would have taken, in the same order, with the same augmentation; losses are divided by numbers of the
+whole batch (see `batch_mean`).
 """
 import os
 import sys
@@ -17,20 +20,29 @@ from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
 
-PATIENCE = timedelta(minutes=30)        # a process waits so long for the others; torchrun ends all at once when one of them dies
+PATIENCE = timedelta(minutes=30)        # how long a process waits for the others; torchrun sees a dead one
 
 
 def begin(device="auto"):
-    """To be called first. -> the device for this process. Processes other than the first print nothing but errors."""
+    """To be called first. -> the device for this process.
+
+    Processes other than the first print nothing but errors.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) < 2:
         return device
-    local, count = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+    # Each process of this machine has a GPU of its own, or all share the CPU's cores.
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     on_gpu = device not in ("cpu", "mps") and torch.cuda.is_available()
     if on_gpu and count > torch.cuda.device_count():
-        raise UserError(f"torchrun started {count} processes here, but there are {torch.cuda.device_count()} GPUs: "
-                        f"--nproc_per_node={torch.cuda.device_count()}, or device=cpu.")
+        gpus = torch.cuda.device_count()
+        raise UserError(f"torchrun started {count} processes here, but there are {gpus} GPUs: "
+                        f"--nproc_per_node={gpus}, or device=cpu.")
     if on_gpu:
         torch.cuda.set_device(local)
+
+    # From here on the processes know each other. The same line four times helps nobody: the first prints.
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     if dist.get_rank() > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  open as long as the process
@@ -62,12 +74,15 @@ def wrap(model, device):
     """-> the network whose gradients are the mean over the processes."""
     if world() == 1:
         return model
-    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    own_gpu = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=own_gpu)
 
 
 def sync_norms(model, device):
     """BatchNorm over the whole batch instead of each process's share: only GPUs can. -> the network."""
-    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) if world() > 1 and device.type == "cuda" else model
+    if world() == 1 or device.type != "cuda":
+        return model
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def share_of(count):
@@ -76,18 +91,21 @@ def share_of(count):
     return rank() * per, (rank() + 1) * per
 
 
-together = {"on": False}        # whether all processes are at the same batch: in a training step, but not in an evaluation
+# whether all processes are at the same batch: in a training step, but not in an evaluation
+together = {"on": False}
 
 
 @contextmanager
 def one_batch(model, last=True):
-    """with one_batch(model): what the processes compute are the shares of one batch; not so with a network that is not wrapped, as in a trial.
+    """with one_batch(model): what the processes compute are the shares of one batch.
 
-    last: False while more pieces of the same batch are to come, for which the gradients stay in this process.
+    They are not if the network is not wrapped, as in a trial.
+    last: False while more pieces of the same batch are to come; until then gradients stay in this process.
     """
     together["on"] = isinstance(model, DistributedDataParallel)
+    wait = together["on"] and not last
     try:
-        with nullcontext() if last or not together["on"] else model.no_sync():
+        with model.no_sync() if wait else nullcontext():
             yield
     finally:
         together["on"] = False
@@ -95,9 +113,10 @@ def one_batch(model, last=True):
 
 @torch.no_grad()
 def batch_mean(number, least=0.0):
-    """What a loss is divided by, at least `least`; of several processes the mean, at least their share of `least`. number: 0-d tensor.
+    """What a loss is divided by, at least `least`. number: 0-d tensor.
 
-    The mean of the processes' gradients is then the gradient of the whole batch: sum(S_i) / sum(N_i) = mean(S_i / mean(N_i)).
+    Of several processes it is the mean, at least their share of `least`. The mean of the processes' gradients
+    is then the gradient of the whole batch: sum(S_i) / sum(N_i) = mean(S_i / mean(N_i)).
     """
     if not together["on"]:
         return number.clamp(min=least)
@@ -127,7 +146,7 @@ def gather(value):
 
 @contextmanager
 def first_alone():
-    """with first_alone(): the first process goes ahead, the others find its files made."""
+    """with first_alone(): the first process goes ahead, the others find the files it made."""
     if rank() > 0:
         dist.barrier()
     yield
@@ -162,4 +181,7 @@ def same_buffers(model):
 
 
 def device_of_group():
-    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    """Where a tensor must be to be sent to the other processes."""
+    if dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -1,13 +1,15 @@
-"""What a computer has, as far as it may be used: in a container that is less than there is."""
+"""What this process may use of a computer: in a container that is less than there is."""
 import os
 from pathlib import Path
 
-SHARED_MEMORY = Path("/dev/shm")                            # through which the batches of loader processes come
+SHARED_MEMORY = Path("/dev/shm")        # through which the batches of loader processes come
 
 
 def cores():
     """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def machine_memory():

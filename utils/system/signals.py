@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from utils.system import distributed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ECHO = 5.0                      # torchrun passes Ctrl-C on as SIGTERM: with several processes a second signal so soon is the same one
+ECHO = 5.0                      # seconds in which torchrun passes Ctrl-C on as SIGTERM: not a second signal
 
 asked = {"signal": None, "at": 0.0, "busy": False}
 
@@ -29,32 +29,44 @@ def set_handlers(handler):
 
 
 def run(main, *arguments):
-    """main of a script, with an exit code of 130 (Ctrl-C) or 143 (SIGTERM) when it is stopped."""
+    """Run main of a script; the exit code is 130 (Ctrl-C) or 143 (SIGTERM) when it is stopped."""
     set_handlers(handle)
     try:
         main(*arguments)
-        set_handlers(signal.SIG_DFL)                            # what follows is Python's own end: nothing is left to be saved
+
+        # All is saved. While Python ends by itself a signal may do what it always does.
+        set_handlers(signal.SIG_DFL)
     except Stopped as stop:
-        print(f"\nStopped by {'Ctrl-C' if stop.number == signal.SIGINT else 'SIGTERM'}.", file=sys.stderr)
+        name = "Ctrl-C" if stop.number == signal.SIGINT else "SIGTERM"
+        print(f"\nStopped by {name}.", file=sys.stderr)
         raise SystemExit(128 + stop.number) from None
+
+    # With several processes the death of one makes the next exchange of gradients fail in all others.
     except RuntimeError as error:
         if not distributed.is_alone(error):
             raise
-        print("\nStopped: another process has ended; its reason stands in its own lines. All of them end.", file=sys.stderr)
+        print("\nStopped: another process has ended (its own lines say why), so all of them end.",
+              file=sys.stderr)
         raise SystemExit(1) from None
 
 
 def let_children_die():
-    """A loader's process that dies is noticed when its batch is asked for, and not, as PyTorch sets it up, in the middle of a step."""
+    """A loader's process that dies is noticed when its batch is asked for.
+
+    PyTorch's own handler would raise its error at once, in the middle of a step.
+    """
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def handle(number, _):
     """Raise Stopped: at once where nothing is changing, else at the end of `undisturbed`."""
-    again = asked["signal"] is not None and (distributed.world() == 1 or time.monotonic() > asked["at"] + ECHO)
+    is_echo = distributed.world() > 1 and time.monotonic() <= asked["at"] + ECHO
+    again = asked["signal"] is not None and not is_echo
     if again:
         leave_now(number)
+
+    # Several processes must stop after the same step, so none of them raises by itself: see `raise_if_asked`.
     if asked["signal"] is None:
         asked.update(signal=number, at=time.monotonic())
         if not asked["busy"] and distributed.world() == 1:
@@ -87,6 +99,6 @@ def raise_if_asked():
 
 
 def for_workers():
-    """In a loader's process: Ctrl-C reaches the whole group, but the parent decides; SIGTERM ends the worker as ever."""
+    """In a loader's process: Ctrl-C reaches the whole group, but the parent decides. SIGTERM ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from utils import steps
+from utils.augment import Augmentation
 from utils.checks.augmentation import check_augmentation
 from utils.checks.lists import check_before_training
 from utils.checks.prepare import current_lists
@@ -114,14 +115,14 @@ def make_lists(s, task):
 
 
 def variations(s, network):
-    """How the training pictures are varied: the arguments of the data set that its validation twin does not get."""
-    varied = {"scale": s.scale, "aspect": s.aspect, "translate": s.translate, "flip_chance": s.flip, "rotation": s.rotate, "blur_chance": s.blur,
-              "colours": s.colours, "distort_chance": s.distort, "mosaic_chance": s.mosaic, "plain_from": s.epochs - round(s.plain_share * s.epochs),
-              "seed": s.seed, "train": True}
+    """How the training pictures are varied: what the training data get and their validation twin does not."""
+    augmentation = Augmentation(
+        scale=s.scale, aspect=s.aspect, translate=s.translate, flip=s.flip, rotate=s.rotate, blur=s.blur,
+        colours=s.colours, distort=s.distort, zoom_out=s.zoom_out, iou_crop=s.iou_crop, mosaic=s.mosaic, mixup=s.mixup,
+        plain_from=s.epochs - round(s.plain_share * s.epochs))
+    varied = {"augmentation": augmentation, "seed": s.seed}
     if s.small_share:
         varied |= {"small_shape": small_input(s, network), "small_until": round(s.small_share * s.epochs)}
-    if network.task == "detection":
-        varied |= {"mixup_chance": s.mixup, "zoom_out_chance": s.zoom_out, "iou_crop_chance": s.iou_crop}
     return varied
 
 
