@@ -158,7 +158,8 @@ def read_list(path: AnyPath) -> tuple[list[str], list[np.ndarray]]:
     # The boxes of all images go into one long array, with the image that each belongs to: much faster than an
     # array for every image.
     path = find(path)
-    paths, rows, owners = [], [], []
+    paths: list[str] = []
+    words, owners = [], []
     for number, line in list_lines(path):
         image, boxes = split_line(line)
         if not image.lower().endswith(SUFFIXES) or "\t" in image:
@@ -167,12 +168,12 @@ def read_list(path: AnyPath) -> tuple[list[str], list[np.ndarray]]:
                             f"x1,y1,x2,y2,class; {(image.split(' ')[-1] or line)[-80:]!r} is neither.{hint}")
         for word in boxes:
             box = word.split(",")
-            rows.append(box if len(box) == 6 else [*box, "0"])
+            words.append(box if len(box) == 6 else [*box, "0"])
             owners.append(len(paths))
         paths.append(image)
 
     # A box without area can be found by nobody.
-    rows = np.array([float(value) for row in rows for value in row], np.float32).reshape(-1, 6)
+    rows = np.array([float(value) for box in words for value in box], np.float32).reshape(-1, 6)
     solid = (rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1])
     if not solid.all():
         first = paths[owners[int(np.argmin(solid))]]
@@ -218,7 +219,10 @@ def read_mask_list(path: AnyPath) -> tuple[list[str], list[str]]:
             raise UserError(f"{shown(find(path))}, line {number}: expected an image path, a tab and a mask "
                             f"path, found {line[-80:]!r}.{hint}")
         pairs.append(pair)
-    return tuple(map(list, zip(*pairs)))
+
+    # A list has at least one line, so there is at least one pair.
+    images, masks = zip(*pairs)
+    return list(images), list(masks)
 
 
 def split_pair(line: str) -> tuple[str, str] | None:
