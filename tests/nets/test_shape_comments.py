@@ -50,9 +50,12 @@ def runs_of(name):
     network = nets.NETS[name]
     for options in [{}, *OPTIONS.get(name, [])]:
         for height, width in input_shapes(network):
-            model = nets.build(name, CLASSES, (height, width), **FASTER.get(name, {}), **options)
-            images = torch.rand(2, 3, height, width)
             known = {"B": 2, "K": CLASSES, "H": height, "W": width}
+            build = functools.partial(nets.build, name, CLASSES, (height, width), **FASTER.get(name, {}), **options)
+            built = []
+            yield known, lambda: built.append(build())      # anchors are made while a network is built
+            model = built.pop()
+            images = torch.rand(2, 3, height, width)
             if name in SLOW or options:
                 targets = [target(network.task, count, height, width) for count in (6, 2)] if height < width else None
                 yield known, functools.partial(pass_through, model, images, targets)
