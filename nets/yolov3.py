@@ -332,7 +332,7 @@ class YOLOv3(AnchorYOLO):
         large4 = F.interpolate(self.lateral4(p4), scale_factor=2.0)             # (B, 128, H/8, W/8)
         p3 = self.neck3(torch.cat([large4, c3], 1))                             # (B, 128, H/8, W/8)
 
-        outputs = [self.head3(p3), self.head4(p4), self.head5(p5)]              # (B, 3*(5+K), H/8, W/8), (B, 3*(5+K), H/16, W/16), (B, 3*(5+K), H/32, W/32)
+        outputs = [self.head3(p3), self.head4(p4), self.head5(p5)]              # (B, 3*(5+K), h, w) each
         losses = {} if targets is None else self.loss(outputs, targets)
         return outputs, losses
 

@@ -187,6 +187,6 @@ class YOLOv4(AnchorYOLO):
         n4 = self.join4(torch.cat([self.down3(p3), p4], 1))                     # (B, 256, H/16, W/16)
         n5 = self.join5(torch.cat([self.down4(n4), p5], 1))                     # (B, 512, H/32, W/32)
 
-        outputs = [self.head3(p3), self.head4(n4), self.head5(n5)]              # (B, 3*(5+K), H/8, W/8), (B, 3*(5+K), H/16, W/16), (B, 3*(5+K), H/32, W/32)
+        outputs = [self.head3(p3), self.head4(n4), self.head5(n5)]              # (B, 3*(5+K), h, w) each
         losses = {} if targets is None else self.loss(outputs, targets)
         return outputs, losses

@@ -102,7 +102,8 @@ class MobileNetV3Large(nn.Sequential):
             x = layer(x)                                                        # (B, C, h, w)
             if index in V3_TAPS:
                 maps.append(x)
-        c2, c3, c4, c5 = maps                                                   # (B, 24, H/4, W/4), (B, 40, H/8, W/8), (B, 80, H/16, W/16), (B, 960, H/16, W/16)
+        c2, c3 = maps[:2]                                                       # (B, 24, H/4, W/4), (B, 40, H/8, W/8)
+        c4, c5 = maps[2:]                                                       # (B, 80, H/16, W/16), (B, 960, H/16, W/16)
         return c2, c3, c4, c5
 
 
