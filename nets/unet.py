@@ -183,7 +183,8 @@ class UNet(nn.Module):
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> logits (B, K, H, W) (one channel with sigmoid), losses."""
         across, bottom = self.go_down(images)                                   # (B, C, m, n), (B, C5, h/16, w/16)
-        c1, c2, c3, c4 = across                                                 # (B, C1, h, w), (B, C2, h/2, w/2), (B, C3, h/4, w/4), (B, C4, h/8, w/8)
+        c1, c2 = across[:2]                                                     # (B, C1, h, w), (B, C2, h/2, w/2)
+        c3, c4 = across[2:]                                                     # (B, C3, h/4, w/4), (B, C4, h/8, w/8)
 
         # Up again: on every floor the map from across says where things are.
         p4 = self.up4(bottom, c4)                                               # (B, P4, h/8, w/8)
