@@ -16,9 +16,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import utils  # noqa: E402, F401, I001  first: it says in a sentence which package is missing, and answers --help
+import numpy as np  # noqa: E402
+
 from utils.errors import UserError  # noqa: E402
 from utils.formats.mask_key import read_key, translate  # noqa: E402
 from utils.formats.sweep import sweep  # noqa: E402

@@ -11,9 +11,10 @@ import inspect
 import sys
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import utils  # noqa: E402, F401, I001  first: it says in a sentence which package is missing, and answers --help
+import torch  # noqa: E402
+
 import nets  # noqa: E402
 from utils.anchors import RATIO, find_anchors, suitability, write_anchors  # noqa: E402
 from utils.augment import MIN_SIDE  # noqa: E402

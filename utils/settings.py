@@ -26,7 +26,7 @@ Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a va
 PEERS = {"model": "net", "cfg": "net", "backbone": "net_options",
          "data": "dataset", "num_classes": "classes_path", "weights": "model_path", "project": "output",
          "imgsz": "input_shape", "img_size": "input_shape", "img": "input_shape",
-         "epoch": "epochs", "freeze": "freeze_epochs", "batch": "batch_size", "bs": "batch_size",
+         "freeze": "freeze_epochs", "batch": "batch_size", "bs": "batch_size",
          "optim": "optimizer", "lr0": "lr", "learning_rate": "lr", "momentum_beta": "momentum",
          "fliplr": "flip", "degrees": "rotate",
          "conf": "confidence", "conf_thres": "confidence",
@@ -215,7 +215,7 @@ def explain_word(word: str, s: Settings, script: str) -> UserError:
 
     # As other programs want it: --epochs 50.
     if word.startswith("-"):
-        name = word.lstrip("-").replace("-", "_")
+        name = word.lstrip("-").partition("=")[0].replace("-", "_")
         ours = name if name in s else PEERS.get(name.lower(), first)
         likely = ours if ours in s else first
         return UserError(f'"{word}": variables are set without dashes and with =, '
@@ -237,9 +237,12 @@ def from_text(text: str, default: Any) -> Any:
     if text == "None":
         return None
 
-    # A variable that is text takes the word as it is: net=123 is a name.
+    # Quotes around the whole word are those of a shell that left them there. A variable that is text takes
+    # the word as it is: net=123 is a name.
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
     if isinstance(default, str):
-        return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+        return text
 
     # Two ways of writing that Python does not know, then whatever Python does.
     if text.lower() in ("true", "false"):

@@ -230,7 +230,7 @@ def test_mixed_precision_is_tested_first(monkeypatch, factor, good):
         model.mixed = precision is not None
         yield
         model.mixed = False
-    monkeypatch.setattr(accidents.fit, "autocast", autocast)
+    monkeypatch.setattr(accidents, "autocast", autocast)
     monkeypatch.setattr(accidents, "first_batch", lambda *_: (torch.rand(2, 3, 8, 8), [{}, {}]))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     precision, note = accidents.check_precision(model, [0, 1], CPU, torch.bfloat16, 0)
