@@ -1,6 +1,7 @@
-"""The augmentation tried out before the first epoch: every transform that the settings use, alone, then whole samples.
+"""The augmentation tried out before the first epoch: each transform in use, then whole samples.
 
-A transform that somebody changed breaks here, with its name and the file, and not in a worker after an hour; or, worse, never.
+A transform that somebody changed breaks here, with its name and the file, and not in a worker after an hour;
+or, worse, never.
 """
 import random
 import time
@@ -13,10 +14,10 @@ from utils.dataset import BrokenFile
 from utils.errors import UserError
 from utils.images import IGNORED
 
-SECONDS = 0.8                   # after that nothing new is begun; two pictures and one whole sample are always tried
-SLACK = 3.0                     # px by which a box may miss what is painted in it: rounding to whole pixels, interpolation
+SECONDS = 0.8                   # after that nothing new is begun, but two pictures are always tried
+SLACK = 3.0                     # px by which a box may miss what is painted in it: rounding, interpolation
 TWIST = 7.0                     # degrees, for a look at the rotation where little is asked for
-LOOKS = ("blur", "distort", "change_colours", "mixup")      # of these nothing moves (mixup adds a second picture)
+LOOKS = ("blur", "distort", "change_colours", "mixup")      # these move nothing (mixup adds a picture)
 ALIKE = 0.15                    # share of a painted area on which picture and mask may differ: its border
 
 
@@ -24,8 +25,9 @@ def check_augmentation(data, samples=8):
     """Try the augmentation of a training set on a few samples, spread over its list.
 
     data: DetectionData or SegmentationData with train=True.
-    Errors: a transform raises something, or returns another shape or type, boxes that are not finite, not inside or turned,
-    labels or mask values that were not there; boxes or masks that do not follow the picture. Transform and file are named.
+    Errors: a transform raises something, or returns another shape or type, boxes that are not finite, not
+    inside or turned, labels or mask values that were not there; boxes or masks that do not follow the picture.
+    Transform and file are named.
     """
     began, tried = time.perf_counter(), 0
     count = min(samples, len(data))
@@ -37,12 +39,13 @@ def check_augmentation(data, samples=8):
         except BrokenFile:
             continue                                        # training skips it, and says so
 
-        # Each transform alone: on the sample itself, and on a painted picture where it can be seen whether the truth follows.
+        # Each transform alone: on the sample, and on a painted picture that shows whether the truth follows.
         tried += 1
         truth = inside(truth, image.shape) if data.task == "detection" else truth
         for name, transform in transforms(data):
             check_one(name, transform, data, index, image, truth)
-            check_one(name, transform, data, index, *painted(data, image.shape[:2]), follow=min(image.shape[:2]) >= 48 and name not in LOOKS)
+            check_one(name, transform, data, index, *painted(data, image.shape[:2]),
+                      follow=min(image.shape[:2]) >= 48 and name not in LOOKS)
         check_flip(data, index, image, truth)
 
         # Whole samples, one for each stage of the training: small input, usual input, no mosaic any more.
@@ -61,9 +64,10 @@ def inside(boxes, shape):
 
 
 def transforms(data):
-    """[(name in augment.py, function (rng, image, truth) -> image, truth)] of what the settings of a data set use.
+    """[(name in augment.py, function (rng, image, truth) -> image, truth)] of what a dataset's settings use.
 
-    truth: boxes (G, 6) or mask (h, w). Looked up by name at each call, so that a changed function is the one that is tried.
+    truth: boxes (G, 6) or mask (h, w). Looked up by name at each call,
+    so that a changed function is the one that is tried.
     """
     shape, place = data.input_shape, (data.scale, data.aspect, data.translate)
     angle = data.rotation or 0.0
@@ -106,7 +110,8 @@ def put_crop(rng, shape, image, boxes, fit):
 
 
 def check_one(name, transform, data, index, image, truth, follow=False):
-    """Apply a transform to one picture and judge what comes out. follow: the picture is a painted one, its truth must be on the paint."""
+    """Apply a transform to one picture and judge what comes out.
+    follow: the picture is a painted one, its truth must be on the paint."""
     file = data.paths[index]
     before = image.copy(), truth.copy()
     try:
@@ -118,8 +123,8 @@ def check_one(name, transform, data, index, image, truth, follow=False):
 
     # The picture: untouched as it was given, a picture as it was returned.
     if not (np.array_equal(image, before[0]) and np.array_equal(truth, before[1])):
-        raise broken(name, file, "it changed the picture or the labels that it was given (they are kept for the next epoch): "
-                                 "work on a copy")
+        raise broken(name, file, "it changed the picture or the labels that it was given, "
+                                 "which are kept for the next epoch: work on a copy")
     shape = data.input_shape if name.startswith(("scale", "mosaic", "zoom", "iou")) else image.shape[:2]
     if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != (*shape, 3):
         raise broken(name, file, f"the picture is {kind_of(result)}, expected uint8 {(*shape, 3)}")
@@ -147,7 +152,8 @@ def check_boxes(name, file, boxes, shape, given, classes):
     if not np.isfinite(boxes).all():
         raise broken(name, file, "a box is NaN or infinite")
     if (boxes[:, :2] < -0.01).any() or (boxes[:, 2:4] > np.array(shape[::-1]) + 0.01).any():
-        raise broken(name, file, f"a box reaches beyond the picture of {shape[1]} x {shape[0]} pixels: {worst(boxes, shape)}")
+        raise broken(name, file, f"a box reaches beyond the picture of {shape[1]} x {shape[0]} pixels: "
+                                 f"{worst(boxes, shape)}")
     if (boxes[:, 2] <= boxes[:, 0]).any() or (boxes[:, 3] <= boxes[:, 1]).any():
         turned = boxes[(boxes[:, 2:4] <= boxes[:, :2]).any(1)]
         raise broken(name, file, f"a box has x1 >= x2 or y1 >= y2: {turned[0, :4].tolist()}")
@@ -155,7 +161,8 @@ def check_boxes(name, file, boxes, shape, given, classes):
     # What they are.
     strange = set(boxes[:, 4].tolist()) - set(given[:, 4].tolist())
     if strange or (boxes[:, 4] >= classes).any():
-        raise broken(name, file, f"there are objects of the classes {sorted(strange)}, which were not in the picture")
+        raise broken(name, file,
+                     f"there are objects of the classes {sorted(strange)}, which were not in the picture")
 
 
 def check_mask(name, file, mask, shape, given, classes):
@@ -164,7 +171,8 @@ def check_mask(name, file, mask, shape, given, classes):
         raise broken(name, file, f"the mask is {kind_of(mask)}, expected uint8 {tuple(shape)}")
     strange = set(np.unique(mask).tolist()) - set(np.unique(given).tolist()) - {IGNORED}
     if strange:
-        raise broken(name, file, f"the mask holds the values {sorted(strange)[:5]}, which it did not hold before: "
+        raise broken(name, file,
+                     f"the mask holds the values {sorted(strange)[:5]}, which it did not hold before: "
                                  "masks must be resized with nearest neighbour, never mixed")
 
 
@@ -213,7 +221,8 @@ def check_box_follows(name, file, white, boxes, before):
     seen = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
     larger = (sides / (before[0, 2:4] - before[0, :2])).max()
     if np.abs(boxes[0, :4] - seen).max() > SLACK + max(1.0, larger):
-        raise broken(name, file, f"the box does not follow the picture: it is {np.round(boxes[0, :4], 1).tolist()}, "
+        raise broken(name, file,
+                     f"the box does not follow the picture: it is {np.round(boxes[0, :4], 1).tolist()}, "
                                  f"its object is at {seen.tolist()}")
 
 
@@ -227,7 +236,8 @@ def check_flip(data, index, image, truth):
 
 
 def check_sample(data, epoch, index):
-    """Error when the sample that training will see is none: image (3, H, W) uint8, boxes or mask as in dataset.py; always the same."""
+    """Error when the sample that training will see is none: image (3, H, W) uint8,
+    boxes or mask as in dataset.py; always the same."""
     file, shape = data.paths[index], data.shape(epoch)
     try:
         (image, target), (again, other) = data[epoch, index], data[epoch, index]
@@ -240,10 +250,12 @@ def check_sample(data, epoch, index):
     for sentence in target.get("damaged", ()):              # it is told once only
         print(f"NOTE: {sentence} Training goes on without it.")
     if image.dtype != torch.uint8 or image.shape != (3, *shape):
-        raise broken("sample", file, f"the image is {image.dtype} {tuple(image.shape)}, expected torch.uint8 {(3, *shape)}")
+        raise broken("sample", file,
+                     f"the image is {image.dtype} {tuple(image.shape)}, expected torch.uint8 {(3, *shape)}")
 
     if data.task == "detection":
-        rows = torch.cat([target["boxes"], target["labels"][:, None], torch.zeros(len(target["labels"]), 1)], 1).numpy().astype(np.float32)
+        columns = [target["boxes"], target["labels"][:, None], torch.zeros(len(target["labels"]), 1)]
+        rows = torch.cat(columns, 1).numpy().astype(np.float32)
         known = np.array([[0, 0, 1, 1, number, 0] for number in range(len(data.class_names))], np.float32)
         check_boxes("sample", file, rows, shape, known, len(data.class_names))
     else:
@@ -252,8 +264,9 @@ def check_sample(data, epoch, index):
     # The two samples were asked for in the same way: nothing may be left to chance.
     part = "boxes" if data.task == "detection" else "mask"
     if not torch.equal(image, again) or not torch.equal(target[part], other[part]):
-        raise broken("sample", file, "the same sample came out differently the second time: draw all random numbers from the rng "
-                                     "that is passed, so that resumed trainings stay exact")
+        raise broken("sample", file, "the same sample came out differently the second time: "
+                                     "draw all random numbers from the rng that is passed, "
+                                     "so that resumed trainings stay exact")
 
 
 def broken(name, file, what):
