@@ -64,8 +64,8 @@ def main(s):
 
         # Besides the numbers, what they depend on.
         circumstances = {"model": shown(path), "list": shown(find(data.list_path)),
-                         "net": info["net"], "epoch": info["epoch"], "losses": losses, "threshold": s.threshold,
-                         "slide": s.slide, "scales": list(s.scales), "flip": s.flip}
+                         "net": info["net"], "epoch": info["epoch"], "losses": losses,
+                         "threshold": s.threshold, "slide": s.slide, "scales": list(s.scales), "flip": s.flip}
         results |= circumstances
         write_results(folder, results, text)
         write_csv(folder / "per_image.csv", [["file", "miou", "accuracy"], *per_image])

@@ -140,8 +140,7 @@ def samples_of_the_test_list(info, task):
     # The list may have gone with the data of that training.
     if not find(name).is_file():
         raise UserError(f'source = "" takes images of the test list of the training run ("{name}"), '
-                        'and there is no such file: '
-                        "set source to an image or a folder.")
+                        'and there is no such file: set source to an image or a folder.')
 
     read = read_mask_list if task == "segmentation" else read_list
     paths = [find(path) for path in read(find(name))[0][:SAMPLES]]
@@ -334,6 +333,8 @@ def print_record(s, target, found, note):
         for box in found["boxes"]:
             corners = " ".join(f"{edge:.0f}" for edge in box["xyxy"])
             print(f"    {box['label']}  {box['score']:.2f}  {corners}")
+
+    # What the boxes or shares alone do not say.
     if note:
         print(f"    {note}")
     if "boxes" in found:

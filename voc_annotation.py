@@ -7,8 +7,8 @@ SegmentationClass/a.png; if you have your own split, ImageSets/Main/train.txt ..
 ImageSets/Segmentation/train.txt ... (segmentation).
 Written beside this script: <name>_train.txt, <name>_val.txt, <name>_test.txt; for segmentation
 <name>_segmentation_train.txt ...
-Other formats -- YOLO (data.yaml), COCO, labelme, LabelImg, masks in colours -- are recognised by what `dataset`
-is: docs/en/formats.md.
+Other formats -- YOLO (data.yaml), COCO, labelme, LabelImg, masks in colours -- are recognised by what
+`dataset` is: docs/en/formats.md.
 Every image and label is read first, and all problems are reported in one go (docs/en/data.md): what cannot be
 used is skipped, and where that is not enough, nothing is written. Nothing of yours is changed or deleted.
 """
@@ -48,8 +48,9 @@ def main(s):
 
     for position, name in enumerate(tasks):
         print(("\n" if position else "") + f"Lists for {name}:")
-        prepare(folders, s.classes_path, s.trainval_percent, s.train_percent, s.train_set, s.val_set, s.test_set,
-                s.new_split, s.seed, name, s.ignore_labels, s.stratify, s.palette)
+        prepare(folders, s.classes_path, s.trainval_percent, s.train_percent,
+                s.train_set, s.val_set, s.test_set, s.new_split, s.seed,
+                name, s.ignore_labels, s.stratify, s.palette)
 
 
 def check_values(s):

@@ -256,7 +256,7 @@ def check_sample(data, epoch, index):
     if data.task == "detection":
         columns = [target["boxes"], target["labels"][:, None], torch.zeros(len(target["labels"]), 1)]
         rows = torch.cat(columns, 1).numpy().astype(np.float32)
-        known = np.array([[0, 0, 1, 1, number, 0] for number in range(len(data.class_names))], np.float32)
+        known = np.array([[0, 0, 1, 1, label, 0] for label in range(len(data.class_names))], np.float32)
         check_boxes("sample", file, rows, shape, known, len(data.class_names))
     else:
         check_mask("sample", file, target["mask"].numpy(), shape, np.arange(len(data.class_names)), len(data.class_names))

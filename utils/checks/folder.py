@@ -232,8 +232,8 @@ def class_findings(samples, learnt, names, classes_path, folder, ignore_labels, 
     for sample in samples if names is not None else ():
         for name in dict.fromkeys(one["name"] for one in sample.truth):
             if name not in names:
-                number = counted(counts[name], "object")
-                detail = f'"{printable(name)}", {number} in all.{did_you_mean(name, names)}'
+                objects = counted(counts[name], "object")
+                detail = f'"{printable(name)}", {objects} in all.{did_you_mean(name, names)}'
                 findings.append(Finding("unknown_class", sample.label or sample.image, None, detail))
 
     # The other way round: classes without an object are never found. Derived names are those of the objects.

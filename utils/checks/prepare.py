@@ -207,7 +207,7 @@ def print_table(samples, names):
 
 
 def current_lists(dataset, given, task="detection", ignore_labels=()):
-    """The classes file and the lists that train.py uses, made when they are missing or belong to something else.
+    """The classes file and the lists that train.py uses, made when they are missing or of something else.
 
     given: {"classes_path", "train_list", "val_list", "test_list"}: what the user set,
     or None for the usual name.

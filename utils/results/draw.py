@@ -106,6 +106,8 @@ def label_text(class_names, label, size):
     Where no font has them, the text is "class 3"."""
     name = str(class_names[label]) if label < len(class_names) else f"class {label}"
     font = text_font(name, size)
+
+    # Said once, not for every box.
     if font is None:
         if "glyphs" not in _told:
             _told.add("glyphs")

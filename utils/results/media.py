@@ -112,7 +112,7 @@ def list_images(folder, leave_out=None):
     for base, folders, names in os.walk(folder):
         base = Path(base)
         visible = [name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS]
-        folders[:] = [name for name in visible if (base / name).resolve() != leave_out]   # os.walk enters these
+        folders[:] = [name for name in visible if (base / name).resolve() != leave_out]     # walked into
         images = [name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
         found += [base / name for name in images]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

@@ -82,7 +82,7 @@ def choose_list(list_path, settings, example):
 
 
 def write_results(folder, results, text):
-    """results.txt, results.json, per_class.csv. results: dict of plain values with a list per_class of dicts."""
+    """results.txt, results.json, per_class.csv. results: plain values, and a list per_class of dicts."""
     for name, content in (("results.txt", text),
                           ("results.json", json.dumps(results, ensure_ascii=False, indent=1))):
         with open(folder / name, "w", encoding="utf-8", newline="\n") as file:
@@ -151,7 +151,8 @@ def detection_report(results):
         "11 points of the curve instead of the area",
         f"mAP50_95  {coco['AP']}  COCO: mean over IoU 0.5, 0.55 ... 0.95, so it asks for exact boxes",
         f"          AP50 {coco['AP50']}, AP75 {coco['AP75']}; "
-        f"small objects (up to 32x32 pixels) {coco['APs']}, medium {coco['APm']}, large (from 96x96) {coco['APl']}"]
+        f"small objects (up to 32x32 pixels) {coco['APs']}, medium {coco['APm']}, "
+        f"large (from 96x96) {coco['APl']}"]
     if results["not_finite"]:
         lines.append(f"NOTE: {counted(results['not_finite'], 'detection')} left out because of numbers that "
                      "are NaN or infinite.")
@@ -207,4 +208,5 @@ def one_class_only(matrix, class_names, epoch):
                f"the network is hardly trained (epoch {epoch}), or its learning rate was too high."
     return f"{note} {100 * share:.1f} % of them are, so it is the cheapest answer, " \
            f"and a short training gets no further. Train longer (this is epoch {epoch}), " \
-           "or give rare classes more weight: class weights, the dice or the focal loss (variables of train.py)."
+           "or give rare classes more weight: class weights, the dice or the focal loss " \
+           "(variables of train.py)."
