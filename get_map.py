@@ -1,4 +1,5 @@
-"""Measure a trained detector on a list of images: AP by the rules of VOC and COCO, precision, recall, F1, curves, worst misses.
+"""Measure a trained detector on a list of images: AP by the rules of VOC and COCO, precision, recall, F1,
+curves, worst misses.
 
     python get_map.py [recipe.py] [name=value ...]
 """
@@ -52,8 +53,10 @@ def main(s):
         text = report(path, data, results, detections, truths)
         print("\n" + text)
 
-        circumstances = {"model": shown(path), "list": shown(find(data.list_path)), "net": info["net"], "epoch": info["epoch"],
-                         "losses": losses, "confidence": lowest, "nms_iou": s.nms_iou, "max_boxes": s.max_boxes,
+        # Besides the numbers, what they depend on.
+        circumstances = {"model": shown(path), "list": shown(find(data.list_path)),
+                         "net": info["net"], "epoch": info["epoch"], "losses": losses,
+                         "confidence": lowest, "nms_iou": s.nms_iou, "max_boxes": s.max_boxes,
                          "input_shape": list(s.input_shape), "fit": s.fit}
         results |= circumstances
         write_results(folder, results, text)
@@ -62,14 +65,16 @@ def main(s):
 
 
 def load_model(s):
-    """-> path of the weights, network on the device, what was saved with it. Variables that are None get their values."""
+    """-> path of the weights, network on the device, what was saved with it.
+    Variables that are None get their values."""
     share = number(0, 1)
     check(s, score_threshold=share, confidence=share, nms_iou=optional(share), max_boxes=whole(1),
           batch_size=whole(1), num_workers=optional(whole(0)))
     path = find(s.model_path) if s.model_path else newest_best()
     model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
     if model.task != "detection":
-        raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: measure it with  python get_miou.py')
+        raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: '
+                        'measure it with  python get_miou.py')
     choose_input(s, model, info)
     return path, model, info
 
@@ -86,7 +91,8 @@ def open_list(s, info):
 
 
 def lowest_score(s):
-    """confidence, but not above 0.01: AP is the area under the whole curve, and a higher one would cut its end off."""
+    """confidence, but not above 0.01: AP is the area under the whole curve,
+    and a higher one would cut its end off."""
     if s.confidence <= 0.01:
         return s.confidence
     print(f"NOTE: confidence={s.confidence} would cut the curves off; 0.001 is used. "
@@ -95,7 +101,8 @@ def lowest_score(s):
 
 
 def find_objects(s, model, data, lowest):
-    """Every image through the network. -> detections, truths: one dict per image, see utils/metrics.py; losses: name -> mean."""
+    """Every image through the network. -> detections, truths: one dict per image, see utils/metrics.py;
+    losses: name -> mean."""
     device = next(model.parameters()).device
     loader = make_loader(data, s.batch_size, s.num_workers, device=device)
     return collect(model, loader, device, lowest, s.nms_iou, s.max_boxes)
@@ -105,7 +112,8 @@ def report(path, data, results, detections, truths):
     """The numbers as text; when not a single box is right, also what was counted and the likely cause."""
     text = f"{shown(path)} on {shown(find(data.list_path))}\n\n{detection_report(results)}"
     if results["map50"] == 0:
-        text += "\n\nThe mAP is 0. What was counted:\n  " + "\n  ".join(misses.diagnose(detections, truths, data.class_names))
+        diagnosis = misses.diagnose(detections, truths, data.class_names)
+        text += "\n\nThe mAP is 0. What was counted:\n  " + "\n  ".join(diagnosis)
     return text
 
 
@@ -124,7 +132,8 @@ def save_pictures(s, folder, results, paths, detections, truths, names):
 
     worst = misses.worst_misses(detections, truths, names, s.score_threshold)
     misses.misses_page(worst, paths, detections, truths, names, folder / "misses.png", s.score_threshold)
-    print("\nmisses.png shows the worst misses: look at it first." if worst else "\nNothing was missed: there is no misses.png.")
+    print("\nmisses.png shows the worst misses: look at it first." if worst
+          else "\nNothing was missed: there is no misses.png.")
 
 
 if __name__ == "__main__":

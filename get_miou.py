@@ -1,4 +1,5 @@
-"""Measure a trained segmentation network on a list of images: IoU, pixel accuracy, precision, F1, confusion, the worst images.
+"""Measure a trained segmentation network on a list of images: IoU, pixel accuracy, precision, F1, confusion,
+the worst images.
 
     python get_miou.py [recipe.py] [name=value ...]
 """
@@ -15,10 +16,10 @@ from utils.errors import UserError
 from utils.evaluate import segment_list
 from utils.images import IGNORED, fitted_size, open_image, resize
 from utils.miou import count_confusion, segmentation_results
-from utils.results import masks, plots
+from utils.results import masks, plots, report
 from utils.results.draw import grid
 from utils.results.media import fresh, save_image
-from utils.results.report import choose_list, one_class_only, results_folder, segmentation_report, write_csv, write_results
+from utils.results.report import choose_list, results_folder, write_csv, write_results
 from utils.settings import ROOT, as_table, check, find, optional, read_settings, shown, whole, yes_or_no
 from utils.system.device import choose_device
 
@@ -58,11 +59,13 @@ def main(s):
         print(as_table(s))
         matrix, per_image, losses, worst_ones = measure(s, model, data, folder)
         results = {"images": len(data)} | segmentation_results(matrix, data.class_names)
-        text = report(path, data, results, matrix, losses, info["epoch"])
+        text = as_text(path, data, results, matrix, losses, info["epoch"])
         print("\n" + text)
 
-        circumstances = {"model": shown(path), "list": shown(find(data.list_path)), "net": info["net"], "epoch": info["epoch"],
-                         "losses": losses, "threshold": s.threshold, "slide": s.slide, "scales": list(s.scales), "flip": s.flip}
+        # Besides the numbers, what they depend on.
+        circumstances = {"model": shown(path), "list": shown(find(data.list_path)),
+                         "net": info["net"], "epoch": info["epoch"], "losses": losses,
+                         "threshold": s.threshold, "slide": s.slide, "scales": list(s.scales), "flip": s.flip}
         results |= circumstances
         write_results(folder, results, text)
         write_csv(folder / "per_image.csv", [["file", "miou", "accuracy"], *per_image])
@@ -78,7 +81,8 @@ def load_model(s):
     path = find(s.model_path) if s.model_path else newest_best()
     model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
     if model.task != "segmentation":
-        raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: measure it with  python get_map.py')
+        raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: '
+                        'measure it with  python get_map.py')
     threshold = masks.choose_threshold(s.threshold, info)
     if s.threshold is None:
         s.put("threshold", threshold, "as trained")
@@ -96,14 +100,15 @@ def open_list(s, info):
 def measure(s, model, data, folder):
     """Every image of the list: labels, counts, and its pictures if wanted.
 
-    -> confusion matrix (K, K) pixels, rows for per_image.csv, losses: name -> mean, the worst images: (mIoU, index, labels).
+    -> confusion matrix (K, K) pixels, rows for per_image.csv, losses: name -> mean,
+    the worst images: (mIoU, index, labels).
     """
     device = next(model.parameters()).device
     loader = make_loader(data, s.batch_size, s.num_workers, device=device)
     names, rows, worst_ones, sums = data.class_names, [], [], {}
     matrix = np.zeros((len(names), len(names)), np.int64)
     for index, labels, losses in segment_list(model, loader, device, s.threshold, s.scales, s.flip, s.slide):
-        # The matrices add up: the IoU of the list is that of all its pixels together, not a mean over its images.
+        # The matrices add up: the IoU of a list is that of all its pixels, not a mean over its images.
         truth = data.truth(index, labels.shape)
         one = count_confusion(truth, labels, len(names), data.masks[index])
         matrix += one
@@ -124,19 +129,20 @@ def measure(s, model, data, folder):
     return matrix, rows, means, worst_ones
 
 
-def report(path, data, results, matrix, losses, epoch):
+def as_text(path, data, results, matrix, losses, epoch):
     """The numbers as text, and what looks wrong with them."""
-    parts = [f"{shown(path)} on {shown(find(data.list_path))}", segmentation_report(results)]
+    parts = [f"{shown(path)} on {shown(find(data.list_path))}", report.segmentation_report(results)]
     if None in losses.values():
         parts.append("NOTE: the losses are NaN or infinite: the weights are ruined.")
-    suspicion = one_class_only(matrix, data.class_names, epoch)
+    suspicion = report.one_class_only(matrix, data.class_names, epoch)
     if suspicion:
         parts.append(suspicion)
     return "\n\n".join(parts)
 
 
 def save_comparison(s, folder, path, truth, labels, names):
-    """Image, truth, prediction and errors of one image side by side, with what the colours mean below them."""
+    """Image, truth, prediction and errors of one image side by side,
+    with what the colours mean below them."""
     picture = masks.side_by_side(open_image(find(path)), truth, labels, names, s.opacity, errors=True)
     strip = masks.legend(picture.shape[1], names, errors=True)
     save_image(fresh(folder, Path(path).stem, ".jpg"), np.vstack([picture, strip]))
@@ -155,11 +161,13 @@ def save_worst(s, folder, worst_ones, data):
     """worst.png, if anything is wrong and worst is not 0."""
     if worst_ones:
         save_image(folder / "worst.png", worst_page(s, worst_ones, data))
-    print("\nworst.png shows the worst images: look at it first." if worst_ones else "\nThere is no worst.png.")
+    print("\nworst.png shows the worst images: look at it first." if worst_ones
+          else "\nThere is no worst.png.")
 
 
 def worst_page(s, worst_ones, data, cell=320):
-    """One row per image: the image, the truth, what the network says, and where that is wrong. -> (h, w, 3) uint8"""
+    """One row per image: the image, the truth, what the network says, and where that is wrong.
+    -> (h, w, 3) uint8"""
     pictures, captions = [], []
     for quality, index, labels in worst_ones:
         image, truth = open_image(find(data.paths[index])), data.truth(index)
@@ -168,7 +176,8 @@ def worst_page(s, worst_ones, data, cell=320):
 
         # Shrunken before they are drawn side by side: a large photo would make a page of gigabytes.
         size = fitted_size(*truth.shape, (cell, cell))
-        pictures += [resize(picture, *size) for picture in masks.panels(image, truth, labels, data.class_names, s.opacity)]
+        pictures += [resize(picture, *size)
+                     for picture in masks.panels(image, truth, labels, data.class_names, s.opacity)]
         name = Path(data.paths[index]).name
         captions += [f"{name}  mIoU {quality:.3f}", "truth", "network", f"{masks.percent(wrong)} is wrong"]
 

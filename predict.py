@@ -1,4 +1,5 @@
-"""Find the objects, or the class of every pixel, in an image, a folder, a video or what a camera sees: as the network was trained.
+"""Find the objects, or the class of every pixel, in an image, a folder, a video or what a camera sees:
+as the network was trained.
 
     python predict.py                        some images of the test list, with the newest trained network
     python predict.py source=street.jpg
@@ -62,7 +63,7 @@ slide = False               # look at large images through a window, at their ow
 scales = (1.0,)             # mean of the scores at these sizes, e.g. (0.75, 1.0, 1.25)     多尺度，更慢更好
 flip = False                # mean of the scores of the image and its mirror image          翻转
 
-LOWEST = 0.001              # boxes are asked for down to this score, to say how far below `confidence` the best one was
+LOWEST = 0.001              # boxes down to this score are asked for, to say how close the best one came
 SAMPLES = 8                 # images of the test list that are taken without a source
 NAMED = 10                  # skipped files that are named at the end
 
@@ -77,13 +78,15 @@ def main(s):
     model, info = load_model(s)
     say_unused(s, model.task, info["class_names"])
 
+    # The folder for the results is made last: it holds something, or it is not there.
     if kind in ("video", "camera"):
         with media.output_folder(target) as folder:
             predict_video(s, model, info, kind, place, folder, open_window(s))
     else:
         paths, names, below = list_sources(kind, place, target, info, model.task)
         with media.output_folder(target) as folder:
-            predict_images(s, model, info, paths, names, media.fresh(folder, below) if below else folder, open_window(s))
+            predict_images(s, model, info, paths, names, media.fresh(folder, below) if below else folder,
+                           open_window(s))
 
 
 def load_model(s):
@@ -92,7 +95,8 @@ def load_model(s):
     model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
     choose_input(s, model, info)
     size = "short side {}, at most {} long" if s.fit == "short_side" else "input {1} x {0}"
-    print(f"{shown(path)}: {info['net']}, {counted(len(info['class_names']), 'class')}, {size.format(*s.input_shape)}")
+    print(f"{shown(path)}: {info['net']}, {counted(len(info['class_names']), 'class')}, "
+          f"{size.format(*s.input_shape)}")
     if model.task == "segmentation":
         s.threshold = masks.choose_threshold(s.threshold, info)
     return model, info
@@ -102,13 +106,14 @@ def open_window(s):
     """Whether the pictures are also shown in a window."""
     window = s.show and media.has_display()
     if s.show and not window:
-        print("show=True: no window can be opened here (no display, or OpenCV without one), so the results are only saved.")
+        print("show=True: no window can be opened here (no display, or OpenCV without one), "
+              "so the results are only saved.")
     return window
 
 
 def list_sources(kind, place, target, info, task):
-    """-> paths of the images, names of their results without suffix (with the sub-folders below the source), name of the
-    folder below `target` for them, or "" for none."""
+    """-> paths of the images, names of their results without suffix (with the sub-folders below the source),
+    name of the folder below `target` for them, or "" for none."""
     if place is None:
         paths, name = samples_of_the_test_list(info, task)
         return paths, [Path(path.stem) for path in paths], name
@@ -120,19 +125,23 @@ def list_sources(kind, place, target, info, task):
         print(f"{shown(target)} is inside the source and is not read.")
     paths = media.list_images(place, leave_out=target)
     if not paths:
-        raise UserError(f"There is no image in {shown(place)} or below it (looked for {' '.join(media.SUFFIXES)}).")
-    return paths, [path.relative_to(place).with_suffix("") for path in paths], place.resolve().name or "images"
+        raise UserError(f"There is no image in {shown(place)} or below it "
+                        f"(looked for {' '.join(media.SUFFIXES)}).")
+    names = [path.relative_to(place).with_suffix("") for path in paths]
+    return paths, names, place.resolve().name or "images"
 
 
 def samples_of_the_test_list(info, task):
     """Without a source: -> paths of the first images of the training's test list, name of the list."""
     name = info.get("settings", {}).get("test_list") or ""
     if not name:
-        raise UserError(f"These weights of {info['net']} name no test list to take images from: set source to an image or a folder, "
-                        "like  python predict.py source=photo.jpg")
+        raise UserError(f"These weights of {info['net']} name no test list to take images from: "
+                        "set source to an image or a folder, like  python predict.py source=photo.jpg")
+    # The list may have gone with the data of that training.
     if not find(name).is_file():
-        raise UserError(f'source = "" takes images of the test list of the training run ("{name}"), and there is no such file: '
-                        "set source to an image or a folder.")
+        raise UserError(f'source = "" takes images of the test list of the training run ("{name}"), '
+                        'and there is no such file: set source to an image or a folder.')
+
     read = read_mask_list if task == "segmentation" else read_list
     paths = [find(path) for path in read(find(name))[0][:SAMPLES]]
     print(f"source is not set: the first {counted(len(paths), 'image')} of {name}")
@@ -165,12 +174,14 @@ def predict_images(s, model, info, paths, names, folder, window):
         raise UserError(f"None of the {len(paths)} images could be read. The first: {skipped[0][1]}")
     if len(paths) > 1:
         which = ", ".join(path.name for path, _ in skipped[:NAMED]) + " ..." * (len(skipped) > NAMED)
-        print(f"{counted(len(records), 'image')}, {len(skipped)} skipped{': ' + which if skipped else ''}. Results: {shown(folder)}")
+        print(f"{counted(len(records), 'image')}, {len(skipped)} skipped{': ' + which if skipped else ''}. "
+              f"Results: {shown(folder)}")
         print_count(s, "all images", model.task, total)
 
 
 def predict_image(s, model, info, image, path, name, folder):
-    """One image: find, draw, save, print. -> picture with the result drawn on it, what was found as the .json has it."""
+    """One image: find, draw, save, print. -> picture with the result drawn on it,
+    what was found as the .json has it."""
     look_for = find_regions if model.task == "segmentation" else find_objects
     picture, found, note, labels = look_for(s, model, info, image)
 
@@ -183,7 +194,8 @@ def predict_image(s, model, info, image, path, name, folder):
     if s.crop and "boxes" in found:
         media.save_crops(folder / "crops" / name.parent, name.name, image, found["boxes"])
     if labels is not None:
-        masks.save_kinds(folder, name, image, labels, info, index=s.save_index, colour=s.save_colour, cut_out=s.save_cut_out)
+        masks.save_kinds(folder, name, image, labels, info, index=s.save_index, colour=s.save_colour,
+                         cut_out=s.save_cut_out)
     return picture, found
 
 
@@ -212,7 +224,7 @@ def predict_video(s, model, info, kind, place, folder, window):
             picture, found, *_ = look_for(s, model, info, image, video=True)
             seen += 1
             total += tally(found)
-            # A camera goes on while the network computes: its frames are repeated, so that the video runs at true speed.
+            # A camera goes on while the network computes: repeated frames keep the video at true speed.
             copies = round((time.monotonic() - start) * fps) - video.written if kind == "camera" else 1
             for _ in range(max(1, copies)):
                 video.write(picture)
@@ -230,7 +242,8 @@ def predict_video(s, model, info, kind, place, folder, window):
     print_count(s, "all frames together", model.task, total)
     if readable != video.written:
         raise UserError(f"{shown(video.path)} holds {readable} of {video.written} frames. Is the disk full?")
-    print(f"{shown(video.path)}: {counted(readable, 'frame')}, {fps:g} per second" if seen else "No frame was read, so there is no video.")
+    print(f"{shown(video.path)}: {counted(readable, 'frame')}, {fps:g} per second" if seen
+          else "No frame was read, so there is no video.")
 
 
 def video_name(kind, place):
@@ -243,14 +256,16 @@ def video_name(kind, place):
 def find_objects(s, model, info, image, video=False):
     """One image through a detector.
 
-    -> picture to show, found: {"boxes": [...]} as the .json has it, a note when there is nothing to see, None (see find_regions).
+    -> picture to show, found: {"boxes": [...]} as the .json has it, a note when there is nothing to see,
+    None (see find_regions).
     """
     names = info["class_names"]
     lowest = s.confidence if video else min(LOWEST, s.confidence)
     (every,) = detect(model, [image], s.input_shape, lowest, s.nms_iou, s.max_boxes, s.fit)
     sure = every["scores"] >= s.confidence
     boxes, scores, labels = (every[name][sure] for name in ("boxes", "scores", "labels"))
-    found = [{"label": names[label], "score": round(float(score), 4), "xyxy": [round(float(edge), 2) for edge in box]}
+    found = [{"label": names[label], "score": round(float(score), 4),
+              "xyxy": [round(float(edge), 2) for edge in box]}
              for box, score, label in zip(boxes, scores, labels)]
 
     # How close the best box came tells whether to lower `confidence` or to train longer.
@@ -264,7 +279,8 @@ def find_objects(s, model, info, image, video=False):
 
 
 def find_regions(s, model, info, image, video=False):
-    """The same with a network for segmentation. -> picture, {"classes": [...]}, note, labels (h, w) uint8 of the pixels."""
+    """The same with a network for segmentation. -> picture, {"classes": [...]}, note,
+    labels (h, w) uint8 of the pixels."""
     names = info["class_names"]
     (every,) = segment(model, [image], s.input_shape, s.threshold, s.scales, s.flip, s.slide)
     labels, best = every["labels"], every["best"]
@@ -275,24 +291,29 @@ def find_regions(s, model, info, image, video=False):
     if len(classes) == 1 and len(names) > 1:
         only = names.index(classes[0]["label"])
         other = max((i for i in range(len(names)) if i != only), key=lambda i: best[i])
-        note = f'everything is "{names[only]}"; the best other class is "{names[other]}" with {best[other]:.3g} at its best pixel'
+        note = f'everything is "{names[only]}"; ' \
+               f'the best other class is "{names[other]}" with {best[other]:.3g} at its best pixel'
 
-    # The legend of a picture names what is in it; frames of a video must be of one size, so theirs names every class.
+    # The legend of a picture names what is in it, that of a video every class: its frames are of one size.
     legend = masks.legend(image.shape[1], names, None if video else classes)
-    return np.vstack([masks.blend(image, labels, names, s.opacity), legend]), {"classes": classes}, note, labels
+    picture = np.vstack([masks.blend(image, labels, names, s.opacity), legend])
+    return picture, {"classes": classes}, note, labels
 
 
 def say_unused(s, task, class_names):
     """What was asked for and has no effect with this network."""
     if task == "segmentation":
         if s.fit != "letterbox":
-            print(f'fit="{s.fit}" is for boxes; for a network that finds the class of every pixel images are letterboxed.')
+            print(f'fit="{s.fit}" is for boxes; '
+                  'for a network that finds the class of every pixel images are letterboxed.')
         if s.crop:
             print("crop=True is for boxes; this network finds the class of every pixel: see save_cut_out.")
         if s.save_cut_out and masks.background_of(class_names) is None:
-            print(f'save_cut_out=True needs a first class called "background"; here it is "{class_names[0]}", so nothing is cut out.')
+            print(f'save_cut_out=True needs a first class called "background"; '
+                  f'here it is "{class_names[0]}", so nothing is cut out.')
     elif s.save_index or s.save_colour or s.save_cut_out:
-        print("save_index, save_colour and save_cut_out are for segmentation; this network finds boxes: see crop.")
+        print("save_index, save_colour and save_cut_out are for segmentation; "
+              "this network finds boxes: see crop.")
 
 
 def tally(found):
@@ -305,11 +326,15 @@ def tally(found):
 def print_record(s, target, found, note):
     """What was found in one image."""
     if "classes" in found:
-        print(f"{target}: " + ", ".join(f"{row['label']} {masks.percent(row['share'])}" for row in found["classes"]))
+        shares = (f"{row['label']} {masks.percent(row['share'])}" for row in found["classes"])
+        print(f"{target}: " + ", ".join(shares))
     else:
         print(f"{target}: {counted(len(found['boxes']), 'box')}")
         for box in found["boxes"]:
-            print(f"    {box['label']}  {box['score']:.2f}  " + " ".join(f"{edge:.0f}" for edge in box["xyxy"]))
+            corners = " ".join(f"{edge:.0f}" for edge in box["xyxy"])
+            print(f"    {box['label']}  {box['score']:.2f}  {corners}")
+
+    # What the boxes or shares alone do not say.
     if note:
         print(f"    {note}")
     if "boxes" in found:
@@ -317,14 +342,16 @@ def print_record(s, target, found, note):
 
 
 def print_count(s, where, task, total):
-    """How many objects, or what share of the pixels, each class has, if that was asked for. total: see `tally`."""
+    """How many objects, or what share of the pixels, each class has, if that was asked for.
+    total: see `tally`."""
     if not s.count:
         return
     if task == "segmentation":
         rows = [f"{label} {masks.percent(pixels / total.total())}" for label, pixels in total.most_common()]
     else:
         rows = [f"{label} {objects}" for label, objects in sorted(total.items())]
-    print(f"    {'pixels' if task == 'segmentation' else 'count'}, {where}: " + (", ".join(rows) or "nothing"))
+    title = "pixels" if task == "segmentation" else "count"
+    print(f"    {title}, {where}: " + (", ".join(rows) or "nothing"))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ def main(s):
     model = nets.build(s.net, s.num_classes, s.input_shape, **s.net_options).eval()
     rows = walk(model, s.input_shape)
 
-    print(f"{s.net}, {counted(s.num_classes, 'class')}, one image of {s.input_shape[0]} x {s.input_shape[1]}\n")
+    print(f"{s.net}, {counted(s.num_classes, 'class')}, "
+          f"one image of {s.input_shape[0]} x {s.input_shape[1]}\n")
     print_stages(rows, s.depth)
     print_total(model, rows)
 
@@ -48,8 +49,10 @@ def print_total(model, rows):
     names = {name for name, *_ in rows}
     flops = sum(flops for name, _, _, flops in rows if not parents(name) & names)
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"\n{parameters:,} parameters ({parameters * 4 / 2**20:.1f} MiB as float32), {flops / 1e9:.2f} GFLOPs")
-    print("A FLOP is one multiplication or one addition of a convolution or linear layer; papers that count both as one say half.")
+    print(f"\n{parameters:,} parameters ({parameters * 4 / 2**20:.1f} MiB as float32), "
+          f"{flops / 1e9:.2f} GFLOPs")
+    print("A FLOP is one multiplication or one addition of a convolution or linear layer; "
+          "papers that count both as one say half.")
 
 
 def parents(name):
@@ -61,7 +64,8 @@ def parents(name):
 def walk(model, shape):
     """Run one empty image of shape (H, W) through the model.
 
-    -> list of (name, output shapes as text, parameters, FLOPs of everything inside), in the order of the run, a part before its insides.
+    -> list of (name, output shapes as text, parameters, FLOPs of everything inside),
+    in the order of the run, a part before its insides.
     """
     flops, shapes, order = {}, {}, []
 
@@ -84,7 +88,8 @@ def walk(model, shape):
     hooks = []
     for name, module in model.named_modules():
         if name:
-            hooks += [module.register_forward_pre_hook(before(name)), module.register_forward_hook(after(name))]
+            hooks += [module.register_forward_pre_hook(before(name)),
+                      module.register_forward_hook(after(name))]
     model(torch.zeros(1, 3, *shape))
     for hook in hooks:
         hook.remove()

@@ -2,12 +2,15 @@
 
     python voc_annotation.py [name=value ...]
 
-Expected: VOCdevkit/<name>/JPEGImages/a.jpg, and for detection Annotations/a.xml, for segmentation SegmentationClass/a.png; if you
-have your own split, ImageSets/Main/train.txt ... (detection), ImageSets/Segmentation/train.txt ... (segmentation).
-Written beside this script: <name>_train.txt, <name>_val.txt, <name>_test.txt; for segmentation <name>_segmentation_train.txt ...
-Other formats -- YOLO (data.yaml), COCO, labelme, LabelImg, masks in colours -- are recognised by what `dataset` is: docs/en/formats.md.
-Every image and label is read first, and all problems are reported in one go (docs/en/data.md): what cannot be used is skipped, and where
-that is not enough, nothing is written. Nothing of yours is changed or deleted.
+Expected: VOCdevkit/<name>/JPEGImages/a.jpg, and for detection Annotations/a.xml, for segmentation
+SegmentationClass/a.png; if you have your own split, ImageSets/Main/train.txt ... (detection),
+ImageSets/Segmentation/train.txt ... (segmentation).
+Written beside this script: <name>_train.txt, <name>_val.txt, <name>_test.txt; for segmentation
+<name>_segmentation_train.txt ...
+Other formats -- YOLO (data.yaml), COCO, labelme, LabelImg, masks in colours -- are recognised by what
+`dataset` is: docs/en/formats.md.
+Every image and label is read first, and all problems are reported in one go (docs/en/data.md): what cannot be
+used is skipped, and where that is not enough, nothing is written. Nothing of yours is changed or deleted.
 """
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing, and answers --help
 import ast
@@ -21,7 +24,7 @@ from utils.settings import check, find, number, one_of, optional, read_settings,
 dataset = "VOCdevkit/Shapes"    # VOC folder, data.yaml, COCO ...; or a list of them        数据集，或用列表合并多个
 task = None                     # "detection", "segmentation"; None: what it has labels for 任务
 classes_path = None             # one a line; None: model_data/<name>_classes.txt            类别文件
-palette = None                  # segmentation: which colour is which class; None: its own  分割：调色板文件，默认文件夹中的 palette.txt
+palette = None                  # segmentation: which colour is which class; None: its own  分割：调色板文件
 ignore_labels = []              # segmentation: mask values to ignore, like [0]; 255 always 分割：忽略的标签值
 
 # The lists                                                                              列表
@@ -45,7 +48,8 @@ def main(s):
 
     for position, name in enumerate(tasks):
         print(("\n" if position else "") + f"Lists for {name}:")
-        prepare(folders, s.classes_path, s.trainval_percent, s.train_percent, s.train_set, s.val_set, s.test_set, s.new_split, s.seed,
+        prepare(folders, s.classes_path, s.trainval_percent, s.train_percent,
+                s.train_set, s.val_set, s.test_set, s.new_split, s.seed,
                 name, s.ignore_labels, s.stratify, s.palette)
 
 

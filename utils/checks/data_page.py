@@ -1,4 +1,5 @@
-"""One picture that shows a dataset: samples with their boxes or masks, which classes there are, how large things are at the input."""
+"""One picture that shows a dataset: samples with their boxes or masks, which classes there are,
+how large things are at the input."""
 import random
 from collections import Counter
 
@@ -22,11 +23,15 @@ RATIOS = {0.1: "1:10", 0.2: "1:5", 0.5: "1:2", 1: "1", 2: "2:1", 5: "5:1", 10: "
 SIDES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)     # px, on the axes
 
 
-def data_page(task, samples, splits, names, input_shape, strides=(), anchors=(), fit="letterbox", ignore_labels=(), count=12, seed=0):
-    """samples: list of utils.formats.sweep.Sample.  splits: list of set of the lists that each of them is in.  names: class names.
+def data_page(task, samples, splits, names, input_shape, strides=(), anchors=(), fit="letterbox",
+              ignore_labels=(), count=12, seed=0):
+    """samples: list of utils.formats.sweep.Sample.  splits: for each of them the set of the lists it is in.
 
-    input_shape: (H, W) px.  strides: of the network's grids, anchors: (M, 2) px at the input; both may be empty.  -> (h, w, 3) uint8.
+    names: class names.
+    input_shape: (H, W) px.  strides: of the network's grids, anchors: (M, 2) px at the input;
+    both may be empty.  -> (h, w, 3) uint8.
     """
+    # Always the same ones, so that two pages of a dataset can be compared.
     chosen = random.Random(seed).sample(range(len(samples)), min(count, len(samples)))
     table = label_table(names, ignore_labels) if task == "segmentation" else None
     pictures, captions = [], []
@@ -45,11 +50,14 @@ def data_page(task, samples, splits, names, input_shape, strides=(), anchors=(),
 def draw_sample(sample, names, table):
     """A sample with its boxes or mask -> picture, caption."""
     image = open_image(sample.image)
+    # Boxes of unknown classes have no colour; they are counted all the same.
     if table is None:
         known = [one for one in sample.truth if one["name"] in names]
         boxes = np.array([one["box"] for one in known], float).reshape(-1, 4)
         labels = [names.index(one["name"]) for one in known]
-        return draw_boxes(image, boxes, labels, names), f"{sample.image.name}: {counted(len(sample.truth), 'object')}"
+        caption = f"{sample.image.name}: {counted(len(sample.truth), 'object')}"
+        return draw_boxes(image, boxes, labels, names), caption
+
     try:
         labels = read_labels(sample.label, table, image.shape[:2])
     except UserError:
@@ -83,8 +91,10 @@ def axes_of(rows, names):
 
 
 def class_bars(axes, counts, names, title):
-    """counts: dict list -> Counter or dict of class -> how many. One row per class, the most frequent on top, the lists end to end."""
-    order = sorted(range(len(names)), key=lambda i: -sum(some.get(i, 0) for some in counts.values()))[:MOST_CLASSES]
+    """counts: dict list -> Counter or dict of class -> how many.
+    One row per class, the most frequent on top, the lists end to end."""
+    order = sorted(range(len(names)),
+                   key=lambda i: -sum(some.get(i, 0) for some in counts.values()))[:MOST_CLASSES]
     order.reverse()
     left = np.zeros(len(order))
     for split, some in counts.items():
@@ -92,6 +102,8 @@ def class_bars(axes, counts, names, title):
         axes.barh(range(len(order)), values, left=left, label=split)
         left += values
     axes.set_yticks(range(len(order)), [label(names[i], i) for i in order], fontsize=8)
+
+    # A bar that is not drawn must not look like a class that is not there.
     if len(names) > MOST_CLASSES:
         title += f" (the first {MOST_CLASSES} of {len(names)} classes)"
     axes.set(title=title)
@@ -114,10 +126,12 @@ def box_figure(samples, splits, names, input_shape, strides, anchors, fit):
     """Detection: objects per class, sizes and shapes of the objects, objects per picture."""
     with drawing_style():
         figure, (classes, plane, ratios, many) = axes_of(2, names)
+        # Which classes are rare, list by list.
         index = {name: i for i, name in enumerate(names)}
         counts = {}
         for split, some in by_split(samples, splits).items():
-            counts[split] = Counter(index[one["name"]] for sample in some for one in sample.truth if one["name"] in index)
+            counts[split] = Counter(index[one["name"]] for sample in some
+                                    for one in sample.truth if one["name"] in index)
         class_bars(classes, counts, names, "objects per class")
 
         draw_sizes(plane, sizes_at_input(samples, input_shape, fit), strides, anchors, input_shape)
@@ -128,7 +142,7 @@ def box_figure(samples, splits, names, input_shape, strides, anchors, fit):
         numbers = [len(sample.truth) for sample in samples]
         most = max(numbers, default=0)
         many.hist(numbers, bins=np.arange(-0.5, min(most, 200) + 1.5, max(1, most // 40)), color="#6baed6")
-        many.set(title=f"objects in a picture ({numbers.count(0)} {'has' if numbers.count(0) == 1 else 'have'} none)")
+        many.set(title=f"objects in a picture (none in {counted(numbers.count(0), 'picture')})")
     return figure
 
 
@@ -145,13 +159,15 @@ def sizes_at_input(samples, input_shape, fit):
 
 
 def draw_sizes(axes, sizes, strides, anchors, input_shape):
-    """A dot per object; dotted lines: what is smaller than a cell is hard to find; crosses: what the network expects."""
+    """A dot per object; dotted lines: what is smaller than a cell is hard to find;
+    crosses: what the network expects."""
     axes.scatter(*sizes[:20000].T, s=4, alpha=0.3, color="#3182bd", label=counted(len(sizes), "object"))
     for stride in strides:
         axes.axvline(stride, color="0.6", linewidth=0.8, linestyle=":")
         axes.axhline(stride, color="0.6", linewidth=0.8, linestyle=":")
     if len(anchors):
-        axes.scatter(*np.asarray(anchors).T, s=40, marker="+", color="#d62728", label="anchors of the network")
+        axes.scatter(*np.asarray(anchors).T, s=40, marker="+", color="#d62728",
+                     label="anchors of the network")
 
     # Twice the size, the same step: both axes are logarithmic, marked at the powers of two.
     dots = f" (dotted: cells of {', '.join(map(str, strides))} px)" if strides else ""
@@ -174,7 +190,8 @@ def draw_ratios(axes, ratios):
 
 def mask_figure(samples, splits, names, table):
     """Segmentation: pixels and images per class, what is ignored, shapes of the pictures."""
-    counts = {}                                             # list -> (256,) pixels by label, for each of its masks
+    # counts: list -> for each of its masks (256,) pixels by label.
+    counts = {}
     for split, some in by_split(samples, splits).items():
         counts[split] = [np.bincount(table, weights=sample.truth, minlength=256) for sample in some]
 
@@ -186,7 +203,8 @@ def mask_figure(samples, splits, names, table):
         classes = range(len(names))
         percent = {split: {i: 100 * some[i] / total for i in classes} for split, some in pixels.items()}
         class_bars(shares, percent, names, "% of the labelled pixels")
-        shown_in = {split: {i: sum(one[i] > 0 for one in some) for i in classes} for split, some in counts.items()}
+        shown_in = {split: {i: sum(one[i] > 0 for one in some) for i in classes}
+                    for split, some in counts.items()}
         class_bars(images, shown_in, names, "images that show the class")
 
         ignored = [100 * one[IGNORED] / max(one.sum(), 1) for some in counts.values() for one in some]

@@ -1,4 +1,5 @@
-"""What a computer has for training: Python, packages, GPU, memory, disk. Each check is a line for people with what it means."""
+"""What a computer has for training: Python, packages, GPU, memory, disk.
+Each check is a line for people with what it means."""
 import importlib.metadata
 import os
 import platform
@@ -19,7 +20,8 @@ from utils.system.machine import SHARED_MEMORY, cores, machine_memory
 PYTHON = (3, 10)
 LITTLE_MEMORY, LITTLE_DISK, LITTLE_SHARED = 4, 3, 1         # GiB: below these something will probably fail
 # One of them is enough.
-EITHER = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
+EITHER = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python",
+                                     "opencv-contrib-python-headless")}
 
 
 class Check(NamedTuple):
@@ -69,18 +71,21 @@ def check_packages(path):
 def check_package(package, least):
     """-> one or two of Check. least: "2.6"."""
     pip = f'"{sys.executable}" -m pip install'
+    # OpenCV comes in four packages with the same content.
     names = [name for name in (package, *EITHER.get(package, ())) if installed(name)]
     if not names:
         return [Check(STOPS, f"{package}: not installed", f'{pip} "{package}>={least}"')]
 
     version = installed(names[0])
     if version_numbers(version) < version_numbers(least):
-        checks = [Check(STOPS, f"{names[0]} {version}", f'{least} or newer is needed: {pip} "{package}>={least}"')]
+        checks = [Check(STOPS, f"{names[0]} {version}",
+                        f'{least} or newer is needed: {pip} "{package}>={least}"')]
     else:
         checks = [Check("", f"{names[0]} {version}")]
     if len(names) > 1:
-        checks.append(Check(WORKS, f"{' and '.join(names)} are both installed", "They overwrite each other's files; if cv2 fails to "
-                                   f"load, uninstall both, then {pip} {names[0]}"))
+        checks.append(Check(WORKS, f"{' and '.join(names)} are both installed",
+                            "They overwrite each other's files; if cv2 fails to load, "
+                            f"uninstall both, then {pip} {names[0]}"))
     return checks
 
 
@@ -92,7 +97,8 @@ def check_bridge():
         good = str(error)
     if good is True:
         return Check("", "PyTorch and NumPy work together")
-    return Check(STOPS, f"PyTorch {torch.__version__} and NumPy {np.__version__} do not work together ({good})",
+    return Check(STOPS, f"PyTorch {torch.__version__} and NumPy {np.__version__} do not work together "
+                        f"({good})",
                  f'"{sys.executable}" -m pip install --upgrade torch torchvision numpy')
 
 
@@ -124,37 +130,43 @@ def check_gpu():
 
     # One with CUDA that finds no card, or whose driver is too old.
     if not torch.cuda.is_available():
-        remedy = "Install or update the NVIDIA driver, or a PyTorch for an older CUDA." if card else "Nothing, if there is none."
-        return [Check(WORKS, f"GPU: {card or 'none found'}; this PyTorch is built for CUDA {torch.version.cuda} but cannot use it", remedy)]
+        text = f"GPU: {card or 'none found'}; " \
+               f"this PyTorch is built for CUDA {torch.version.cuda} but cannot use it"
+        driver_first = "Install or update the NVIDIA driver, or a PyTorch for an older CUDA."
+        return [Check(WORKS, text, driver_first if card else "Nothing, if there is none.")]
 
     arches = torch.cuda.get_arch_list()
     return [check_card(torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i), arches,
-                       torch.cuda.get_device_properties(i).total_memory) for i in range(torch.cuda.device_count())]
+                       torch.cuda.get_device_properties(i).total_memory)
+                       for i in range(torch.cuda.device_count())]
 
 
 def check_card(name, capability, arches, memory):
-    """Whether this PyTorch has kernels for a card. capability: (8, 6).  arches: ["sm_80", "sm_86", "compute_90"].  memory: bytes."""
+    """Whether this PyTorch has kernels for a card. capability: (8, 6).
+    arches: ["sm_80", "sm_86", "compute_90"].  memory: bytes."""
     mine = 10 * capability[0] + capability[1]
     text = f"GPU: {name}, sm_{mine}, {memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
 
     # sm_86 runs on all cards 8.6 to 8.9; compute_90 is compiled when needed, for 9.0 and all newer cards.
     exact = [int(arch[3:].rstrip("af")) for arch in arches if arch.startswith("sm_")]
     later = [int(arch[8:].rstrip("af")) for arch in arches if arch.startswith("compute_")]
-    runs = any(arch // 10 == mine // 10 and arch <= mine for arch in exact) or any(arch <= mine for arch in later)
-    if runs or not exact + later:
+    runs = any(arch // 10 == mine // 10 and arch <= mine for arch in exact)
+    compiles = any(arch <= mine for arch in later)
+    if runs or compiles or not exact + later:
         return Check("", text)
 
     newer = mine > max(exact + later)
-    other = "a newer PyTorch (a later CUDA)" if newer else "an older PyTorch, whose CUDA still knows this card"
+    suitable = "a newer PyTorch (a later CUDA)" if newer else "an older PyTorch, whose CUDA knows this card"
     return Check(STOPS, f"{text}, but this PyTorch only has kernels for {', '.join(arches)}",
-                 f"Take {other} from https://pytorch.org/get-started/locally, or set device=cpu.")
+                 f"Take {suitable} from https://pytorch.org/get-started/locally, or set device=cpu.")
 
 
 def check_memory():
     memory = machine_memory() / 2**30
     text = f"{cores()} CPU cores, {memory:.1f} GiB of memory"
     if memory < LITTLE_MEMORY:
-        return Check(WORKS, text, "Close other programs; set cache=False, num_workers=0 and a small batch_size.")
+        return Check(WORKS, text,
+                     "Close other programs; set cache=False, num_workers=0 and a small batch_size.")
     return Check("", text)
 
 
@@ -163,7 +175,8 @@ def check_disk(folder):
     free = shutil.disk_usage(folder).free / 2**30
     text = f"{free:.1f} GiB free on the disk of {folder}"
     if not os.access(folder, os.W_OK):
-        return Check(STOPS, f"{text}, which is write-protected", "Copy the repository to a place where you may write.")
+        return Check(STOPS, f"{text}, which is write-protected",
+                     "Copy the repository to a place where you may write.")
     if free < LITTLE_DISK:
         return Check(WORKS, text, "Checkpoints of a large network take 1 GiB: make room.")
     return Check("", text)

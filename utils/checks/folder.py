@@ -1,4 +1,5 @@
-"""The check pass over VOC folders: every image and label is read, and all that is wrong is reported in one go. Nothing is written.
+"""The check pass over VOC folders: every image and label is read,
+and all that is wrong is reported in one go. Nothing is written.
 
     part, findings = look_at_folder(folder, "detection", {"train": "train", "val": "val", "test": "test"})
 
@@ -23,7 +24,7 @@ from utils.system.files import printable, read_bytes
 FEW = 20                        # fewer images to learn from are reported
 SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 LOSSY_SUFFIXES = tuple(f".{name.lower()}" for name in LOSSY) + (".jpg", ".jp2")
-SIZES_FOR_CORNERS = (3, 0.2)    # so many boxes, and such a share of all, that look like width and height: then they are
+SIZES_FOR_CORNERS = (3, 0.2)    # how many boxes, and what share of all, must look like width and height
 BRIGHT = 20                     # values above this with gaps are no class numbers
 
 
@@ -33,13 +34,14 @@ class Part:
     folder: Path
     samples: dict = field(default_factory=dict)         # stem -> Sample
     sets: dict = field(default_factory=dict)            # list name -> ids, of the user's own lists
-    splits: dict = field(default_factory=dict)          # stem -> set of "train", "val", "test"; empty without lists
+    splits: dict = field(default_factory=dict)          # stem -> set of "train", "val", "test"
     names: list = ()                                    # class names, where the source says them
-    fixed: bool = False                                 # sets holds train, val, test, and nothing is to be dealt out
+    fixed: bool = False                                 # sets holds train, val, test: nothing is to be split
 
 
 def look_at_folder(folder, task, wanted, new_split=False):
-    """-> Part, findings. wanted: dict train, val, test -> name of the list to take.  Only what the lists name is read, if there are lists.
+    """-> Part, findings. wanted: dict train, val, test -> name of the list to take.
+    Only what the lists name is read, if there are lists.
 
     Error: it is no VOC folder for this task.
     """
@@ -72,7 +74,8 @@ def look_at_folder(folder, task, wanted, new_split=False):
 
     # Every pair is read.
     stems = sorted(usable & listed)
-    pairs = sweep(look_at_pair, [(task, images[stem], labels[stem]) for stem in stems], f"Checking {shown(folder)}")
+    pairs = sweep(look_at_pair, [(task, images[stem], labels[stem]) for stem in stems],
+                  f"Checking {shown(folder)}")
     part = Part(folder, sets={name: list(ids) for name, ids in sets.items()})
     for stem, (sample, found) in zip(stems, pairs):
         part.splits[stem] = {split for split, ids in own.items() if stem in ids}
@@ -83,7 +86,8 @@ def look_at_folder(folder, task, wanted, new_split=False):
 
 
 def names_without_files(folder, task, wanted, lists, sets, files):
-    """Findings: names in the lists without an image or label. files: (images, labels, stems with files of another kind)."""
+    """Findings: names in the lists without an image or label.
+    files: (images, labels, stems with files of another kind)."""
     images, labels, foreign = files
     part, _, kind, sets_folder = LABELS[task]
     findings = []
@@ -93,9 +97,14 @@ def names_without_files(folder, task, wanted, lists, sets, files):
             if stem in foreign or stem in images and stem in labels:
                 continue
             what, place, known = (kind, part, labels) if stem in images else ("image", "JPEGImages", images)
-            hint = " Write the names without the suffix." if Path(stem).stem in known else did_you_mean(stem, known)
+
+            # a.jpg in the place of a, or a misspelled name.
+            hint = did_you_mean(stem, known)
+            if Path(stem).stem in known:
+                hint = " Write the names without the suffix."
             finding = "list_no_image" if what == "image" else "list_no_label"
-            findings.append(Finding(finding, path, line, f"{printable(stem)} has no {what} in {place}.{hint}"))
+            findings.append(Finding(finding, path, line,
+                                    f"{printable(stem)} has no {what} in {place}.{hint}"))
     return findings
 
 
@@ -121,6 +130,8 @@ def other_files(folder, task, images):
         for file in sorted(os.listdir(folder / name)):
             if file.lower().endswith(known) or file.startswith(".") or file.lower() in SYSTEM_FILES:
                 continue
+
+            # A label of another program in its place: the image is not without a label, only unreadable.
             path = folder / name / file
             if path.is_file():
                 kind = kind_of_other(path)
@@ -159,7 +170,8 @@ def is_label(path):
 def overlaps(folder, sets_folder, wanted, own):
     """Findings: ids in two of the lists. own: dict split -> {id: line}."""
     findings = []
-    for split, others, kind in (("val", ("train",), "in_train_and_val"), ("test", ("train", "val"), "in_test")):
+    for split, others, kind in (("val", ("train",), "in_train_and_val"),
+                                ("test", ("train", "val"), "in_test")):
         path = folder / "ImageSets" / sets_folder / f"{wanted[split]}.txt"
         others = [own[other] for other in others if other in own and wanted[other] != wanted[split]]
         for stem, line in own.get(split, {}).items():
@@ -175,12 +187,13 @@ def whole_findings(parts, names, classes_path, task, ignore_labels=(), derived=F
     """
     samples, learnt, listed = [], [], []
     for part in parts:
-        splits_all = not part.sets.keys() & {"train", "val"}            # then any of its images may become one to learn from
+        # Without lists of its own any image of a folder may become one to learn from.
+        without_lists = not part.sets.keys() & {"train", "val"}
         for stem, sample in part.samples.items():
             mine = part.splits.get(stem, set())
             samples.append(sample)
             listed.append((sample, mine))
-            if "train" in mine or not mine and splits_all:
+            if "train" in mine or not mine and without_lists:
                 learnt.append(sample)
 
     folder = parts[0].folder if parts else Path()
@@ -198,7 +211,8 @@ def too_few(learnt, where):
 
 
 def equal_pictures(pairs):
-    """Findings: image files with the same bytes under two names. pairs: (Sample, set of the lists it is in)."""
+    """Findings: image files with the same bytes under two names.
+    pairs: (Sample, set of the lists it is in)."""
     first, findings = {}, []
     for sample, splits in pairs:
         other, others = first.setdefault(sample.digest, (sample.image, splits))
@@ -217,14 +231,16 @@ def class_findings(samples, learnt, names, classes_path, folder, ignore_labels, 
     for sample in samples if names is not None else ():
         for name in dict.fromkeys(one["name"] for one in sample.truth):
             if name not in names:
-                detail = f'"{printable(name)}", {counted(counts[name], "object")} in all.{did_you_mean(name, names)}'
+                objects = counted(counts[name], "object")
+                detail = f'"{printable(name)}", {objects} in all.{did_you_mean(name, names)}'
                 findings.append(Finding("unknown_class", sample.label or sample.image, None, detail))
 
     # The other way round: classes without an object are never found. Derived names are those of the objects.
     if not shown_in:
         findings.append(Finding("no_objects", folder))
     elif not derived and names is not None:
-        findings += [Finding("class_absent", Path(classes_path), line, printable(name)) for line, name in enumerate(names, 1)
+        findings += [Finding("class_absent", Path(classes_path), line, printable(name))
+                     for line, name in enumerate(names, 1)
                      if not shown_in[name]]
     return findings
 
@@ -237,7 +253,8 @@ def mask_findings(samples, learnt, names, classes_path, folder, ignore_labels, d
 
     # All masks together: black and white pictures, or shades of grey, in the place of class numbers.
     if not values or values == [0] and IGNORED in found:
-        white = [Finding("masks_0_255", sample.label, None, f"it holds {spans(np.flatnonzero(sample.truth).tolist())}")
+        white = [Finding("masks_0_255", sample.label, None,
+                         f"it holds {spans(np.flatnonzero(sample.truth).tolist())}")
                  for sample in samples if sample.truth[IGNORED]]
         return white or [Finding("masks_one_class", masks_folder, None, f"the only value is {spans(found)}")]
     if derived and values[-1] > BRIGHT and len(values) < values[-1] / 2:
@@ -259,16 +276,21 @@ def mask_findings(samples, learnt, names, classes_path, folder, ignore_labels, d
     per_label = np.bincount(table, weights=sum(sample.truth for sample in learnt), minlength=256)
     here = np.flatnonzero(per_label[:len(names)])
     if len(here) < 2 <= len(names) and not findings:
-        findings.append(Finding("masks_one_class", masks_folder, None, ", ".join(printable(names[label]) for label in here)))
+        findings.append(Finding("masks_one_class", masks_folder, None,
+                                ", ".join(printable(names[label]) for label in here)))
     elif not derived:
-        findings += [Finding("class_absent", Path(classes_path), label + 1, printable(name)) for label, name in enumerate(names)
+        findings += [Finding("class_absent", Path(classes_path), label + 1, printable(name))
+                     for label, name in enumerate(names)
                      if not per_label[label]]
     return findings
 
 
 def settle_corners(findings, samples):
-    """Some boxes look as if they held width and height in the place of xmax and ymax. They do when there are many of them and every
-    box would fit into its image then; else they were drawn from right to left. -> findings of one of the two kinds."""
+    """Some boxes look as if they held width and height in the place of xmax and ymax.
+
+    They do when there are many of them and every box would fit into its image then; else they were drawn from
+    right to left. -> findings of one of the two kinds.
+    """
     boxes = [(one["box"], sample.size) for sample in samples for one in sample.truth]
     least, share = SIZES_FOR_CORNERS
     count = sum(finding.kind == "corner_is_size" for finding in findings)
@@ -276,11 +298,13 @@ def settle_corners(findings, samples):
     fit = all(box[0] + box[2] <= size[0] and box[1] + box[3] <= size[1] for box, size in boxes)
     if fit and not swapped and count >= least and count >= share * len(boxes):
         return findings
-    return [finding._replace(kind="box_swapped") if finding.kind == "corner_is_size" else finding for finding in findings]
+    return [finding._replace(kind="box_swapped") if finding.kind == "corner_is_size" else finding
+            for finding in findings]
 
 
 def box_sizes(samples, input_shape, stride, fit="letterbox"):
-    """Findings: samples with objects that are smaller at the input of (H, W) px than a cell of the network's finest grid."""
+    """Findings: samples with objects that are smaller at the input of (H, W) px
+    than a cell of the network's finest grid."""
     findings = []
     for sample in samples:
         detail = tiny_boxes([one["box"] for one in sample.truth], sample.size, input_shape, stride, fit)
@@ -290,9 +314,11 @@ def box_sizes(samples, input_shape, stride, fit="letterbox"):
 
 
 def tiny_boxes(boxes, size, input_shape, stride, fit):
-    """A sentence about the boxes whose longer side is less than stride px at the input, "" when there is none. size: (width, height)."""
+    """A sentence about the boxes whose longer side is less than stride px at the input,
+    "" when there is none. size: (width, height)."""
     new_height, new_width = fitted_size(size[1], size[0], input_shape, fit)
-    sides = [max((box[2] - box[0]) * new_width / size[0], (box[3] - box[1]) * new_height / size[1]) for box in boxes]
+    sides = [max((box[2] - box[0]) * new_width / size[0], (box[3] - box[1]) * new_height / size[1])
+             for box in boxes]
     small = [side for side in sides if 0 < side < stride]
     if not small:
         return ""

@@ -1,4 +1,5 @@
-"""The check pass over list files, which is what training reads: `check_before_training`. What was seen is kept for the next time."""
+"""The check pass over list files, which is what training reads: `check_before_training`.
+What was seen is kept for the next time."""
 import hashlib
 import time
 from pathlib import Path
@@ -29,23 +30,29 @@ class Row(NamedTuple):
     boxes: tuple                # of (x1, y1, x2, y2, class, difficult), floats
 
 
-def check_before_training(task, lists, classes_path, input_shape=None, stride=None, fit="letterbox", ignore_labels=(), say=print):
-    """Check everything that a training will read, and say in short what was found. Error: something must be fixed first.
+def check_before_training(task, lists, classes_path, input_shape=None, stride=None, fit="letterbox",
+                          ignore_labels=(), say=print):
+    """Check everything that a training will read, and say in short what was found.
+    Error: something must be fixed first.
 
-    task: "detection" or "segmentation".  lists: dict "train", "val" and perhaps "test" -> path of the list, as in train.py.
-    input_shape: (H, W) px, stride: that of the network's finest grid; for objects too small to be seen.  fit, ignore_labels: as in train.py.
+    task: "detection" or "segmentation".  lists: dict "train", "val" and perhaps "test"
+    -> path of the list, as in train.py.
+    input_shape: (H, W) px, stride: that of the network's finest grid; for objects too small to be seen.
+    fit, ignore_labels: as in train.py.
     Images and masks are only read when their size or time changed since the last time.  -> findings.
     """
     began = time.perf_counter()
     findings, rows, _ = look_at_lists_of(task, lists, classes_path, input_shape, stride, fit, ignore_labels)
     images = counted(len({row.image for row in rows}), "image")
-    tell(findings, f"Data checked: {images} in {time.perf_counter() - began:.1f} s", "No training was begun.", "The data",
-         most=3, say=say)
+    tell(findings, f"Data checked: {images} in {time.perf_counter() - began:.1f} s", "No training was begun.",
+         "The data", most=3, say=say)
     return findings
 
 
-def look_at_lists_of(task, lists, classes_path, input_shape=None, stride=None, fit="letterbox", ignore_labels=()):
-    """The pass without a word; the arguments are those of `check_before_training`. -> findings, rows, dict row -> Sample of the usable ones."""
+def look_at_lists_of(task, lists, classes_path, input_shape=None, stride=None, fit="letterbox",
+                     ignore_labels=()):
+    """The pass without a word; the arguments are those of `check_before_training`.
+    -> findings, rows, dict row -> Sample of the usable ones."""
     names, findings = survey_classes(find(classes_path))
     rows = []
     for split, path in lists.items():
@@ -70,17 +77,21 @@ def look_at_lists_of(task, lists, classes_path, input_shape=None, stride=None, f
         findings += box_findings(samples, names, input_shape, stride, fit)
         findings += absent_classes(samples, names, find(classes_path), find(lists["train"]))
     elif learnt and names:
-        findings += mask_findings(list(samples.values()), learnt, names, find(classes_path), None, ignore_labels, False)
+        findings += mask_findings(list(samples.values()), learnt, names, find(classes_path), None,
+                                  ignore_labels, False)
     return findings, rows, samples
 
 
 def read_files(task, lists, rows):
-    """Every image and mask of the rows, from the memory where it is unchanged. -> two dicts path -> what was seen, see sweep.py."""
-    name = hashlib.sha1("\n".join([task, *(f"{find(path)}" for path in lists.values())]).encode("utf-8", "replace")).hexdigest()[:16]
-    place = settings.ROOT / MEMORY / f"{name}.json"
+    """Every image and mask of the rows, from the memory where it is unchanged.
+    -> two dicts path -> what was seen, see sweep.py."""
+    key = "\n".join([task, *(f"{find(path)}" for path in lists.values())]).encode("utf-8", "replace")
+    place = settings.ROOT / MEMORY / f"{hashlib.sha1(key).hexdigest()[:16]}.json"
     memory = read_memory(place)
-    images, new_images = remembered(look_at_image, [row.image for row in rows], memory["images"], "Checking images")
-    masks, new_masks = remembered(look_at_mask, [row.mask for row in rows if row.mask], memory["masks"], "Checking masks")
+    images, new_images = remembered(look_at_image, [row.image for row in rows], memory["images"],
+                                    "Checking images")
+    masks, new_masks = remembered(look_at_mask, [row.mask for row in rows if row.mask], memory["masks"],
+                                  "Checking masks")
 
     # Only what these lists name is kept: the memory does not grow with every new dataset.
     if new_images + new_masks:
@@ -100,13 +111,15 @@ def read_rows(task, split, path):
     except UserError as error:
         return [], [from_error(error, path, "list_empty")]
 
+    # A line that is none does not end the check: all of them are reported in one go.
     rows, findings = [], []
     for number, line in lines:
         row = read_pair(line) if task == "segmentation" else read_boxes(line)
         if row and "\x00" not in line:
             rows.append(Row(split, path, number, *row))
         else:
-            expected = "image path, tab, mask path" if task == "segmentation" else "image path, then boxes x1,y1,x2,y2,class"
+            boxes = "image path, then boxes x1,y1,x2,y2,class"
+            expected = "image path, tab, mask path" if task == "segmentation" else boxes
             findings.append(Finding("list_line", path, number, f"{line[-80:]!r} is not: {expected}"))
     return rows, findings
 
@@ -126,7 +139,8 @@ def read_boxes(line):
 
 
 def file_findings(rows, images, masks, task):
-    """What cannot be opened. In training a damaged image is skipped; a mask, or an image of the validation list, stops it."""
+    """What cannot be opened. In training a damaged image is skipped;
+    a mask, or an image of the validation list, stops it."""
     findings, told = [], set()
     for row in rows:
         image, mask = images[row.image], masks.get(row.mask)
@@ -144,7 +158,8 @@ def file_findings(rows, images, masks, task):
 
 
 def file_finding(row, path, seen, kind):
-    """The finding about a file that cannot be used. seen: (kind of finding, message).  kind: "image" or "mask"."""
+    """The finding about a file that cannot be used. seen: (kind of finding, message).
+    kind: "image" or "mask"."""
     if seen[0] == "file_missing":
         return Finding("listed_missing", row.list_path, row.line, printable(path))
     if row.split == "val" or kind == "mask" and row.split == "train":
@@ -165,10 +180,13 @@ def sample_of(row, images, masks):
 
 
 def overlap_findings(rows):
-    """Images in two lists; nothing when the lists have the same content, which was said when they were made."""
-    lines = {split: {row.image: row for row in rows if row.split == split} for split in ("train", "val", "test")}
+    """Images in two lists; nothing when the lists have the same content,
+    which was said when they were made."""
+    lines = {split: {row.image: row for row in rows if row.split == split}
+             for split in ("train", "val", "test")}
     findings = []
-    for split, others, kind in (("val", ("train",), "in_train_and_val"), ("test", ("train", "val"), "in_test")):
+    for split, others, kind in (("val", ("train",), "in_train_and_val"),
+                                ("test", ("train", "val"), "in_test")):
         others = [lines[other] for other in others if lines[other].keys() != lines[split].keys()]
         for image, row in lines[split].items():
             if any(image in other for other in others):
@@ -184,7 +202,8 @@ def box_findings(samples, names, input_shape, stride, fit):
         kinds, seen = {}, set()
         for box in row.boxes:
             if names and box[4] >= len(names):
-                kinds.setdefault("list_class", f"class {box[4]:.0f}, but there are {len(names)} names (numbers 0 to {len(names) - 1})")
+                kinds.setdefault("list_class", f"class {box[4]:.0f}, but there are {len(names)} names "
+                                               f"(numbers 0 to {len(names) - 1})")
             fault = box_fault(box, sample.size)
             if fault:
                 kinds.setdefault(fault, printable(row.image))
@@ -202,7 +221,8 @@ def box_findings(samples, names, input_shape, stride, fit):
 
 
 def box_fault(box, size):
-    """The kind of finding about where a box is, "" when it is inside the image. box: x1, y1, x2, y2 px, ...  size: (width, height)."""
+    """The kind of finding about where a box is, "" when it is inside the image. box: x1, y1, x2, y2 px, ...
+    size: (width, height)."""
     width, height = size
     inside = (max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height))
     if area(box) <= 0:
@@ -220,5 +240,6 @@ def absent_classes(samples, names, classes_path, train_list):
     shown_in = {int(box[4]) for row in learnt for box in row.boxes}
     if not shown_in:
         return [Finding("no_objects", train_list)] if learnt else []
-    return [Finding("class_absent", classes_path, label + 1, printable(name)) for label, name in enumerate(names)
+    return [Finding("class_absent", classes_path, label + 1, printable(name))
+            for label, name in enumerate(names)
             if label not in shown_in]

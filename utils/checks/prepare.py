@@ -1,8 +1,10 @@
 """A dataset -> checked, split, written as the list files that train.py, get_map.py and get_miou.py read.
 
-Expected: VOCdevkit/<name>/JPEGImages/a.jpg, and for detection Annotations/a.xml, for segmentation SegmentationClass/a.png; if the user
-has a split, ImageSets/Main/train.txt ... (detection), ImageSets/Segmentation/train.txt ... (segmentation); or one of utils/formats/.
-Written into the repository: <name>_train.txt, <name>_val.txt, <name>_test.txt; for segmentation <name>_segmentation_train.txt ...
+Expected: VOCdevkit/<name>/JPEGImages/a.jpg, and for detection Annotations/a.xml, for segmentation
+SegmentationClass/a.png; if the user has a split, ImageSets/Main/train.txt ... (detection),
+ImageSets/Segmentation/train.txt ... (segmentation); or one of utils/formats/.
+Written into the repository: <name>_train.txt, <name>_val.txt, <name>_test.txt; for segmentation
+<name>_segmentation_train.txt ...
 """
 from collections import Counter
 from pathlib import Path
@@ -24,23 +26,27 @@ from utils.system.files import printable, replace_text
 
 
 def tasks_of(dataset):
-    """What the folder, the first of several, has labels for; detection, for its error message, when it has none."""
+    """What the folder, the first of several, has labels for;
+    detection, for its error message, when it has none."""
     folder = find(dataset if isinstance(dataset, (str, Path)) else dataset[0])
     if recognise(folder)[0] != "voc":
         return foreign_tasks(folder)
-    return [task for task, (part, suffixes, *_) in LABELS.items() if find_files(folder / part, suffixes)] or ["detection"]
+    return [task for task, (part, suffixes, *_) in LABELS.items()
+            if find_files(folder / part, suffixes)] or ["detection"]
 
 
-def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9, train_set="train", val_set="val", test_set="test",
-            new_split=False, seed=0, task="detection", ignore_labels=(), stratify=False, palette=None):
-    """Write the list files of a VOC folder, or of several that are merged; the arguments are the variables above.
+def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9, train_set="train",
+            val_set="val", test_set="test", new_split=False, seed=0, task="detection", ignore_labels=(),
+            stratify=False, palette=None):
+    """Write the list files of a dataset, or of several that are merged. The arguments: voc_annotation.py's.
 
     Result: classes_path, dict train, val, test -> list file; all of them relative to the repository.
     """
     # Read everything, report everything, and stop here if it is no use.
     folders = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
     wanted = {"train": train_set, "val": val_set, "test": test_set}
-    how = {"trainval_percent": trainval_percent, "train_percent": train_percent, "seed": seed, "stratify": stratify}
+    how = {"trainval_percent": trainval_percent, "train_percent": train_percent, "seed": seed,
+           "stratify": stratify}
     parts, findings = [], []
     for folder in folders:
         part, found = look_at(find(folder), task, wanted, new_split, palette=palette and find(palette), **how)
@@ -50,11 +56,13 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
     classes_path, names, derived, found = settle_classes(dataset, classes_path, parts, task, ignore_labels)
     findings += found
     if parts and not any(finding.kind == "list_missing" for finding in findings):
-        findings += whole_findings(parts, None if found else names, find(classes_path), task, ignore_labels, derived)
+        findings += whole_findings(parts, None if found else names, find(classes_path), task, ignore_labels,
+                                   derived)
     labelled = counted(sum(len(part.samples) for part in parts), "labelled image")
     tell(findings, f"{labelled} of {', '.join(shown(find(folder)) for folder in folders)}")
     if val_set == test_set:
-        print(f'Warning: val_set and test_set are both "{val_set}": best.pth is then chosen on the test set and its result is too good.')
+        print(f'Warning: val_set and test_set are both "{val_set}": '
+              'best.pth is then chosen on the test set and its result is too good.')
 
     # Split what can be used. Only from here on something is written.
     samples = {split: [] for split in wanted}
@@ -70,7 +78,8 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
 
 
 def look_at(folder, task, wanted, new_split, palette=None, **how):
-    """The check pass over one dataset -> Part, findings; None instead of the part when it cannot be read. how: variables for `deal`."""
+    """The check pass over one dataset -> Part, findings; None instead of the part when it cannot be read.
+    how: variables for `deal`."""
     kind, place = recognise(folder, task, palette)
     findings = []
     try:
@@ -83,9 +92,10 @@ def look_at(folder, task, wanted, new_split, palette=None, **how):
             return None, [Finding("layout", folder, None, str(error))]
         return None, [*findings, from_error(error, place)._replace(kind="not_readable")]
 
-    # Other formats have no ImageSets: their lists are settled here, those of a VOC folder when they are written.
+    # Other formats have no ImageSets: their images are split here, those of a VOC folder when it is written.
     if kind != "voc":
-        splits = deal(lists, place if place.is_dir() else place.parent, wanted, findings, new_split=new_split, **how)
+        splits = deal(lists, place if place.is_dir() else place.parent, wanted, findings, new_split=new_split,
+                      **how)
         part = part_of(splits, folder, names or ())
     if task == "detection":
         findings = settle_corners(findings, list(part.samples.values()))
@@ -93,7 +103,8 @@ def look_at(folder, task, wanted, new_split, palette=None, **how):
 
 
 def settle_classes(dataset, path, parts, task, ignore_labels=()):
-    """-> classes path, names, whether they are made from the data, findings. A file that is not there yet is not written here."""
+    """-> classes path, names, whether they are made from the data, findings.
+    A file that is not there yet is not written here."""
     derived = path is None
     path = classes_name(dataset, task) if derived else str(path)
     if not derived or find(path).exists():
@@ -118,29 +129,34 @@ def write_classes(path, names, samples, task):
     """The classes file that follows from the data."""
     replace_text(find(path), "".join(name + "\n" for name in names))
     if task == "segmentation":
-        print(f"Written: {path}, for the values in the masks: {', '.join(map(printable, names))}. Put the right names there.")
+        print(f"Written: {path}, for the values in the masks: {', '.join(map(printable, names))}. "
+              "Put the right names there.")
     else:
         # An image in two lists is counted once.
         images = {sample.image: sample.truth for some in samples.values() for sample in some}
         found = Counter(one["name"] for objects in images.values() for one in objects)
         numbers = ", ".join(f"{printable(name)} {found[name]}" for name in names)
-        print(f"Written: {path}, the {counted(len(names), 'name')} in the annotations. Look for misspelled ones: {numbers}")
+        print(f"Written: {path}, the {counted(len(names), 'name')} in the annotations. "
+              f"Look for misspelled ones: {numbers}")
 
 
 def write_lists(dataset, samples, names, task, ignore_labels=()):
-    """Print what is in the lists and write them. samples: dict train, val, test -> list of Sample. -> dict split -> path."""
+    """Print what is in the lists and write them. samples: dict train, val, test -> list of Sample.
+    -> dict split -> path."""
     if task == "segmentation":
         print_shares(samples, names, ignore_labels)
     else:
         print_table(samples, names)
 
+    # An old list is kept as .bak.
     lists = {split: list_name(dataset, split, task) for split in samples}
     for split, path in lists.items():
         if task == "segmentation":
             kept = write_mask_list(path, [(one.image, one.label) for one in samples[split]])
         else:
             kept = write_list(path, [(one.image, boxes_of(one, names)) for one in samples[split]])
-        print(f"Written: {path}, {counted(len(samples[split]), 'image')}" + (f" (the old one is now {shown(kept)})" if kept else ""))
+        old = f" (the old one is now {shown(kept)})" if kept else ""
+        print(f"Written: {path}, {counted(len(samples[split]), 'image')}{old}")
     return lists
 
 
@@ -150,12 +166,14 @@ def boxes_of(sample, names):
 
 
 def replace_empty(samples):
-    """An empty val is replaced by train, an empty test by val, so that every script runs; the user is warned."""
+    """An empty val is replaced by train, an empty test by val, so that every script runs;
+    the user is warned."""
     for split, other, meaning in (("val", "train", "best.pth is chosen on images it has learnt"),
-                                  ("test", "val", "the test result is of images on which best.pth was chosen")):
+                                  ("test", "val", "best.pth was chosen on the images of the test result")):
         if not samples[split]:
             samples[split] = samples[other]
-            print(f"WARNING: there are no {split} images, so the {other} images are used for {split} as well: {meaning}. "
+            print(f"WARNING: there are no {split} images, "
+                  f"so the {other} images are used for {split} as well: {meaning}. "
                   "Good for trying things out, not as a result.")
 
 
@@ -178,24 +196,29 @@ def print_table(samples, names):
         columns.append([len(some), empty, len(objects), difficult, *(found[name] for name in names)])
 
     # A class that the training does not show is marked at the end of its line.
-    titles = ["images", "  without objects", "boxes", "  difficult", *("    " + printable(name) for name in names)]
+    titles = ["images", "  without objects", "boxes", "  difficult",
+              *("    " + printable(name) for name in names)]
     width = max(map(text_width, titles)) + 2
     print(" " * width + "".join(f"{split:>9}" for split in samples))
     for title, *counts in zip(titles, *columns):
         missing = "   none to learn from!" if title.startswith("    ") and not counts[0] else ""
-        print(title + " " * (width - text_width(title)) + "".join(f"{count:>9}" for count in counts) + missing)
+        cells = "".join(f"{count:>9}" for count in counts)
+        print(title + " " * (width - text_width(title)) + cells + missing)
 
 
 def current_lists(dataset, given, task="detection", ignore_labels=()):
-    """The classes file and the lists that train.py uses, made when they are missing or belong to something else.
+    """The classes file and the lists that train.py uses, made when they are missing or of something else.
 
-    given: {"classes_path", "train_list", "val_list", "test_list"}: what the user set, or None for the usual name.
+    given: {"classes_path", "train_list", "val_list", "test_list"}: what the user set,
+    or None for the usual name.
     -> the same with every name filled in.
     """
     classes = given["classes_path"] or classes_name(dataset, task)
-    names = {f"{split}_list": given[f"{split}_list"] or list_name(dataset, split, task) for split in ("train", "val", "test")}
+    names = {f"{split}_list": given[f"{split}_list"] or list_name(dataset, split, task)
+             for split in ("train", "val", "test")}
     lists = [find(path) for name, path in names.items() if given[name] is None]
 
+    # Lists that the user made are never touched.
     reason = reason_to_make(dataset, classes, lists)
     if reason is not None:
         print(reason, end="\n" * bool(reason))
@@ -207,14 +230,16 @@ def current_lists(dataset, given, task="detection", ignore_labels=()):
 
 
 def reason_to_make(dataset, classes, lists):
-    """Why the lists are made: a sentence, "" when they are not there yet; None when they are good as they are."""
+    """Why the lists are made: a sentence, "" when they are not there yet;
+    None when they are good as they are."""
     known, folder = find(classes), home(find(dataset)).resolve()
     if not all(path.is_file() for path in [known, *lists]):
         return ""
     if any(path.stat().st_mtime < known.stat().st_mtime for path in lists):
         return f"{classes} was changed after the lists were made: they are made anew."
     if not all(find(first_image(path) or "").resolve().is_relative_to(folder) for path in lists):
-        return f"The lists named like {dataset} belong to another folder: they are made anew, the old ones are kept as .bak."
+        return f"The lists named like {dataset} belong to another folder: they are made anew, " \
+               "the old ones are kept as .bak."
     return None
 
 

@@ -11,16 +11,19 @@ from PIL import Image, ImageDraw, ImageFont
 from utils.settings import ROOT
 
 FONT_SUFFIXES = (".ttf", ".ttc", ".otf")
-CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "sourcehanserif", "notoserifcjk", "wqy", "msyh", "simhei",
-                 "pingfang", "hiraginosansgb", "stheiti", "simsun", "droidsansfallback", "uming", "ukai", "arialunicode")
+CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "sourcehanserif", "notoserifcjk", "wqy",
+                 "msyh", "simhei", "pingfang", "hiraginosansgb", "stheiti", "simsun", "droidsansfallback",
+                 "uming", "ukai", "arialunicode")
 _told = set()
 
 
 def draw_boxes(image, boxes, labels, class_names, scores=None):
     """A copy of the image with boxes and their labels drawn on it.
 
-    image: (H, W, 3) uint8 RGB.  boxes: (P, 4) xyxy px of this image, clipped here; what is empty after that is left out.
-    labels: (P,) int.  class_names: list of text.  scores: (P,) 0..1 or None; a higher score is drawn over a lower one.
+    image: (H, W, 3) uint8 RGB.  boxes: (P, 4) xyxy px of this image, clipped here;
+    what is empty after that is left out.
+    labels: (P,) int.  class_names: list of text.  scores: (P,) 0..1 or None;
+    a higher score is drawn over a lower one.
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
@@ -37,11 +40,11 @@ def draw_boxes(image, boxes, labels, class_names, scores=None):
             continue
         x1, y1, x2, y2 = corners
         colour = tuple(int(c) for c in colours[int(labels[i])])
-        inside = max(1, min(line, (x2 - x1) // 2, (y2 - y1) // 2))              # Pillow paints past a box thinner than its line
+        inside = max(1, min(line, (x2 - x1) // 2, (y2 - y1) // 2))      # else Pillow paints past a thin box
         draw.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colour, width=inside)
         drawn.append((i, x1, y1, colour))
 
-    # The labels after all boxes, so that no line crosses them. On a tiny image there is room for the name alone.
+    # The labels after all boxes, so that no line crosses them. On a tiny image only the name has room.
     for i, x1, y1, colour in drawn:
         name, font = label_text(class_names, int(labels[i]), size)
         text = name if scores is None else f"{name} {scores[i]:.2f}"
@@ -52,7 +55,8 @@ def draw_boxes(image, boxes, labels, class_names, scores=None):
 
 
 def whole_pixels(box, width, height):
-    """xyxy px -> the same clipped to the image and rounded, at least one pixel large; None when nothing of it is in the image."""
+    """xyxy px -> the same clipped to the image and rounded, at least one pixel large;
+    None when nothing of it is in the image."""
     x1, y1, x2, y2 = np.clip(box, 0, (width, height, width, height))
     if not (x2 > x1 and y2 > y1):                                               # also drops NaN
         return None
@@ -68,7 +72,7 @@ def draw_plate(draw, text, font, x, y, colour, pad, limits):
     ascent, descent = font.getmetrics()
     width = round(draw.textlength(text, font)) + 2 * pad
     height = ascent + descent
-    top = y - height if y >= height else y                                      # above the box, or inside it at the upper edge
+    top = y - height if y >= height else y              # above the box, or inside it at the upper edge
     left = max(0, min(x, limits[0] - width))
     top = max(0, min(top, limits[1] - height))
     draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
@@ -82,10 +86,11 @@ def line_and_font_size(width, height):
 
 
 def class_colours(count):
-    """(count, 3) uint8 RGB. The colour of a class depends on its number only, and neighbours differ strongly."""
+    """(count, 3) uint8 RGB. The colour of a class depends on its number only,
+    and neighbours differ strongly."""
     rows = []
     for i in range(count):
-        hue = (0.02 + i * 0.618034) % 1                                         # steps of the golden ratio never come near a used hue
+        hue = (0.02 + i * 0.618034) % 1                 # steps of the golden ratio never come near a used hue
         saturation, value = ((0.90, 1.0), (0.55, 1.0), (0.95, 0.66), (0.45, 0.75))[i // 6 % 4]
         rows.append(colorsys.hsv_to_rgb(hue, saturation, value))
     return (np.array(rows).reshape(-1, 3) * 255).round().astype(np.uint8)
@@ -97,22 +102,27 @@ def text_colour(plate):
 
 
 def label_text(class_names, label, size):
-    """-> text, font of `size` px that has every character of it. Where no font has them, the text is "class 3"."""
+    """-> text, font of `size` px that has every character of it.
+    Where no font has them, the text is "class 3"."""
     name = str(class_names[label]) if label < len(class_names) else f"class {label}"
     font = text_font(name, size)
+
+    # Said once, not for every box.
     if font is None:
         if "glyphs" not in _told:
             _told.add("glyphs")
-            print(f'No font on this computer can write "{name}", so the pictures say "class {label}" instead. '
-                  "To see the names, put a font file that has these characters (for example simhei.ttf or NotoSansCJK-Regular.ttc) "
-                  "into model_data/.")
+            print(f'No font on this computer can write "{name}", '
+                  f'so the pictures say "class {label}" instead. To see the names, '
+                  "put a font file that has these characters (for example simhei.ttf or "
+                  "NotoSansCJK-Regular.ttc) into model_data/.")
         name = f"class {label}"
         font = open_font(None, size)
     return name, font
 
 
 def text_font(text, size):
-    """A font of `size` px that can write the text, or None: Pillow's own, one in model_data/, a Chinese one, DejaVu of matplotlib."""
+    """A font of `size` px that can write the text, or None: Pillow's own, one in model_data/, a Chinese one,
+    DejaVu of matplotlib."""
     font = open_font(None, size)
     if can_write(font, text):
         return font
@@ -126,7 +136,8 @@ def text_font(text, size):
 
 @lru_cache(maxsize=64)
 def open_font(path, size):
-    """A font file at a size in px, or None when Pillow cannot use it (bitmap fonts, broken files). path None: Pillow's own font."""
+    """A font file at a size in px, or None when Pillow cannot use it (bitmap fonts, broken files).
+    path None: Pillow's own font."""
     try:
         return ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
     except OSError:
@@ -135,7 +146,8 @@ def open_font(path, size):
 
 @lru_cache(maxsize=4096)
 def can_write(font, text):
-    """Whether a font has all characters of a text: a missing one looks like U+FFFF, which is no character and in no font."""
+    """Whether a font has all characters of a text: a missing one looks like U+FFFF,
+    which is no character and in no font."""
     empty = glyph(font, "\uffff")
     return all(character.isspace() or glyph(font, character) != empty for character in text)
 
@@ -152,7 +164,8 @@ def own_fonts():
 
 @lru_cache(maxsize=1)
 def chinese_font():
-    """Path of a font with Chinese characters, or None: one in model_data/, else a well-known installed one, else any."""
+    """Path of a font with Chinese characters, or None: one in model_data/, else a well-known installed one,
+    else any."""
     def rank(path):
         stem = path.stem.lower().replace(" ", "").replace("-", "").replace("_", "")
         places = [place for place, known in enumerate(CHINESE_FONTS) if known in stem]
@@ -170,9 +183,11 @@ def installed_fonts():
     home = Path.home()
     # Windows and macOS each have their places; elsewhere the desktop says where shared files are.
     if sys.platform == "win32":
-        folders = [Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts", home / "AppData/Local/Microsoft/Windows/Fonts"]
+        folders = [Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts",
+                   home / "AppData/Local/Microsoft/Windows/Fonts"]
     elif sys.platform == "darwin":
-        folders = [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts", Path("/System/Library/AssetsV2")]
+        folders = [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts",
+                   Path("/System/Library/AssetsV2")]
     else:
         shared = os.environ.get("XDG_DATA_DIRS", "/usr/local/share:/usr/share").split(":")
         folders = [Path(base) / "fonts" for base in (*shared, home / ".local/share")] + [home / ".fonts"]
@@ -200,7 +215,8 @@ def grid(images, columns, cell, captions=None):
     strip = size * 3 // 2 if captions is not None else 0
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
-    sheet = Image.new("RGB", (columns * (cell + gap) + gap, rows * (cell + strip + gap) + gap), (246, 246, 246))
+    sheet = Image.new("RGB", (columns * (cell + gap) + gap, rows * (cell + strip + gap) + gap),
+                      (246, 246, 246))
     draw = ImageDraw.Draw(sheet)
 
     for i, image in enumerate(images):

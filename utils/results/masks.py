@@ -1,6 +1,8 @@
-"""Masks as pictures: tinted images, palette files, cut-outs, error maps, legends. numpy, OpenCV and Pillow only.
+"""Masks as pictures: tinted images, palette files, cut-outs, error maps, legends.
+numpy, OpenCV and Pillow only.
 
-labels: (h, w) uint8, the class of every pixel, IGNORED = 255 where there is none; images are (h, w, 3) uint8 RGB.
+labels: (h, w) uint8, the class of every pixel, IGNORED = 255 where there is none;
+images are (h, w, 3) uint8 RGB.
 """
 import cv2
 import numpy as np
@@ -12,16 +14,18 @@ from utils.results.draw import label_text, open_font
 from utils.results.media import fresh, save_image
 from utils.settings import check, counted, number, optional, several, yes_or_no
 
-BACKGROUND_NAMES = ("background", "_background_", "__background__", "背景")     # of the first class; two as labelme writes it
+BACKGROUND_NAMES = ("background", "_background_", "__background__", "背景")     # names of the first class
 WRONG, GREY = (240, 30, 30), (170, 170, 170)        # of the error map
 PAPER, INK = (255, 255, 255), (40, 40, 40)          # of the legend
 GAP = 4                                             # white pixels between pictures side by side
 
 
 def voc_palette():
-    """The colours of VOC masks, (256, 3) uint8: the bits of the number, dealt out to red, green, blue in turn."""
+    """The colours of VOC masks, (256, 3) uint8: the bits of the number, dealt out to red, green,
+    blue in turn."""
     labels = np.arange(256)
-    channels = [sum((labels >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)]
+    channels = [sum((labels >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
+                for channel in range(3)]
     return np.stack(channels, 1).astype(np.uint8)
 
 
@@ -31,7 +35,8 @@ def background_of(class_names):
 
 
 def mask_colours(class_names):
-    """(256, 3) uint8 by label: those of VOC. Without a background its black is not used, and every class has the next colour."""
+    """(256, 3) uint8 by label: those of VOC. Without a background its black is not used,
+    and every class has the next colour."""
     colours = voc_palette()
     if background_of(class_names) is None:
         colours[:IGNORED] = np.roll(colours[:IGNORED], -1, 0)
@@ -44,7 +49,8 @@ def colour_picture(labels, class_names):
 
 
 def blend(image, labels, class_names, opacity=0.6):
-    """The image, tinted by class; the background stays as it is. opacity: 0 the image alone .. 1 the colours alone."""
+    """The image, tinted by class; the background stays as it is.
+    opacity: 0 the image alone .. 1 the colours alone."""
     tinted = cv2.addWeighted(colour_picture(labels, class_names), opacity, image, 1 - opacity, 0)
     if background_of(class_names) is not None:
         clear = labels == background_of(class_names)
@@ -58,15 +64,17 @@ def index_png(path, labels):
 
 
 def without_background(image, labels, class_names):
-    """All that is not background, (h, w, 4) uint8 RGBA: the rest is transparent, and white for whoever cannot show that."""
+    """All that is not background, (h, w, 4) uint8 RGBA: the rest is transparent,
+    and white for whoever cannot show that."""
     keep = labels != background_of(class_names)
     return np.dstack([np.where(keep[..., None], image, 255), keep * 255]).astype(np.uint8)
 
 
 def save_kinds(folder, name, image, labels, info, index=False, colour=False, cut_out=False):
-    """What predict.py saves beside the blended picture: folder/index/name.png and so on, as wanted. name: Path without suffix.
+    """What predict.py saves beside the blended picture: folder/index/name.png and so on, as wanted.
+    name: Path without suffix.
 
-    The index image holds the numbers that the masks of the training had: with ignore_labels they are not the labels.
+    The index image holds the numbers of the training's masks: with ignore_labels they are not the labels.
     """
     def place(kind):
         return fresh(folder / kind / name.parent, name.name, ".png")
@@ -82,7 +90,8 @@ def save_kinds(folder, name, image, labels, info, index=False, colour=False, cut
 
 
 def error_map(image, truth, labels):
-    """Where the labels are wrong: red; where the truth is ignored: grey; where they are right: the image, dark and without colours."""
+    """Where the labels are wrong: red; where the truth is ignored: grey;
+    where they are right: the image, dark and without colours."""
     known = truth != IGNORED
     picture = np.repeat(image.mean(2, keepdims=True).astype(np.uint8) // 3, 3, 2)
     for where, colour in ((known & (labels != truth), WRONG), (~known, GREY)):
@@ -105,15 +114,19 @@ def side_by_side(image, truth, labels, class_names, opacity=0.6, errors=False):
 
 
 def legend(width, class_names, classes=None, errors=False, size=None, most_rows=10):
-    """A strip to put below a picture: each colour with its class, and the share of the pixels. -> (h, width, 3) uint8 RGB.
+    """A strip to put below a picture: each colour with its class, and the share of the pixels.
+    -> (h, width, 3) uint8 RGB.
 
-    classes: the result of `pixel_shares`; None: all class names, without shares.  errors: also what the colours of an error map mean.
-    size: of the letters in px.  most_rows: what does not fit into so many is left out, and the strip says how much.
+    classes: the result of `pixel_shares`; None: all class names, without shares.
+    errors: also what the colours of an error map mean.
+    size: of the letters in px.  most_rows: what does not fit into so many is left out,
+    and the strip says how much.
     """
     size = size or max(10, round(8 + 0.012 * width))
     entries = legend_entries(class_names, classes, errors, size)
     entries, places = arrange(entries, width, size, most_rows)
 
+    # A square of its colour before each name.
     height = (places[-1][1] if places else 0) + size * 3 // 2
     strip = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(strip)
@@ -145,14 +158,18 @@ def legend_entries(class_names, classes, errors, size):
 
 
 def arrange(entries, width, size, most_rows):
-    """Entries of a legend from left to right, row by row. -> entries, the last one replaced by "... more" if they are too many;
-    (x, y) px of each that has a place."""
+    """Entries of a legend from left to right, row by row.
+
+    -> entries, the last one replaced by "... more" if they are too many; (x, y) px of each that has a place.
+    """
     entries, places = list(entries), []
     x, row = size // 2, 0
     for i, (text, font, _) in enumerate(entries):
         wide = round(font.getlength(text)) + 5 * size // 2
         if x > size // 2 and x + wide > width:
             x, row = size // 2, row + 1
+
+        # No room for this one: the last that had room says how many are missing.
         if row == most_rows:
             entries[i - 1] = (f"... {len(entries) - i + 1} more", open_font(None, size), None)
             break
@@ -162,9 +179,11 @@ def arrange(entries, width, size, most_rows):
 
 
 def pixel_shares(labels, class_names):
-    """Which classes there are, the largest first: list of dict label (the name), pixels, share (0-1 of all pixels)."""
+    """Which classes there are, the largest first: list of dict label (the name), pixels,
+    share (0-1 of all pixels)."""
     counts = np.bincount(labels.ravel(), minlength=len(class_names))[:len(class_names)]
-    return [{"label": class_names[i], "pixels": int(counts[i]), "share": round(float(counts[i] / max(1, labels.size)), 6)}
+    return [{"label": class_names[i], "pixels": int(counts[i]),
+             "share": round(float(counts[i] / max(1, labels.size)), 6)}
             for i in np.argsort(-counts, kind="stable") if counts[i]]
 
 
@@ -181,7 +200,8 @@ def check_settings(s):
 
 
 def choose_threshold(threshold, info):
-    """The script's threshold, or where that is None the one of the training. It decides between two classes; more have none."""
+    """The script's threshold, or where that is None the one of the training.
+    It decides between two classes; more have none."""
     if threshold is None:
         threshold = info.get("settings", {}).get("threshold")
     elif len(info["class_names"]) != 2:

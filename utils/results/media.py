@@ -22,7 +22,8 @@ from utils.results.report import remove_empty
 from utils.settings import find, shown
 from utils.system.files import write_text
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ts", ".gif")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp",
+                  ".ts", ".gif")
 MODES = ("image", "folder", "video", "camera")
 SYSTEM_FOLDERS = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir")
 CAMERAS = 4                     # numbers that are tried when a camera gives no picture
@@ -30,14 +31,17 @@ PATIENCE = 30                   # reads in a row without a picture, after which 
 
 
 def find_place(source, mode):
-    """The variables source and mode -> kind, place. What the source is decides; mode does where that leaves a choice.
+    """The variables source and mode -> kind, place. What the source is decides;
+    mode does where that leaves a choice.
 
-    kind: one of MODES.  place: Path; the number of a camera or the address of a stream as text; None where mode image has no source.
+    kind: one of MODES.  place: Path; the number of a camera or the address of a stream as text;
+    None where mode image has no source.
     Errors: an unknown mode, nothing there.
     """
     text = unquote(source)
     if mode not in MODES:
-        raise UserError(f'mode="{mode}" is not known.{did_you_mean(mode, MODES)} It can be {", ".join(MODES)}.')
+        raise UserError(f'mode="{mode}" is not known.{did_you_mean(mode, MODES)} '
+                        f'It can be {", ".join(MODES)}.')
     if not text and mode == "image":
         return "image", None
     if not text and mode != "camera":
@@ -69,7 +73,8 @@ def kind_of_file(path, mode):
 
 
 def find_source(text):
-    """A path as people write or paste it (quotes or spaces around it) -> Path of a file or folder that is there.
+    """A path as people write or paste it (quotes or spaces around it)
+    -> Path of a file or folder that is there.
 
     Errors: nothing there; the message names the nearest thing that is.
     """
@@ -107,8 +112,9 @@ def list_images(folder, leave_out=None):
     for base, folders, names in os.walk(folder):
         base = Path(base)
         visible = [name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS]
-        folders[:] = [name for name in visible if (base / name).resolve() != leave_out]       # os.walk enters what remains in it
-        found += [base / name for name in names if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
+        folders[:] = [name for name in visible if (base / name).resolve() != leave_out]     # walked into
+        images = [name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+        found += [base / name for name in images]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -117,25 +123,31 @@ def check_output(text, source=None):
 
     source: the file or folder that is read, or None; results may not go into the very folder that is read.
     """
+    # The first folder above it that is there tells whether it can be made.
     try:
         folder = find(unquote(text)).resolve()
         taken = next(path for path in (folder, *folder.parents) if path.exists())
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f'output="{text}" cannot be used as a folder: {error}.') from None
+
     if isinstance(source, Path) and source.is_dir() and source.resolve() == folder:
-        raise UserError(f'output is the folder that is read ({shown(folder)}): set output to another one, for example "img_out".')
+        raise UserError(f'output is the folder that is read ({shown(folder)}): set output to another one, '
+                        'for example "img_out".')
     if not taken.is_dir():
-        raise UserError(f"Nothing can be written to {shown(folder)} ({shown(taken)} is a file): set output to another folder.")
+        raise UserError(f"Nothing can be written to {shown(folder)} ({shown(taken)} is a file): "
+                        "set output to another folder.")
     return folder
 
 
 @contextmanager
 def output_folder(folder):
-    """`with output_folder(path) as folder`: made and tried out (a full run should not end at a folder that cannot be written).
+    """`with output_folder(path) as folder`: made and tried out, before a full run ends in vain.
 
     If nothing is written into it, it disappears again, with the folders above it that were made for it.
     """
+    # Those that are made here may be removed here; an empty folder of the user stays.
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
+
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -144,13 +156,15 @@ def output_folder(folder):
         except OSError as error:
             raise UserError(f"Nothing can be written to {shown(folder)} ({error.strerror or error}): "
                             "set output to another folder.") from None
+
         yield folder
     finally:
         remove_empty(missing)
 
 
 def fresh(folder, name, suffix=""):
-    """folder/name.suffix, or the first of name_2, name_3 ... that does not exist: no result overwrites anything."""
+    """folder/name.suffix, or the first of name_2, name_3 ... that does not exist:
+    no result overwrites anything."""
     path, attempt = Path(folder) / (name + suffix), 1
     while os.path.lexists(path):
         attempt += 1
@@ -166,12 +180,15 @@ def file_name(text):
 def save_image(path, image, source=None, palette=None):
     """Write an image; the suffix decides the format (JPEG with quality 95). Folders are made.
 
-    image: (H, W, 3) uint8 RGB, or (H, W, 4) RGBA for a .png.  source: the file that was read, which is never overwritten.
-    palette: (256, 3) uint8; then image is (H, W) uint8, numbers that are saved as they are and shown in these colours.
+    image: (H, W, 3) uint8 RGB, or (H, W, 4) RGBA for a .png.
+    source: the file that was read, which is never overwritten.
+    palette: (256, 3) uint8; then image is (H, W) uint8, numbers that are saved as they are and shown in
+    these colours.
     """
     path = Path(path)
     if source is not None and path.resolve() == Path(source).resolve():
-        raise UserError(f"{shown(path)} is the image that was read: results never overwrite it, choose another name.")
+        raise UserError(f"{shown(path)} is the image that was read: results never overwrite it, "
+                        "choose another name.")
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f'{shown(path)}: images are saved as {", ".join(SUFFIXES)}, not as "{path.suffix}".')
 
@@ -190,7 +207,8 @@ def save_image(path, image, source=None, palette=None):
 def save_crops(folder, name, image, boxes):
     """Each box as an image of its own, folder/name_number_class.png.
 
-    image: (H, W, 3) uint8 RGB.  boxes: list of dict label (text), xyxy px; clipped to the image, and what is empty then is left out.
+    image: (H, W, 3) uint8 RGB.  boxes: list of dict label (text), xyxy px;
+    clipped to the image, and what is empty then is left out.
     """
     for position, box in enumerate(boxes, 1):
         x1, y1, x2, y2 = np.clip(box["xyxy"], 0, (image.shape[1], image.shape[0]) * 2)
@@ -200,8 +218,8 @@ def save_crops(folder, name, image, boxes):
 
 
 def save_json(folder, name, records):
-    """name.json: list of {"file", "width", "height"} and what was found, "boxes": [{"label", "score", "xyxy"}] or
-    "classes": [{"label", "pixels", "share"}].  -> its path"""
+    """name.json: list of {"file", "width", "height"} and what was found,
+    "boxes": [{"label", "score", "xyxy"}] or "classes": [{"label", "pixels", "share"}].  -> its path"""
     path = fresh(folder, name, ".json")
     write_text(path, json.dumps(records, ensure_ascii=False, indent=1) + "\n")
     return path
@@ -209,8 +227,10 @@ def save_json(folder, name, records):
 
 def save_csv(folder, name, records):
     """name.csv: the same records, one row per box or per class.  -> its path"""
-    path, text = fresh(folder, name, ".csv"), io.StringIO()
+    text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
+
+    # Segmentation has a row for each class, detection for each box.
     if records and "classes" in records[0]:
         table.writerow(["file", "label", "pixels", "share"])
         for record in records:
@@ -218,7 +238,10 @@ def save_csv(folder, name, records):
     else:
         table.writerow(["file", "label", "score", "x1", "y1", "x2", "y2"])
         for record in records:
-            table.writerows([record["file"], box["label"], box["score"], *box["xyxy"]] for box in record["boxes"])
+            table.writerows([record["file"], box["label"], box["score"], *box["xyxy"]]
+                            for box in record["boxes"])
+
+    path = fresh(folder, name, ".csv")
     write_text(path, text.getvalue())
     return path
 
@@ -226,7 +249,8 @@ def save_csv(folder, name, records):
 def frames(source):
     """Open a video file, a camera (its number) or a stream (its address) -> images, fps, count.
 
-    images: generator of (H, W, 3) uint8 RGB, the first frame included.  fps: frames per second, 25 where the source does not know.
+    images: generator of (H, W, 3) uint8 RGB, the first frame included.
+    fps: frames per second, 25 where the source does not know.
     count: frames that the file says it has, 0 where unknown.  Errors: it cannot be opened, it holds no frame.
     """
     quiet_opencv()
@@ -246,7 +270,8 @@ def frames(source):
 
 
 def quiet_opencv():
-    """OpenCV and FFmpeg would print their own lines about a source that does not open; the user gets a sentence instead."""
+    """OpenCV and FFmpeg would print their own lines about a source that does not open;
+    the user gets a sentence instead."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     getattr(cv2.utils, "logging", cv2).setLogLevel(0)                               # it has moved in OpenCV 5
 
@@ -275,9 +300,11 @@ def cannot_open(source):
         working = ", ".join(str(camera) for camera in range(CAMERAS) if camera_works(camera))
         return (f"Camera {source} gives no picture; tried 0 to {CAMERAS - 1}, working: {working or 'none'}. "
                 "Is it plugged in, allowed for this program and not in use by another?")
-    tried = ", ".join(cv2.videoio_registry.getBackendName(b) for b in cv2.videoio_registry.getStreamBackends())
+    tried = ", ".join(cv2.videoio_registry.getBackendName(b)
+                      for b in cv2.videoio_registry.getStreamBackends())
     place = source if "://" in source else shown(source)
-    return (f"{place} gives no picture: damaged, cut off, or in a format that OpenCV {cv2.__version__} does not read (tried {tried}). "
+    return (f"{place} gives no picture: damaged, cut off, "
+            f"or in a format that OpenCV {cv2.__version__} does not read (tried {tried}). "
             "If a player shows it, convert it: ffmpeg -i input -c:v libx264 output.mp4")
 
 
@@ -291,8 +318,10 @@ def camera_works(camera):
 
 
 class VideoFile:
-    """A video being written. It takes its size from the first image, tries MPEG-4 (.mp4), then Motion JPEG (.avi), and `close()`
-    counts what can be read back, because OpenCV's writer reports no error: not for a wrong size, not for a full disk.
+    """A video being written. It takes its size from the first image.
+
+    It tries MPEG-4 (.mp4), then Motion JPEG (.avi). `close()` counts what can be read back, because OpenCV's
+    writer reports no error: not for a wrong size, not for a full disk.
     """
 
     def __init__(self, folder, name, fps):
@@ -312,13 +341,15 @@ class VideoFile:
             self.writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), self.fps, self.size)
             if self.writer.isOpened():
                 return
-            self.path.unlink(missing_ok=True)                                      # the empty file of the failed attempt
+            self.path.unlink(missing_ok=True)           # the empty file of the failed attempt
 
-        raise UserError(f"No video can be written to {shown(self.folder)}: OpenCV {cv2.__version__} opened neither mp4v in .mp4 nor "
-                        f"MJPG in .avi for {width}x{height} at {self.fps:g} fps. Is there space, and the right to write?")
+        raise UserError(f"No video can be written to {shown(self.folder)}: OpenCV {cv2.__version__} opened "
+                        f"neither mp4v in .mp4 nor MJPG in .avi for {width}x{height} at {self.fps:g} fps. "
+                        "Is there space, and the right to write?")
 
     def write(self, image):
-        """Add one (H, W, 3) uint8 RGB image. One of another size than the first (a stream may change) is fitted to that size."""
+        """Add one (H, W, 3) uint8 RGB image. One of another size than the first (a stream may change) is
+        fitted to that size."""
         if self.writer is None:
             self.open(image)
         if image.shape[:2] != self.shape:
@@ -347,8 +378,10 @@ def count_frames(path):
 
 
 def has_display():
-    """Whether a window can be opened. Tried in a process of its own: without a display Qt does not raise, it ends the program."""
-    if sys.platform not in ("win32", "darwin") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    """Whether a window can be opened. Tried in a process of its own: without a display Qt does not raise,
+    it ends the program."""
+    on_linux = sys.platform not in ("win32", "darwin")
+    if on_linux and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         return False
     try:
         trial = [sys.executable, "-c", "import cv2; cv2.namedWindow('trial'); cv2.destroyAllWindows()"]
@@ -358,7 +391,8 @@ def has_display():
 
 
 def show_image(image, wait):
-    """Show an image in the window. wait: ms, 0 = until a key is pressed or the window is closed.  -> False after Esc or q."""
+    """Show an image in the window. wait: ms, 0 = until a key is pressed or the window is closed.
+    -> False after Esc or q."""
     name = "PlainVision"
     cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
     cv2.imshow(name, np.ascontiguousarray(image[..., ::-1]))

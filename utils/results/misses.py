@@ -6,14 +6,15 @@ from utils.results import plots
 from utils.settings import counted
 from utils.voc_ap import FOUND, WRONG, best_objects, box_iou, flatten, voc_states
 
-TRUTH, OTHER, FALSE = "#2ca02c", "#ff9900", "#e31a1c"       # colours of the page: the truth, detections, the false one
+TRUTH, OTHER, FALSE = "#2ca02c", "#ff9900", "#e31a1c"       # colours of the page
 
 
 def worst_misses(detections, truths, class_names, score_threshold=0.5, most=24, most_per_image=2):
-    """The largest objects that were missed and the most confident false detections, half and half where there are enough.
+    """The largest objects that were missed and the most confident false detections,
+    half and half where there are enough.
 
-    detections, truths: as in utils/metrics.py.  Result: list of dicts: image (index), box (4,) xyxy pixels, label,
-    score (None: a missed object), reason (a few words).
+    detections, truths: as in utils/metrics.py.  Result: list of dicts: image (index), box (4,) xyxy pixels,
+    label, score (None: a missed object), reason (a few words).
     """
     rows, objects = flatten(detections, truths, len(class_names))
     states = voc_states(rows, objects)
@@ -38,13 +39,15 @@ def worst_misses(detections, truths, class_names, score_threshold=0.5, most=24, 
     names = [plots.label(name, i) for i, name in enumerate(class_names)]
     for case in cases:
         explain = why_missed if case["score"] is None else why_false
-        case["reason"] = explain(case, detections[case["image"]], truths[case["image"]], names, score_threshold)
+        case["reason"] = explain(case, detections[case["image"]], truths[case["image"]], names,
+                                 score_threshold)
     return cases
 
 
 def one_case(table, row, score=None):
     """A row of the objects (score None: missed) or of the detections (false) as a dict."""
-    return {"image": int(table.image[row]), "box": table.box[row], "label": int(table.label[row]), "score": score}
+    return {"image": int(table.image[row]), "box": table.box[row], "label": int(table.label[row]),
+            "score": score}
 
 
 def few_per_image(chosen, image, most):
@@ -84,7 +87,10 @@ def why_missed(case, found, truth, names, score_threshold):
     """A few words about an object that was missed: what did the network say there?"""
     labels, scores = np.asarray(found["labels"]), np.asarray(found["scores"])
     same, same_iou = nearest(case["box"], found["boxes"], labels == case["label"])
-    other, other_iou = nearest(case["box"], found["boxes"], (labels != case["label"]) & (scores >= score_threshold))
+    accepted = (labels != case["label"]) & (scores >= score_threshold)
+    other, other_iou = nearest(case["box"], found["boxes"], accepted)
+
+    # From nearly right to nothing there.
     if same_iou >= 0.5 and scores[same] < score_threshold:
         return f"only at score {scores[same]:.2f}"
     if same_iou >= 0.5:
@@ -103,9 +109,11 @@ def misses_page(cases, image_paths, detections, truths, class_names, path, score
     columns = min(4, len(cases))
     lines = -(-len(cases) // columns)
     with plots.drawing_style():
-        figure = plots.Figure(figsize=(3.1 * max(columns, 2), 3.5 * lines + 0.5), dpi=100, layout="constrained")
+        figure = plots.Figure(figsize=(3.1 * max(columns, 2), 3.5 * lines + 0.5), dpi=100,
+                              layout="constrained")
         figure.get_layout_engine().set(hspace=0.08)
-        figure.suptitle(f"Worst misses. Green: the truth. Orange: detections at score ≥ {score_threshold:g}, red: the false one.",
+        figure.suptitle(f"Worst misses. Green: the truth. Orange: detections at score ≥ {score_threshold:g}, "
+                        "red: the false one.",
                         fontsize=10)
         for axes in figure.subplots(lines, columns, squeeze=False).flat:
             axes.axis("off")
@@ -114,13 +122,16 @@ def misses_page(cases, image_paths, detections, truths, class_names, path, score
         for axes, case in zip(figure.axes, cases):
             index = case["image"]
             image_path = image_paths[index]
-            draw_case(axes, case, open_image(image_path), detections[index], truths[index], class_names, score_threshold)
-            axes.text(0.5, -0.02, plots.label(image_path.name), transform=axes.transAxes, ha="center", va="top", fontsize=6)
+            draw_case(axes, case, open_image(image_path), detections[index], truths[index], class_names,
+                      score_threshold)
+            axes.text(0.5, -0.02, plots.label(image_path.name), transform=axes.transAxes, ha="center",
+                      va="top", fontsize=6)
         figure.savefig(path)
 
 
 def draw_case(axes, case, image, found, truth, class_names, score_threshold):
-    """One cell: the part of the image around the box, all truths and accepted detections, and the case drawn thick."""
+    """One cell: the part of the image around the box, all truths and accepted detections,
+    and the case drawn thick."""
     # A square around the box, moved so that it stays within the image. reach: half its side.
     x1, y1, x2, y2 = case["box"]
     reach = max(48, 0.9 * max(x2 - x1, y2 - y1))
@@ -134,7 +145,8 @@ def draw_case(axes, case, image, found, truth, class_names, score_threshold):
     # All boxes thin, the one in question thick.
     for box in np.asarray(truth["boxes"], float).reshape(-1, 4):
         outline(axes, box, TRUTH, 1.0)
-    for box in np.asarray(found["boxes"], float).reshape(-1, 4)[np.asarray(found["scores"]) >= score_threshold]:
+    accepted = np.asarray(found["scores"]) >= score_threshold
+    for box in np.asarray(found["boxes"], float).reshape(-1, 4)[accepted]:
         outline(axes, box, OTHER, 1.0, "--")
     missed = case["score"] is None
     outline(axes, case["box"], TRUTH if missed else FALSE, 2.5)
@@ -159,17 +171,22 @@ def diagnose(detections, truths, class_names):
     found_counts = np.bincount(rows.label, minlength=len(class_names))
     highest = float(rows.score.max()) if len(rows.score) else 0.0
 
-    lines = [f"objects in the list: {len(objects.label)} ({int(objects.difficult.sum())} difficult) in {counted(len(truths), 'image')}",
-             f"detections: {len(rows.score)}, {int((rows.score >= 0.5).sum())} at score 0.5 or more, highest score {highest:.3f}",
-             f"best IoU with an object of the same class: {same.max(initial=0):.2f}, of any class: {every.max(initial=0):.2f}",
-             f"classes with objects: {int((true_counts > 0).sum())}, with detections: {int((found_counts > 0).sum())}, "
-             f"with both: {int(((true_counts > 0) & (found_counts > 0)).sum())}"]
+    # What a person would count to find out.
+    confident = int((rows.score >= 0.5).sum())
+    both = int(((true_counts > 0) & (found_counts > 0)).sum())
+    lines = [f"objects in the list: {len(objects.label)} ({int(objects.difficult.sum())} difficult) "
+             f"in {counted(len(truths), 'image')}",
+             f"detections: {len(rows.score)}, {confident} at score 0.5 or more, highest score {highest:.3f}",
+             f"best IoU with an object of the same class: {same.max(initial=0):.2f}, "
+             f"of any class: {every.max(initial=0):.2f}",
+             f"classes with objects: {int((true_counts > 0).sum())}, "
+             f"with detections: {int((found_counts > 0).sum())}, with both: {both}"]
     return [*lines, "likely cause: " + likely_cause(rows, objects, same, every)]
 
 
 def best_of_any_class(rows, objects, images):
     """(N,) for each detection its best IoU with any object of its image."""
-    starts = np.searchsorted(objects.image, np.arange(images + 1))              # objects keep the order of images
+    starts = np.searchsorted(objects.image, np.arange(images + 1))      # objects keep the order of images
     best = np.zeros(len(rows.score))
     for i, image in enumerate(rows.image):
         boxes = objects.box[starts[image]:starts[image + 1]]
@@ -179,12 +196,15 @@ def best_of_any_class(rows, objects, images):
 
 
 def likely_cause(rows, objects, same, every):
-    """A sentence. same, every: (N,) for each detection its best IoU with an object of its class, of any class."""
+    """A sentence. same, every: (N,) for each detection its best IoU with an object of its class,
+    of any class."""
     # What makes everything else meaningless comes first.
     if rows.not_finite:
-        return f"{counted(rows.not_finite, 'detection')} NaN or infinite: the weights are broken, train again with a lower lr."
+        return f"{counted(rows.not_finite, 'detection')} NaN or infinite: " \
+               "the weights are broken, train again with a lower lr."
     if not len(objects.label):
-        return "the list has no objects: it names unlabelled images, or its class names are not those of the model."
+        return "the list has no objects: " \
+               "it names unlabelled images, or its class names are not those of the model."
     if objects.difficult.all():
         return "every object is marked difficult, and those are not counted."
     if not len(rows.score):
@@ -193,10 +213,11 @@ def likely_cause(rows, objects, same, every):
 
     # From boxes at random places to boxes that are nearly right.
     if every.max() < 0.3:
-        return "boxes are nowhere near the objects: the training was too short, or the list's boxes do not belong to its images " \
-               "(resized or renamed files)."
+        return "boxes are nowhere near the objects: the training was too short, " \
+               "or the list's boxes do not belong to its images (resized or renamed files)."
     if same.max() < 0.5 <= every.max():
-        return "places are right and classes are wrong: the class names of the list are in another order than those of the model."
+        return "places are right and classes are wrong: " \
+               "the class names of the list are in another order than those of the model."
     if same.max() < 0.5:
         return "boxes are near the objects but never closely enough (IoU 0.5): train longer."
     return "some boxes are right but most of the confident ones are wrong: train longer."

@@ -1,4 +1,5 @@
-"""The pictures that a training leaves behind to be looked at: what the network is fed, and what it makes of the validation images."""
+"""The pictures that a training leaves behind to be looked at: what the network is fed,
+and what it makes of the validation images."""
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,25 @@ READABLE = 200                  # px of a picture on the page, at least
 
 
 def batch_page(data, epoch, most=16):
-    """The first training samples of an epoch as the network gets them, with boxes or masks drawn. -> (H, W, 3) uint8."""
+    """The first training samples of an epoch as the network gets them, with boxes or masks drawn.
+    -> (H, W, 3) uint8."""
     pictures = []
     for image, target in (data[epoch, index] for index in range(min(most, len(data)))):
         image = image.permute(1, 2, 0).numpy()
         if data.task == "segmentation":
             pictures.append(blend(image, target["mask"].numpy(), data.class_names))
         else:
-            pictures.append(draw_boxes(image, target["boxes"].numpy(), target["labels"].numpy(), data.class_names))
+            pictures.append(draw_boxes(image, target["boxes"].numpy(), target["labels"].numpy(),
+                                       data.class_names))
     return with_legend(grid(pictures, 4, max(READABLE, *data.input_shape)), data)
 
 
 def prediction_page(data, found, confidence=0.3, most=12):
-    """What was found in the first images of a list. found: as utils.evaluate.evaluate returns it. -> (H, W, 3) uint8.
+    """What was found in the first images of a list. found: as utils.evaluate.evaluate returns it.
+    -> (H, W, 3) uint8.
 
-    Segmentation: image, truth and prediction side by side. Detection: boxes with a score of `confidence` or more.
+    Segmentation: image, truth and prediction side by side.
+    Detection: boxes with a score of `confidence` or more.
     """
     pictures, captions = [], []
     for index, one in enumerate(found[:most]):
@@ -41,7 +46,8 @@ def prediction_page(data, found, confidence=0.3, most=12):
             # Early in a training no box may be sure enough; the best score shows that there is progress.
             sure = one["scores"] >= confidence
             best = one["scores"].max(initial=0)
-            captions.append(f"{counted(len(data.boxes[index]), 'object')}, {counted(sure.sum(), 'box')}, best score {best:.2f}")
+            captions.append(f"{counted(len(data.boxes[index]), 'object')}, {counted(sure.sum(), 'box')}, "
+                            f"best score {best:.2f}")
             boxes, labels, scores = (one[name][sure] for name in ("boxes", "labels", "scores"))
             pictures.append(draw_boxes(image, boxes, labels, data.class_names, scores))
 

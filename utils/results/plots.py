@@ -1,4 +1,5 @@
-"""Pictures of an evaluation and of a training, written as PNG files. No window, no display, no global state of matplotlib."""
+"""Pictures of an evaluation and of a training, written as PNG files.
+No window, no display, no global state of matplotlib."""
 import csv
 import logging
 import math
@@ -39,7 +40,7 @@ def fonts():
 @contextmanager
 def drawing_style():
     """The fonts, for what is drawn inside; a missing character is not worth a warning each."""
-    logger = logging.getLogger("matplotlib.font_manager")        # it tells of every font weight that it replaces
+    logger = logging.getLogger("matplotlib.font_manager")    # it reports every replaced font weight
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -71,8 +72,10 @@ def new_axes(width, height, columns=1):
 
 
 def named_curves(curves):
-    """(index, curve, colour or None) of the classes with objects, by falling AP. Of many, only the best and the worst get a colour."""
-    order = sorted((i for i, curve in enumerate(curves) if curve["objects"]), key=lambda i: -curves[i]["ap50"])
+    """(index, curve, colour or None) of the classes with objects, by falling AP.
+    Of many, only the best and the worst get a colour."""
+    order = sorted((i for i, curve in enumerate(curves) if curve["objects"]),
+                   key=lambda i: -curves[i]["ap50"])
     half = MOST_NAMED // 2
     named = order if len(order) <= MOST_NAMED else order[:half] + order[-half:]
     colours = matplotlib.colormaps["tab20" if len(named) > 10 else "tab10"].colors
@@ -87,7 +90,8 @@ def draw_lines(axes, lines):
 
 
 def precision_recall(curves, path):
-    """curves: metrics.detection_curves -> picture of precision against recall, one line per class and their mean."""
+    """curves: metrics.detection_curves -> picture of precision against recall,
+    one line per class and their mean."""
     with drawing_style():
         figure, (axes,) = new_axes(8.5, 5.5)
         chosen = named_curves(curves)
@@ -110,7 +114,8 @@ def precision_recall(curves, path):
         unnamed = sum(colour is None for _, _, colour in chosen)
         if unnamed:
             title += f"\n({counted(unnamed, 'class')} between the best and the worst: grey)"
-        axes.set(xlabel="recall", ylabel="precision (best at this recall or higher)", xlim=(0, 1.01), ylim=(0, 1.02), title=title)
+        axes.set(xlabel="recall", ylabel="precision (best at this recall or higher)", xlim=(0, 1.01),
+                 ylim=(0, 1.02), title=title)
         outside_legend(axes)
         figure.savefig(path)
 
@@ -126,12 +131,15 @@ def outside_legend(axes, **options):
 
 
 def score_curves(curves, path, score_threshold=0.5):
-    """curves: metrics.detection_curves -> precision, recall and F1 against the score threshold, side by side."""
+    """curves: metrics.detection_curves -> precision, recall and F1 against the score threshold,
+    side by side."""
     with drawing_style():
         figure, axes = new_axes(15, 4.5, 3)
         chosen = named_curves(curves)
-        for one, (key, title) in zip(axes, (("precision", "precision"), ("recall_at", "recall"), ("f1", "F1"))):
-            draw_lines(one, [(c["thresholds"], c[key], colour, label(c["name"], i)) for i, c, colour in chosen])
+        titles = (("precision", "precision"), ("recall_at", "recall"), ("f1", "F1"))
+        for one, (key, title) in zip(axes, titles):
+            draw_lines(one, [(c["thresholds"], c[key], colour, label(c["name"], i))
+                             for i, c, colour in chosen])
 
             # Precision is undefined (NaN) where a class has no detections: the mean is over the others.
             if chosen:
@@ -146,17 +154,20 @@ def score_curves(curves, path, score_threshold=0.5):
                     title += f": the mean is best ({mean[best]:.3f}) at score {thresholds[best]:.2f}"
 
             one.axvline(score_threshold, color="0.4", linestyle=":", linewidth=1)
-            one.set(xlabel="score threshold (dotted: the one of the table)", title=title, xlim=(0, 1), ylim=(0, 1.02))
+            one.set(xlabel="score threshold (dotted: the one of the table)", title=title, xlim=(0, 1),
+                    ylim=(0, 1.02))
         outside_legend(axes[-1])
         figure.savefig(path)
 
 
 def ap_bars(results, path):
-    """results: metrics.detection_results -> one bar per class with objects, best on top: AP50, and in it AP50:95."""
+    """results: metrics.detection_results -> one bar per class with objects, best on top:
+    AP50, and in it AP50:95."""
     with drawing_style():
         figure, axes, table = bars(results["per_class"], "ap50", "#9ecae1",
                                    lambda row: f"{row['ap50']:.3f}  ({row['objects']})")
-        axes.barh(range(len(table)), [row["ap50_95"] or 0 for row in table], height=0.4, color="#3182bd", label="AP50:95")
+        axes.barh(range(len(table)), [row["ap50_95"] or 0 for row in table], height=0.4, color="#3182bd",
+                  label="AP50:95")
         map50 = "–" if results["map50"] is None else f"{results['map50']:.3f}"
         axes.set_title(f"AP per class, mAP50 {map50}  (in brackets: objects)")
         outside_legend(axes, reverse=True)
@@ -164,35 +175,44 @@ def ap_bars(results, path):
 
 
 def class_bars(results, key, title, path):
-    """results: miou.segmentation_results -> one bar per class, best on top. key: "iou", "pa" ...; the mean is at "m" + key."""
+    """results: miou.segmentation_results -> one bar per class, best on top.
+    key: "iou", "pa" ...; the mean is at "m" + key."""
     with drawing_style():
         figure, axes, table = bars(results["per_class"], key, "#6baed6", lambda row: f"{row[key]:.3f}")
         mean, left_out = results["m" + key], len(results["per_class"]) - len(table)
         if mean is not None:
             axes.axvline(mean, color="0.3", linestyle=":", linewidth=1)
-        axes.set_title(f"{title} per class, mean {'–' if mean is None else f'{mean:.3f}'} (dotted)"
-                       + (f"\n(not drawn, because undefined: {left_out} of {len(results['per_class'])} classes)" if left_out else ""))
+        title = f"{title} per class, mean {'–' if mean is None else f'{mean:.3f}'} (dotted)"
+        if left_out:
+            every = counted(len(results["per_class"]), "class")
+            title += f"\n(not drawn, because undefined: {left_out} of {every})"
+        axes.set_title(title)
         figure.savefig(path)
 
 
 def bars(per_class, key, colour, text):
-    """Horizontal bars of row[key], best on top, each with text(row). -> figure, axes, the rows from the bottom to the top."""
-    order = sorted((i for i, row in enumerate(per_class) if row[key] is not None), key=lambda i: per_class[i][key])
+    """Horizontal bars of row[key], best on top, each with text(row).
+    -> figure, axes, the rows from the bottom to the top."""
+    order = sorted((i for i, row in enumerate(per_class) if row[key] is not None),
+                   key=lambda i: per_class[i][key])
     table = [per_class[i] for i in order]
     names = [label(per_class[i]["name"], i) for i in order]
 
+    # The more classes, the higher the picture; the number is beside its bar.
     figure, (axes,) = new_axes(8, 1.6 + 0.24 * max(len(table), 3))
     axes.barh(range(len(table)), [row[key] for row in table], color=colour, label=key.upper())
     axes.set_yticks(range(len(table)), names)
     for position, row in enumerate(table):
-        axes.text(row[key] + 0.01, position, text(row), va="center", fontsize=7, bbox={"color": "white", "pad": 0.5})
+        axes.text(row[key] + 0.01, position, text(row), va="center", fontsize=7,
+                  bbox={"color": "white", "pad": 0.5})
     axes.grid(False, axis="y")
     axes.set(xlim=(0, 1.15), ylim=(-0.7, max(len(table), 1) - 0.3))
     return figure, axes, table
 
 
 def confusion(matrix, class_names, path, score_threshold=0.25):
-    """matrix: metrics.confusion_matrix -> picture; colour = share of the column, numbers = counts up to 25 classes."""
+    """matrix: metrics.confusion_matrix -> picture; colour = share of the column,
+    numbers = counts up to 25 classes."""
     names = [label(name, i) for i, name in enumerate(class_names)] + ["background"]
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
@@ -201,12 +221,14 @@ def confusion(matrix, class_names, path, score_threshold=0.25):
         figure, axes = share_matrix(share, text, names[:-1] + ["missed"], names, "share of the column")
         axes.axhline(len(names) - 1.5, color="0.5", linewidth=0.8)
         axes.axvline(len(names) - 1.5, color="0.5", linewidth=0.8)
-        axes.set(xlabel="the truth", ylabel="the network says", title=f"Confusion at score > {score_threshold:g}, IoU > 0.45")
+        axes.set(xlabel="the truth", ylabel="the network says",
+                 title=f"Confusion at score > {score_threshold:g}, IoU > 0.45")
         figure.savefig(path)
 
 
 def pixel_confusion(matrix, class_names, path):
-    """matrix: (K, K) pixels, rows true classes -> picture; colour and numbers = share of the row, so the diagonal shows PA."""
+    """matrix: (K, K) pixels, rows true classes -> picture;
+    colour and numbers = share of the row, so the diagonal shows PA."""
     names = [label(name, i) for i, name in enumerate(class_names)]
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -250,13 +272,16 @@ def read_columns(path):
 
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: np.array([as_number(row[name]) for row in rows]) for name in (rows[0] if rows else {}) if name}
+    return {name: np.array([as_number(row[name]) for row in rows])
+            for name in (rows[0] if rows else {}) if name}
 
 
 def training_curves(metrics_csv_path, png_path):
-    """A run's metrics.csv -> one picture: the losses (training solid, validation dashed), the measures and the learning rate.
+    """A run's metrics.csv -> one picture: the losses (training solid, validation dashed),
+    the measures and the learning rate.
 
-    train_<part> and val_<part> are losses, epoch, epochs (planned), lr and seconds are what they say, all other columns are measures
+    train_<part> and val_<part> are losses, epoch, epochs (planned), lr and seconds are what they say,
+    all other columns are measures
     (map50, map50_95, miou ...). Cells may be empty, columns may be missing.
     """
     columns = read_columns(metrics_csv_path)
@@ -271,6 +296,7 @@ def training_curves(metrics_csv_path, png_path):
             draw_column(rates, epochs, columns["lr"], color="black")
         rates.set(xlabel="epoch", title="learning rate", ylim=(0, None))
 
+        # What the three have in common.
         mark_changes(axes, epochs, planned)
         for one in axes:
             one.xaxis.get_major_locator().set_params(integer=True)
@@ -283,7 +309,8 @@ def training_curves(metrics_csv_path, png_path):
 def draw_column(axes, epochs, values, **options):
     """A line through the epochs that have a value. -> these values."""
     known = np.isfinite(values) & np.isfinite(epochs)
-    axes.plot(epochs[known], values[known], linewidth=1.4, marker="." if known.sum() < 60 else None, **options)
+    axes.plot(epochs[known], values[known], linewidth=1.4, marker="." if known.sum() < 60 else None,
+              **options)
     return values[known]
 
 

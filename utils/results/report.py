@@ -1,4 +1,5 @@
-"""What a measurement begins with and leaves behind besides pictures: the list, a fresh folder, a table as text, CSV files."""
+"""What a measurement begins with and leaves behind besides pictures: the list, a fresh folder,
+a table as text, CSV files."""
 import csv
 import json
 import time
@@ -10,21 +11,24 @@ from utils.errors import UserError
 from utils.images import IGNORED
 from utils.settings import counted, find, shown
 
-COLUMNS = ("objects", "detections", "ap50", "voc07", "ap50_95", "precision", "recall", "f1", "best_f1", "best_score")
+COLUMNS = ("objects", "detections", "ap50", "voc07", "ap50_95", "precision", "recall", "f1", "best_f1",
+           "best_score")
 PIXEL_COLUMNS = ("iou", "pa", "precision", "f1", "pixels", "predicted")
 PIXEL_MEANS = (("mIoU", "miou", "mean IoU over the classes that occur, in the truth or in the predictions"),
                ("mPA", "mpa", "mean PA over the classes that occur in the truth"),
                ("mPrecision", "mprecision", "mean precision over the classes that were predicted"),
                ("mF1", "mf1", "mean F1 over the classes of the mIoU"),
-               ("accuracy", "accuracy", "share of all labelled pixels that are right; large classes decide it"),
+               ("accuracy", "accuracy",
+                "share of all labelled pixels that are right; large classes decide it"),
                ("FWIoU", "fwiou", "mean IoU, each class weighted with its share of the labelled pixels"))
 SEEN_IN_TRAINING = (("train_list", "the network was trained on these images"),
                     ("val_list", "the best epoch was chosen on these images"))
 
 
 def new_folder(parent, name):
-    """Make parent/<name>_<time>/, a fresh folder each time, so that it never holds results of an earlier run. -> Path."""
+    """Make parent/<name>_<time>/, a fresh folder each time, without results of an earlier run. -> Path."""
     name = f"{name}_{time.strftime('%Y_%m_%d_%H_%M_%S')}"
+    # Two runs in one second: the second gets _2 behind its name.
     for attempt in range(1, 1000):
         folder = Path(parent) / (name if attempt == 1 else f"{name}_{attempt}")
         try:
@@ -33,13 +37,16 @@ def new_folder(parent, name):
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"The results cannot be written: {shown(folder)} could not be made ({error.strerror}).") from None
+            raise UserError("The results cannot be written: "
+                            f"{shown(folder)} could not be made ({error.strerror}).") from None
+
     raise UserError(f"Could not make a new folder {shown(folder)}: remove old ones.")
 
 
 @contextmanager
 def results_folder(parent, name):
-    """`with results_folder(...) as folder`: a fresh folder, see `new_folder`. If nothing is written into it, it disappears again."""
+    """`with results_folder(...) as folder`: a fresh folder, see `new_folder`.
+    If nothing is written into it, it disappears again."""
     parent = Path(parent)
     made = [] if parent.exists() else [parent]
     folder = new_folder(parent, name)
@@ -57,9 +64,11 @@ def remove_empty(folders):
 
 
 def choose_list(list_path, settings, example):
-    """The list to measure on: the one that is set, else the test list of the training. Says when the training has seen it.
+    """The list to measure on: the one that is set, else the test list of the training.
+    Says when the training has seen it.
 
-    list_path: the script's variable.  settings: those of the training.  example: a command line for who has neither.
+    list_path: the script's variable.  settings: those of the training.
+    example: a command line for who has neither.
     """
     chosen = list_path or settings.get("test_list")
     if not chosen:
@@ -67,13 +76,15 @@ def choose_list(list_path, settings, example):
 
     for name, why in SEEN_IN_TRAINING:
         if settings.get(name) and find(settings[name]).resolve() == find(chosen).resolve():
-            print(f"NOTE: {chosen} is the {name} of the training: {why}, so the numbers will look better than on new images.")
+            print(f"NOTE: {chosen} is the {name} of the training: {why}, "
+                  "so the numbers will look better than on new images.")
     return chosen
 
 
 def write_results(folder, results, text):
-    """results.txt, results.json and per_class.csv. results: dict of plain values with a list per_class of dicts."""
-    for name, content in (("results.txt", text), ("results.json", json.dumps(results, ensure_ascii=False, indent=1))):
+    """results.txt, results.json, per_class.csv. results: plain values, and a list per_class of dicts."""
+    for name, content in (("results.txt", text),
+                          ("results.json", json.dumps(results, ensure_ascii=False, indent=1))):
         with open(folder / name, "w", encoding="utf-8", newline="\n") as file:
             file.write(content + "\n")
     titles = list(results["per_class"][0])
@@ -110,7 +121,8 @@ def text_table(rows):
 
 
 def detection_report(results):
-    """metrics.detection_results -> text: a table with one line per class, and the overall numbers with what they mean."""
+    """metrics.detection_results -> text: a table with one line per class,
+    and the overall numbers with what they mean."""
     titles = ["class", *COLUMNS]
     table = [[row["name"], *(as_cell(row[column]) for column in COLUMNS)] for row in results["per_class"]]
     overall = {name: as_cell(results[name]) for name in ("map50", "voc07")}
@@ -122,28 +134,37 @@ def detection_report(results):
         f"precision, recall, f1: at score {results['score_threshold']:g} or more; "
         "f1 would be best, best_f1, at best_score. –: undefined.",
         f"{counted(results['images'], 'image')}, {counted(results['objects'], 'object')} "
-        f"(and {results['difficult']} difficult, not counted), {counted(results['detections'], 'detection')}. "
+        f"(and {results['difficult']} difficult, not counted), "
+        f"{counted(results['detections'], 'detection')}. "
         "A class without objects is left out of the means.",
         "",
-        f"mAP50     {overall['map50']}  mean over the classes of the area under precision and recall at IoU 0.5 (VOC since 2010)",
-        f"voc07     {overall['voc07']}  the same with the rule of VOC2007: 11 points of the curve instead of the area",
+        f"mAP50     {overall['map50']}  mean over the classes of the area under precision and recall "
+        "at IoU 0.5 (VOC since 2010)",
+        f"voc07     {overall['voc07']}  the same with the rule of VOC2007: "
+        "11 points of the curve instead of the area",
         f"mAP50_95  {coco['AP']}  COCO: mean over IoU 0.5, 0.55 ... 0.95, so it asks for exact boxes",
-        f"          AP50 {coco['AP50']}, AP75 {coco['AP75']}; small objects (up to 32x32 pixels) {coco['APs']}, "
-        f"medium {coco['APm']}, large (from 96x96) {coco['APl']}"]
+        f"          AP50 {coco['AP50']}, AP75 {coco['AP75']}; "
+        f"small objects (up to 32x32 pixels) {coco['APs']}, medium {coco['APm']}, "
+        f"large (from 96x96) {coco['APl']}"]
     if results["not_finite"]:
-        lines.append(f"NOTE: {counted(results['not_finite'], 'detection')} left out because of numbers that are NaN or infinite.")
+        lines.append(f"NOTE: {counted(results['not_finite'], 'detection')} left out because of numbers that "
+                     "are NaN or infinite.")
     return "\n".join(lines)
 
 
 def segmentation_report(results):
-    """segmentation_results -> text: a table with one line per class, and the overall numbers with what they mean."""
+    """segmentation_results -> text: a table with one line per class,
+    and the overall numbers with what they mean."""
     titles = ["class", *PIXEL_COLUMNS]
-    table = [[row["name"], *(as_cell(row[column]) for column in PIXEL_COLUMNS)] for row in results["per_class"]]
+    table = [[row["name"], *(as_cell(row[column]) for column in PIXEL_COLUMNS)]
+             for row in results["per_class"]]
     images = counted(results["images"], "image") + ", " if "images" in results else ""
     lines = text_table([titles, *table]) + [
         "",
-        "iou: right pixels / those that are of the class, were given it, or both. pa, the pixel accuracy, is the recall; f1 is Dice.",
-        f"{images}{counted(results['pixels'], 'labelled pixel')}; the others (value {IGNORED}) count nowhere. –: undefined."]
+        "iou: right pixels / those that are of the class, were given it, or both. pa, the pixel accuracy, "
+        "is the recall; f1 is Dice.",
+        f"{images}{counted(results['pixels'], 'labelled pixel')}; the others (value {IGNORED}) "
+        "count nowhere. –: undefined."]
 
     # A class without a single pixel would hide behind the means: it is named.
     if results["absent"]:
@@ -172,11 +193,13 @@ def one_class_only(matrix, class_names, epoch):
 
     # How many of them really are of that class tells a bad list from a bad network.
     if share == 1:
-        return f"{note} The masks of this list hold nothing else either (apart from 255, which is ignored). " \
-               "Do their objects have the value 255? They must have the number of their class."
+        return f"{note} The masks of this list hold nothing else either " \
+               "(apart from 255, which is ignored). Do their objects have the value 255? " \
+               "They must have the number of their class."
     if share < 0.7:
-        return f"{note} Only {100 * share:.1f} % of them are: the network is hardly trained (epoch {epoch}), " \
-               "or its learning rate was too high."
-    return f"{note} {100 * share:.1f} % of them are, so it is the cheapest answer, and a short training gets no further. " \
-           f"Train longer (this is epoch {epoch}), or give rare classes more weight: class weights, the dice or the focal loss " \
+        return f"{note} Only {100 * share:.1f} % of them are: " \
+               f"the network is hardly trained (epoch {epoch}), or its learning rate was too high."
+    return f"{note} {100 * share:.1f} % of them are, so it is the cheapest answer, " \
+           f"and a short training gets no further. Train longer (this is epoch {epoch}), " \
+           "or give rare classes more weight: class weights, the dice or the focal loss " \
            "(variables of train.py)."
