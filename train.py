@@ -1,7 +1,7 @@
 """Train a network: edit the variables, run  python train.py , read on.
 
-Any variable can also be set on the command line or in a recipe:  python train.py recipes/x.py net=yolov4_tiny epochs=50
-None means: the network's default (`recipe` in nets/<net>.py; for the built-in set also `shapes`), or what the comment says.
+Variables are also set by a recipe or the command line:  python train.py recipes/x.py net=ssd300 epochs=50
+None means: the network's default (`recipe` and, for Shapes, `shapes` in its file), or what the comment says.
 """
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing, and answers --help
 import math
@@ -38,9 +38,9 @@ pretrained = False              # download the backbone's official weights (if n
 resume = None                   # None: new run; True: go on with the newest run; "logs/...": that run  断点续训
 
 # How long, how much at once                                                                           规模
-input_shape = None              # height, width of the network's input; None: the paper's; Shapes: 224  输入尺寸（高, 宽）
+input_shape = None              # height, width of the network's input; None: its default; Shapes: 224  输入尺寸（高, 宽）
 fit = None                      # a picture in it: "letterbox" (grey beside it) or "stretch" (warped)   图像放入输入的方式
-epochs = None                   # passes over the training images; None: follow from the recipe's steps   总训练轮数
+epochs = None                   # passes over the training images; None: from the recipe's steps        总训练轮数
 freeze_epochs = None            # first epochs with a frozen backbone; None: a fifth, or 0 if it is new 冻结主干的轮数
 batch_size = None               # images a step                                                         批大小
 freeze_batch_size = None        # images a step while frozen; None: twice batch_size                    冻结阶段批大小
@@ -56,7 +56,7 @@ schedule = None                 # "cosine", "poly", "step" or "constant"        
 warmup_epochs = None            # the learning rate rises slowly at first                               预热轮数
 ema = True                      # evaluate and save the moving average of the weights: mostly better    权重滑动平均
 clip_norm = 10.0                # longest gradient allowed: an odd batch does little harm; 0: any       梯度裁剪
-accumulate = 1                  # pieces a batch is cut into, one after the other: less memory, slower  梯度累积（一批分几份）
+accumulate = 1                  # pieces a batch is cut into, one after the other: less memory, slower  梯度累积步数
 patience = 0                    # stop after so many evaluations without a better one; 0: never         早停
 
 # How the pictures are varied                                                                          数据增强
@@ -70,9 +70,9 @@ colours = None                  # random hue, saturation, brightness, like (0.01
 distort = None                  # chance of SSD's changes of brightness, contrast and colours           SSD 光度变换概率
 zoom_out = None                 # detection: chance of a small picture somewhere in the input           检测：缩小放置概率
 iou_crop = None                 # detection: chance of a patch chosen by its IoU with an object         检测：按 IoU 裁剪概率
-mosaic = None                   # chance of four pictures in one                                        马赛克增强概率
-mixup = None                    # detection: chance of two pictures laid over each other                检测：混合增强概率
-plain_share = 0.3               # share of the epochs, at the end, without mosaic and mixup             末尾不用马赛克的比例
+mosaic = None                   # chance of four pictures in one                                        Mosaic 概率
+mixup = None                    # detection: chance of two pictures laid over each other                检测：MixUp 概率
+plain_share = 0.3               # share of the epochs, at the end, without mosaic and mixup             末尾不用 Mosaic 和 MixUp 的比例
 small_share = None              # share of the epochs, at first, at half the input size: far quicker    前期用一半尺寸训练的比例
 
 # Segmentation only                                                                                    仅分割
@@ -80,7 +80,7 @@ loss = None                     # segmentation: {"cross_entropy": 1.0}; also "fo
 class_weights = None            # segmentation: a number per class, or "balanced": rare ones count more 分割：类别权重
 binary_sigmoid = False          # segmentation, two classes: one channel instead of two                 分割：二分类用单通道
 threshold = 0.5                 # segmentation, two classes: an object where its score is above this    分割：二分类阈值
-ignore_labels = []              # segmentation: mask values that are no class, like [0]; 255 never is   分割：不参与的标签值
+ignore_labels = []              # segmentation: mask values that are no class, like [0]; 255 never is   分割：忽略的标签值
 
 # The machine                                                                                          机器
 device = "auto"                 # "auto", "cpu", "cuda", "cuda:1"                                       设备
@@ -97,13 +97,16 @@ eval_every = 5                  # epochs between evaluations                    
 def main(s):
     """s: the settings above, with what recipes and the command line changed."""
     began = time.perf_counter()
-    run, state = find_run(s)                                    # of a run to go on with: its folder, what it saved; else None, None
+
+    # Mistakes end here: in the settings, in the size of the input, in any file of the data.
+    run, state = find_run(s)                                    # of a resumed run; else None, None
     machine = distributed.begin(s.device)
     network = nets.find_net(s.net)
-    complete(s, network, state)                                 # every None gets its value, every value is checked
+    complete(s, network, state)                                 # every None gets its value
     nets.try_to_build(s.net, s.input_shape, **build_options(s, network, state))
-    train_data, val_data = make_data(s, network)                # lists are made where they are missing, all files are looked at
+    train_data, val_data = make_data(s, network)
 
+    # From now on everything random follows from the seed.
     torch.manual_seed(s.seed)
     model = nets.build(s.net, len(train_data.class_names), s.input_shape, **build_options(s, network, state))
     training = begin_training(s, run, model, state, train_data, val_data, machine)
@@ -121,20 +124,23 @@ def train(s, training):
     """All epochs that are still to do: learn, evaluate now and then, save."""
     progress = training.progress
     while progress.epoch < s.epochs and not (s.patience and progress.waited >= s.patience):
-        set_stage(s, training)                                  # backbone frozen or not, and the loaders that go with it
+        set_stage(s, training)                                  # backbone frozen or not, and its loaders
+
+        # A dead loader process costs nothing: the same epoch goes on behind the last image it learned from.
         try:
             row = train_epoch(s, training)
             if (progress.epoch + 1) % s.eval_every == 0 or progress.epoch + 1 == s.epochs:
-                keep.save(s, training)                               # an evaluation may be long
+                keep.save(s, training)                          # an evaluation may be long
                 row |= evaluate_epoch(s, training)
         except (RuntimeError, OSError) as error:
-            accidents.go_on_without_workers(error, s, training)     # from the same picture; every other error ends here
+            accidents.go_on_without_workers(error, s, training)     # every other error ends here
             continue
-        keep.end_epoch(s, training, row)                             # history, curves, best.pth, last.pth
+        keep.end_epoch(s, training, row)                        # history, curves, best.pth, last.pth
 
 
 def train_epoch(s, training):
-    """The steps of an epoch that are still to do. -> {"epoch", "epochs", "lr", "train_<loss>" ...}, the losses as means over the images."""
+    """The steps of an epoch still to do -> {"epoch", "epochs", "lr", "train_<loss>": mean over images}."""
+    # A resumed epoch skips the steps that were done.
     progress, sampler = training.progress, training.loader.batch_sampler
     sampler.epoch, sampler.first = progress.epoch, progress.first_step(sampler.batch_size)
     began = saved = time.perf_counter()
@@ -142,8 +148,9 @@ def train_epoch(s, training):
     batches = iter(training.loader)
     signals.let_children_die()
 
-    bar = tqdm(batches, desc=f"epoch {progress.epoch + 1}/{s.epochs}", initial=progress.step, total=len(sampler), leave=False,
-               disable=bar_off(), unit="step")
+    # Each turn is one step; what is saved in between lets a killed run go on from there.
+    bar = tqdm(batches, desc=f"epoch {progress.epoch + 1}/{s.epochs}", initial=progress.step,
+               total=len(sampler), leave=False, disable=bar_off(), unit="step")
     for images, targets in bar:
         with signals.undisturbed():                             # Ctrl-C waits for the end of the step
             step(s, training, images, targets)
@@ -156,7 +163,8 @@ def train_epoch(s, training):
         keep.show_progress(bar, s, training)
 
     losses = {f"train_{name}": float(value) / progress.seen for name, value in progress.sums.items()}
-    return {"epoch": progress.epoch + 1, "epochs": s.epochs, "lr": training.full_lr * steps.lr_at(progress.epoch + 1, s)} | losses
+    lr = training.full_lr * steps.lr_at(progress.epoch + 1, s)
+    return {"epoch": progress.epoch + 1, "epochs": s.epochs, "lr": lr} | losses
 
 
 def step(s, training, images, targets):
@@ -164,10 +172,10 @@ def step(s, training, images, targets):
     progress, model, solver, scaler = training.progress, training.step_model, training.solver, training.scaler
     keep.tell_damaged(training, targets)
     images, targets = to_device(images, targets, training.device)       # (B, 3, H, W) float 0-1
-    place = progress.epoch + (progress.step + 1) / len(training.loader.batch_sampler)       # epochs done after this step, with fraction
+    place = progress.epoch + (progress.step + 1) / len(training.loader.batch_sampler)       # in epochs
     steps.set_lr(solver, training.full_lr, place, s)
     seed = steps.step_seed(s.seed, progress.epoch, progress.step)
-    torch.manual_seed(seed)                                     # for dropout and what else is random within a network
+    torch.manual_seed(seed)                                     # for dropout and all that is random in it
 
     # Forward and backward; of a batch in pieces the gradients add up.
     sums = {}
@@ -180,7 +188,7 @@ def step(s, training, images, targets):
             sums[name] = sums.get(name, 0.0) + value.detach() * share
     loss = sum(sums.values())
 
-    # A gradient that is too long is cut; one that is NaN or infinite ends the training before it has changed anything.
+    # A gradient that is too long is cut; a NaN or infinite one ends the training before it changes anything.
     scaler.unscale_(solver)
     norm = torch.nn.utils.clip_grad_norm_(training.model.parameters(), s.clip_norm or math.inf)
     if not torch.isfinite(loss) or not (torch.isfinite(norm) or scaler.is_enabled()):
@@ -196,7 +204,7 @@ def step(s, training, images, targets):
 
 
 def evaluate_epoch(s, training):
-    """-> validation losses and mAP or mIoU of the moving average; saves a page of predictions, says what looks wrong."""
+    """-> validation losses and mAP or mIoU of the moving average. It also saves a page of predictions."""
     model = training.average.model if training.average else training.model
     data = training.val_loader.dataset
     distributed.same_buffers(model)

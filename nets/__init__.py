@@ -1,4 +1,6 @@
-"""The networks. `NETS` is the whole list: the name a user writes -> the class, in the order the papers build on each other."""
+"""The networks. `NETS` is the whole list: the name a user writes -> the class, in the order the papers
+build on each other.
+"""
 import contextlib
 import inspect
 import io
@@ -48,6 +50,9 @@ NETS: dict[str, type[Network]] = {
     "deeplabv3plus": DeepLabV3Plus,
 }
 
+# What the checkpoints of train.py hold, and other files do not.
+OURS = {"net", "options", "class_names", "input_shape", "model"}
+
 
 def find_net(name: str) -> type[Network]:
     """The class of a network; an unknown name is an error that lists the known ones."""
@@ -63,76 +68,107 @@ def build(name: str, num_classes: int, input_shape: Sequence[int] | None = None,
     input_shape: (H, W) px, default the recipe's.  options: the network's own, see its constructor.
     """
     network = find_net(name)
+
+    # The input must have a size that the strides of the network divide.
     input_shape = tuple(input_shape or network.recipe["input_shape"])
     if len(input_shape) != 2:
         raise UserError(f"input_shape={input_shape}: expected height and width, like (416, 416).")
     near = nearest_shape(network, input_shape, options)
     if near != input_shape:
         least = f", at least {network.smallest}" if hasattr(network, "smallest") else ""
-        raise UserError(f"input_shape={input_shape}: {name} needs height and width that divide by {stride_of(network, options)}{least}. "
-                        f"The nearest is {near}.")
+        raise UserError(f"input_shape={input_shape}: {name} needs a height and width divisible by "
+                        f"{stride_of(network, options)}{least}. The nearest is {near}.")
+
+    # Values that no network can make sense of.
     if num_classes < 1:
         raise UserError(f"{name} needs at least one class, got {num_classes}. Is the classes file empty?")
     if options.get("pretrained") not in (None, False, True, "coco"):
-        raise UserError(f'pretrained={options["pretrained"]!r}: True is for the weights of the backbone, "coco" for a whole detector of torchvision. '
-                        "A file of your own is model_path.")
+        raise UserError(f'pretrained={options["pretrained"]!r}: True is for the weights of the backbone, '
+                        '"coco" for a whole detector of torchvision. A file of your own is model_path.')
+
+    # Asked of the signature, so that an error inside the network is not blamed on the options.
     try:
         inspect.signature(network).bind(num_classes, input_shape, **options)
     except TypeError as error:
         known = list(inspect.signature(network).parameters)[2:]
-        raise UserError(f"{name} does not take these options: {options} ({error}). It knows: {', '.join(known)}.") from None
+        raise UserError(f"{name} does not take these options: {options} ({error}). "
+                        f"It knows: {', '.join(known)}.") from None
     return network(num_classes, input_shape, **options)
 
 
 def try_to_build(name: str, input_shape: Sequence[int], **options: Any) -> None:
-    """Error: the network cannot be built so. It is tried without memory (on the device "meta"), which takes no time; official weights that
-    are to be fetched are fetched here."""
+    """Error: the network cannot be built so. It is tried without memory (on the device "meta"), which takes
+    no time. Official weights that the options ask for are fetched here.
+    """
+    # One for each class, and how many classes there are is not known yet.
     if "class_weights" in options:
-        options["class_weights"] = None                     # one for each class, and how many classes there are is not known yet
+        options["class_weights"] = None
+
+    # The warnings say that weights are not copied into a tensor without memory.
     with torch.device("meta"), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")                     # that weights are not copied into a tensor without memory
+        warnings.simplefilter("ignore")
         build(name, 2, input_shape, **options)
 
 
 def load(path: AnyPath, device: Device = "cpu", net: str = "",
          options: dict[str, Any] | None = None) -> tuple[Network, dict[str, Any]]:
-    """A trained network, in eval mode: from a checkpoint of train.py, or the official weights of the network called `net`.
+    """A trained network, in eval mode: from a checkpoint of train.py, or the official weights of the
+    network called `net`.
 
     net, options: only for official weights, which do not say what they belong to.
     -> model, info: dict with net, class_names, input_shape (H, W), settings, epoch.
     """
+    # Without what train.py writes beside the weights it is somebody else's file.
     checkpoint = None if is_darknet(Path(path)) else read_checkpoint(path)
-    if not isinstance(checkpoint, dict) or not {"net", "options", "class_names", "input_shape", "model"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= OURS:
         return load_official(path, device, net, options or {})
+
     if net and net != checkpoint["net"]:
         raise UserError(f'{shown(path)} holds the network "{checkpoint["net"]}", not "{net}".')
-    model = build(checkpoint["net"], len(checkpoint["class_names"]), checkpoint["input_shape"], **checkpoint["options"])
+    model = build(checkpoint["net"], len(checkpoint["class_names"]), checkpoint["input_shape"],
+                  **checkpoint["options"])
     try:
         model.load_state_dict(checkpoint["model"])
     except RuntimeError as error:
-        raise UserError(f"{shown(path)} does not fit nets/{checkpoint['net']}.py as it is now ({str(error).splitlines()[1].strip()}). "
+        reason = str(error).splitlines()[1].strip()
+        raise UserError(f"{shown(path)} does not fit nets/{checkpoint['net']}.py as it is now ({reason}). "
                         "Was the network changed since that training?") from None
-    return model.to(device).eval(), {k: v for k, v in checkpoint.items() if k not in ("model", "training")}
+
+    # What else the file holds, but for the weights and the state of the training.
+    info = {key: value for key, value in checkpoint.items() if key not in ("model", "training")}
+    return model.to(device).eval(), info
 
 
 def load_official(path: AnyPath, device: Device, net: str,
                   options: dict[str, Any]) -> tuple[Network, dict[str, Any]]:
-    """The weights that a network's authors (or torchvision) published, with the classes they were trained on. See `load`."""
+    """The weights that a network's authors (or torchvision) published, with the classes they were trained on.
+
+    The arguments and the result: see `load`.
+    """
+    # Which network: the file does not say.
     if not net:
-        raise UserError(f"{shown(path)} holds bare weights: no network name, no classes. Say which network it is, like net=ssd300 "
-                        f"({', '.join(name for name, network in NETS.items() if hasattr(network, 'official'))}), "
-                        "or give it to train.py as model_path; what train.py saves (best.pth) can be used as it is.")
+        known = ", ".join(name for name, network in NETS.items() if hasattr(network, "official"))
+        raise UserError(f"{shown(path)} holds bare weights: no network name, no classes. "
+                        f"Say which network it is, like net=ssd300 ({known}), or give it to train.py as "
+                        "model_path; what train.py saves (best.pth) can be used as it is.")
     network = find_net(net)
     if not hasattr(network, "official"):
-        raise UserError(f"There are no official weights of {net} with a trained head: give {shown(path)} to train.py as model_path.")
+        raise UserError(f"There are no official weights of {net} with a trained head: "
+                        f"give {shown(path)} to train.py as model_path.")
+
+    # The network as its authors trained it.
     names = read_classes(ROOT / f"model_data/{network.official['classes']}_classes.txt")
     options = network.official.get("options", {}) | options
     input_shape = network.official.get("input_shape", network.recipe["input_shape"])
     model = build(net, len(names), nearest_shape(network, input_shape, options), **options)
+    # Every weight must have been in the file: one from scratch makes all results meaningless.
     report = load_weights(model, path)
     if report.different or report.missing:
-        raise UserError(f"{report}\nThese are not the official weights of {net} for {len(names)} classes, so what the network says would mean "
-                        "nothing. Give the file to train.py as model_path, and use the best.pth of that training.")
+        raise UserError(f"{report}\nThese are not the official weights of {net} for {len(names)} classes, "
+                        "so its results would mean nothing. Give the file to train.py as model_path, "
+                        "and use the best.pth of that training.")
+
     settings = {"fit": network.official.get("fit", network.recipe.get("fit", "letterbox"))}
-    return model.to(device).eval(), {"net": net, "options": options, "class_names": names, "input_shape": input_shape, "settings": settings,
-                                     "epoch": None}
+    info = {"net": net, "options": options, "class_names": names, "input_shape": input_shape,
+            "settings": settings, "epoch": None}
+    return model.to(device).eval(), info

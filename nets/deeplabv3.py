@@ -1,8 +1,8 @@
-"""DeepLabV3: a dilated backbone keeps the map fine, parallel dilated convolutions (ASPP) look at it at several scales.
+"""DeepLabV3: a dilated backbone keeps the map fine, parallel dilated convolutions (ASPP) see several scales.
 
-Paper: Rethinking Atrous Convolution for Semantic Image Segmentation, arXiv 1706.05587. The layers and their names are those of
-torchvision's deeplabv3_resnet50, _resnet101 and _mobilenet_v3_large: 42,004,074, 60,996,202 and 11,029,328 parameters at 21 classes,
-and its official COCO files load.
+Paper: Rethinking Atrous Convolution for Semantic Image Segmentation, arXiv 1706.05587. The layers and their
+names are those of torchvision's deeplabv3_resnet50, _resnet101 and _mobilenet_v3_large: 42,004,074,
+60,996,202 and 11,029,328 parameters at 21 classes, and its official COCO files load.
 
     stage             layers                                        output (ResNet; MobileNetV3)
     backbone          ResNet, layer3 and 4 dilated by 2 and 4       2048 x H/8  x W/8  -> c5
@@ -14,13 +14,13 @@ and its official COCO files load.
     aux_classifier    of c4 (MobileNetV3: c3) conv 3x3 to a quarter    K x h x w, enlarged to H x W
                       of the channels, dropout 0.1, conv 1x1
 
-The auxiliary head is a second, smaller classifier on an earlier map: it brings gradient to the middle of the backbone while it is
-trained, and is not run at all afterwards.
+The auxiliary head is a second, smaller classifier on an earlier map: it brings gradient to the middle of the
+backbone while it is trained, and is not run at all afterwards. C5 are the channels of c5.
 
 What differs from the paper, and why (1-3 so that torchvision's files fit):
 1. Behind the ASPP there is one more 3x3 convolution.
-2. The paper trains at stride 16 with the dilations 6, 12, 18, and doubles them at stride 8. Here a ResNet has stride 8 always, and
-   MobileNetV3 has stride 16 with 12, 24, 36 all the same.
+2. The paper trains at stride 16 with the dilations 6, 12, 18, and doubles them at stride 8. Here a ResNet
+   has stride 8 always, and MobileNetV3 has stride 16 with 12, 24, 36 all the same.
 3. There is no multi-grid: the blocks of the last stage are dilated by 2 (the first: see resnet.py), 4 and 4.
 4. The loss of the auxiliary head counts 0.5: torchvision's training has it, the paper has no such head.
 """
@@ -35,14 +35,15 @@ from utils.errors import UserError, did_you_mean
 from utils.losses import SegmentationLoss, class_scores
 
 BACKBONES = ("resnet50", "resnet101", "mobilenet_v3_large")
-RATES = (12, 24, 36)                                                            # dilations of the ASPP, section 4.1, at stride 8
+RATES = (12, 24, 36)                                    # dilations of the ASPP, section 4.1, at stride 8
 AUX_WEIGHT = 0.5
 
 
 class Dilated(nn.Conv2d):
     """A 3x3 convolution whose taps lie `dilation` cells apart.
 
-    On a map no wider than this the eight outer taps only ever meet the padding, and a 1x1 convolution is all that is left (section 3.3).
+    On a map no wider than this the eight outer taps only ever meet the padding, and a 1x1 convolution is
+    all that is left (section 3.3).
     Then it is computed as one: the same result, and small inputs cost less.
     """
 
@@ -52,22 +53,28 @@ class Dilated(nn.Conv2d):
     def forward(self, x):
         """x: (B, C, h, w) -> (B, D, h, w)."""
         if max(x.shape[2:]) > self.dilation[0]:
-            return super().forward(x)
-        return F.conv2d(x, self.weight[:, :, 1:2, 1:2])
+            return super().forward(x)                                           # (B, D, h, w)
+        return F.conv2d(x, self.weight[:, :, 1:2, 1:2])                         # (B, D, h, w)
 
 
 def conv_norm_relu(c_in, c_out, kernel, dilation=1):
-    """A list, not a Sequential, so that the parts are numbered where they are put: these numbers are torchvision's names."""
-    conv = Dilated(c_in, c_out, dilation) if dilation > 1 else nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)
+    """A list, not a Sequential: the parts are numbered where they are put, as in torchvision's names."""
+    if dilation > 1:
+        conv = Dilated(c_in, c_out, dilation)
+    else:
+        conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)
     return [conv, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
 
 
 class ImageMean(nn.Sequential):
-    """What the whole image looks like, told to every cell: mean over the map, conv 1x1, spread out again (section 3.3)."""
+    """What the whole image looks like, told to every cell: mean over the map, conv 1x1, spread out again
+    (section 3.3).
+    """
 
     def __init__(self, c_in, c_out):
-        # number 0 is the pooling in torchvision's names; here forward does it
-        super().__init__(nn.Identity(), nn.Conv2d(c_in, c_out, 1, bias=False), PooledBatchNorm(c_out), nn.ReLU(inplace=True))
+        # Number 0 is the pooling in torchvision's names; here forward does it.
+        conv = nn.Conv2d(c_in, c_out, 1, bias=False)
+        super().__init__(nn.Identity(), conv, PooledBatchNorm(c_out), nn.ReLU(inplace=True))
 
     def forward(self, x):
         """x: (B, C, h, w) -> (B, D, h, w)."""
@@ -82,17 +89,16 @@ class ASPP(nn.Module):
     def __init__(self, c_in, rates=RATES, c_out=256, dropout=0.5):
         """rates: dilations of the three 3x3 convolutions."""
         super().__init__()
-        self.convs = nn.ModuleList([nn.Sequential(*conv_norm_relu(c_in, c_out, 1)),
-                                    *(nn.Sequential(*conv_norm_relu(c_in, c_out, 3, rate)) for rate in rates),
-                                    ImageMean(c_in, c_out)])
+        narrow = nn.Sequential(*conv_norm_relu(c_in, c_out, 1))
+        dilated = [nn.Sequential(*conv_norm_relu(c_in, c_out, 3, rate)) for rate in rates]
+        self.convs = nn.ModuleList([narrow, *dilated, ImageMean(c_in, c_out)])
         self.project = nn.Sequential(*conv_norm_relu(5 * c_out, c_out, 1), nn.Dropout(dropout))
 
     def forward(self, x):
-        """x: (B, D, h, w) -> (B, C, h, w)."""
-        windows = [conv(x) for conv in self.convs]                              # (B, C, h, w) each
-        joined = torch.cat(windows, 1)                                          # (B, 5*C, h, w)
-        out = self.project(joined)                                              # (B, C, h, w)
-        return out
+        """x: (B, C, h, w) -> (B, 256, h, w)."""
+        windows = [conv(x) for conv in self.convs]                              # (B, 256, h, w) each
+        joined = torch.cat(windows, 1)                                          # (B, 5*256, h, w)
+        return self.project(joined)                                             # (B, 256, h, w)
 
 
 class DeepLabV3(nn.Module):
@@ -104,30 +110,48 @@ class DeepLabV3(nn.Module):
     def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="resnet50", aux=True,
                  loss=None, class_weights=None, sigmoid=False):
         """num_classes: K, background included.  pretrained: True fetches the backbone, trained on ImageNet.
-        backbone: one of BACKBONES.  aux: with the auxiliary head.  loss, class_weights, sigmoid: see SegmentationLoss.
+        backbone: one of BACKBONES.  aux: with the auxiliary head.
+        loss, class_weights, sigmoid: see utils/losses.py, SegmentationLoss.
         """
         super().__init__()
         if backbone not in BACKBONES:
-            raise UserError(f'DeepLabV3 has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} Known: {", ".join(BACKBONES)}.')
+            raise UserError(f'DeepLabV3 has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} '
+                            f'Known: {", ".join(BACKBONES)}.')
         self.criterion = SegmentationLoss(num_classes, loss, class_weights, sigmoid)
-        self.backbone = mobilenet_v3_large(pretrained) if backbone == "mobilenet_v3_large" else resnet(backbone, 8, pretrained)
-        self.classifier = nn.Sequential(ASPP(self.backbone.channels[3]), *conv_norm_relu(256, 256, 3),
-                                        nn.Conv2d(256, self.criterion.channels, 1))
-        self.aux_level = 1 if backbone == "mobilenet_v3_large" else 2           # of c2, c3, c4, c5
+
+        # aux_level: which of c2, c3, c4, c5 the auxiliary head looks at.
+        if backbone == "mobilenet_v3_large":
+            self.backbone = mobilenet_v3_large(pretrained)
+            self.aux_level = 1
+        else:
+            self.backbone = resnet(backbone, 8, pretrained)
+            self.aux_level = 2
+
+        # Registered and numbered as in torchvision's files.
+        self.classifier = nn.Sequential(
+            ASPP(self.backbone.channels[3]),
+            *conv_norm_relu(256, 256, 3),
+            nn.Conv2d(256, self.criterion.channels, 1))
+        self.aux_classifier = None
         if aux:
             c_in = self.backbone.channels[self.aux_level]
-            self.aux_classifier = nn.Sequential(*conv_norm_relu(c_in, c_in // 4, 3), nn.Dropout(0.1),
-                                                nn.Conv2d(c_in // 4, self.criterion.channels, 1))
-        else:
-            self.aux_classifier = None
+            self.aux_classifier = nn.Sequential(
+                *conv_norm_relu(c_in, c_in // 4, 3),
+                nn.Dropout(0.1),
+                nn.Conv2d(c_in // 4, self.criterion.channels, 1))
 
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> logits (B, K, H, W), losses."""
-        maps = self.backbone(normalise(images))                                 # (B, C, h, w) each: c2, c3, c4, c5
-        c5, middle = maps[3], maps[self.aux_level]                              # (B, D, h, w), (B, E, m, n)
+        x = normalise(images)                                                   # (B, 3, H, W)
+        maps = self.backbone(x)                                                 # (B, C, h, w) each: c2, c3, c4, c5
+        middle = maps[self.aux_level]                                           # (B, C, m, n)
+        c5 = maps[3]                                                            # (B, C5, h, w)
+
+        # What each cell is, then what each pixel is.
         logits = self.classifier(c5)                                            # (B, K, h, w)
         logits = enlarge(logits, images)                                        # (B, K, H, W)
-        return logits, {} if targets is None else self.loss(logits, middle, targets)
+        losses = {} if targets is None else self.loss(logits, middle, targets)
+        return logits, losses
 
     def decode(self, logits):
         """logits -> scores (B, K, H, W) in 0-1."""
@@ -135,16 +159,17 @@ class DeepLabV3(nn.Module):
         return scores
 
     def loss(self, logits, middle, targets):
-        """logits: (B, K, H, W).  middle: (B, C, h, w), the map of the auxiliary head.  -> dict of weighted 0-d losses."""
+        """logits: (B, K, H, W).  middle: (B, C, h, w), the map that the auxiliary head looks at.
+        -> dict of weighted 0-d losses.
+        """
         losses = self.criterion(logits, targets)                                # () each
         if self.aux_classifier is not None:
             aux = self.aux_classifier(middle)                                   # (B, K, h, w)
             aux = enlarge(aux, logits)                                          # (B, K, H, W)
-            losses |= self.criterion(aux, targets, weight=AUX_WEIGHT, prefix="aux_")        # () each
-        return losses
+            losses |= self.criterion(aux, targets, weight=AUX_WEIGHT, prefix="aux_")            # () each
+        return losses                                                           # () each
 
 
 def enlarge(x, like):
-    """Bilinear, to the height and width of `like`. x: (B, C, h, w) -> (B, C, H, W)."""
-    large = F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)      # (B, C, H, W)
-    return large
+    """Bilinear, to the height and width of `like`. x: (B, C, m, n), like: (B, D, h, w) -> (B, C, h, w)."""
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)          # (B, C, h, w)

@@ -1,33 +1,39 @@
-"""DeepLabv3+: DeepLabV3's map of the whole scene, sharpened along the borders by a fine map from early in the backbone.
+"""DeepLabv3+: DeepLabV3's map of the whole scene, sharpened along borders by a fine map from early on.
 
-Paper: Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation, arXiv 1802.02611. Several networks share
-this name. This is the one whose results on VOC12aug are often cited, 71.1 mIoU with MobileNetV2 and 77.2 with ResNet-50 (repository
-VainF/DeepLabV3Plus-Pytorch); its layers have the same names here. Parameters at 21 classes: MobileNetV2 5,225,717, ResNet-50
-39,761,845, ResNet-101 58,753,973, Xception-65 54,121,125.
+Paper: Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation, arXiv 1802.02611.
+Several networks share this name. This is the one whose results on VOC12aug are often cited, 71.1 mIoU with
+MobileNetV2 and 77.2 with ResNet-50 (repository VainF/DeepLabV3Plus-Pytorch); its layers have the same names
+here. Parameters at 21 classes: MobileNetV2 5,225,717, ResNet-50 39,761,845, ResNet-101 58,753,973,
+Xception-65 54,121,125.
 
-    stage                    layers                                      output, s = downsample_factor (16 or 8)
-    backbone                 MobileNetV2, ResNet or Xception-65,          24, 256, 256 (Xception) x H/4 x W/4 -> c2
-                             the stages past stride s dilated             320, 2048, 2048         x H/s x W/s -> c5
-    classifier.aspp          of c5: conv 1x1, three dilated conv 3x3,     256 x H/s x W/s
-                             the image's mean; conv 1x1, dropout
-    classifier.project       of c2: conv 1x1                               48 x H/4 x W/4
-    classifier.classifier    both joined: conv 3x3, conv 1x1                K x H/4 x W/4, enlarged to H x W
+    stage                  layers                                     output, s = downsample_factor (16 or 8)
+    backbone               MobileNetV2, ResNet or Xception-65,         C2 x H/4 x W/4 -> c2
+                           the stages past stride s dilated            C5 x H/s x W/s -> c5
+    classifier.aspp        of c5: conv 1x1, three dilated conv 3x3,   256 x H/s x W/s
+                           the image's mean; conv 1x1, dropout
+    classifier.project     of c2: conv 1x1                             48 x H/4 x W/4
+    classifier.classifier  both joined: conv 3x3, conv 1x1              K x H/4 x W/4, enlarged to H x W
+
+C2 and C5, the channels of c2 and c5: MobileNetV2 24 and 320, ResNet 256 and 2048, Xception 256 and 2048.
 
 What it kept of DeepLabV3 is imported from deeplabv3.py: the ASPP. New is the decoder.
 
-Dilation: the first block of a stage that lost its stride keeps the dilation of the stage before, as in torchvision, so torchvision's
-ImageNet backbones and, at downsample_factor 8, the backbones of its DeepLabV3 files fit. Other networks of this name dilate the first
+Dilation: the first block of a stage that lost its stride keeps the dilation of the stage before, as in
+torchvision, so torchvision's ImageNet backbones and, at downsample_factor 8, the backbones of its DeepLabV3
+files fit. Other networks of this name dilate the first
 block as well: their tensors have the same shapes, but their weights do not work here.
 
 What differs from the paper, and why (1 and 2 belong to the layout above):
-1. The 3x3 convolutions of ASPP and decoder are dense; the paper's Xception version has separable ones, cheaper by a lot.
+1. The 3x3 convolutions of ASPP and decoder are dense; the paper's Xception version has separable ones,
+   cheaper by a lot.
 2. The decoder has one 3x3 convolution; the paper found two a little better (table 2).
-3. The backbones have no multi-grid, and ResNet has its stride in the 3x3, because that is how their ImageNet weights were trained.
-What differs from that repository: its MobileNetV2 pads in front of the 1x1 of a block and not at all in the stem; here it is
-torchvision's, whose ImageNet weights both load. Its Xception is another one (37,050,525 parameters).
+3. The backbones have no multi-grid, and ResNet has its stride in the 3x3, because that is how their
+   ImageNet weights were trained.
+What differs from that repository: its MobileNetV2 pads in front of the 1x1 of a block and not at all in the
+stem; here it is torchvision's, whose ImageNet weights both load. Its Xception is another one (37,050,525
+parameters).
 """
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from nets.backbones.mobilenet import mobilenet_v2
@@ -39,9 +45,9 @@ from utils.errors import UserError, did_you_mean
 from utils.losses import SegmentationLoss, class_scores
 
 BACKBONES = ("mobilenet_v2", "resnet50", "resnet101", "xception65")
-RATES = {16: (6, 12, 18), 8: (12, 24, 36)}                                      # dilations of the ASPP per downsample_factor, section 4.1
-LOW_LEVEL = 48                                                                  # section 4.1, table 1: more channels of c2 make it worse
-DROPOUT = 0.1                                                                   # the authors' code; DeepLabV3 in torchvision: 0.5
+RATES = {16: (6, 12, 18), 8: (12, 24, 36)}              # dilations of the ASPP by downsample_factor (4.1)
+LOW_LEVEL = 48                                          # table 1: more channels of c2 make it worse
+DROPOUT = 0.1                                           # the authors' code; DeepLabV3 in torchvision: 0.5
 
 
 class Decoder(nn.Module):
@@ -52,38 +58,44 @@ class Decoder(nn.Module):
         super().__init__()
         self.project = nn.Sequential(*conv_norm_relu(c2, LOW_LEVEL, 1))
         self.aspp = ASPP(c5, rates, dropout=DROPOUT)
-        self.classifier = nn.Sequential(*conv_norm_relu(LOW_LEVEL + 256, 256, 3), nn.Conv2d(256, channels, 1))
+        self.classifier = nn.Sequential(*conv_norm_relu(LOW_LEVEL + 256, 256, 3),
+                                        nn.Conv2d(256, channels, 1))
 
     def forward(self, c2, c5):
-        """c2: (B, C, m, n), c5: (B, D, h, w) -> (B, K, m, n)."""
+        """c2: (B, C2, m, n), c5: (B, C5, h, w) -> (B, K, m, n)."""
         low = self.project(c2)                                                  # (B, 48, m, n)
         high = self.aspp(c5)                                                    # (B, 256, h, w)
-        high = F.interpolate(high, low.shape[2:], mode="bilinear", align_corners=False)          # (B, 256, m, n)
-        joined = torch.cat([low, high], 1)                                      # (B, 304, m, n)
-        logits = self.classifier(joined)                                        # (B, K, m, n)
-        return logits                                                           # (B, K, m, n)
+        high = enlarge(high, low)                                               # (B, 256, m, n)
+        joined = torch.cat([low, high], 1)                                      # (B, 48+256, m, n)
+        return self.classifier(joined)                                          # (B, K, m, n)
 
 
 class DeepLabV3Plus(nn.Module):
     task = "segmentation"
     stride = 16
     recipe = SEGMENTATION_RECIPE
-    # The built-in data set from random weights, in twelve minutes on two cores: what a shape is is learnt at 64 x 64, where a step is quick.
-    # The overlap of each class (dice) counts as much as the pixels, most of which are background.
-    shapes = {"input_shape": (112, 112), "small_share": 0.6, "epochs": 80, "batch_size": 8, "lr": 0.045, "weight_decay": 0.1, "scale": (0.9, 1.1),
-              "colours": (0.015, 0.2, 0.2), "rotate": 0.0, "blur": 0.0, "loss": {"cross_entropy": 1.0, "dice": 1.0}}
+    # What differs for the built-in dataset: random weights, twelve minutes on two cores. What a shape is can
+    # be learnt at 64 x 64 pixels, where a step is quick. The overlap of each class (dice) counts as much as
+    # the pixels, most of which are background.
+    shapes = {"input_shape": (112, 112), "small_share": 0.6, "epochs": 80, "batch_size": 8,
+              "lr": 0.045, "weight_decay": 0.1, "scale": (0.9, 1.1), "colours": (0.015, 0.2, 0.2),
+              "rotate": 0.0, "blur": 0.0, "loss": {"cross_entropy": 1.0, "dice": 1.0}}
 
-    def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="mobilenet_v2", downsample_factor=16,
-                 loss=None, class_weights=None, sigmoid=False):
+    def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="mobilenet_v2",
+                 downsample_factor=16, loss=None, class_weights=None, sigmoid=False):
         """num_classes: K, background included.  pretrained: True fetches the backbone, trained on ImageNet.
-        backbone: one of BACKBONES.  downsample_factor: 16, or 8 for a finer c5 at two to three times the work.
+        backbone: one of BACKBONES.  downsample_factor: 16, or 8 for a finer c5 at two to three times the
+        work.
         loss, class_weights, sigmoid: see SegmentationLoss.
         """
         super().__init__()
         if backbone not in BACKBONES:
-            raise UserError(f'DeepLabv3+ has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} Known: {", ".join(BACKBONES)}.')
+            raise UserError(f'DeepLabv3+ has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} '
+                            f'Known: {", ".join(BACKBONES)}.')
         if downsample_factor not in RATES:
-            raise UserError(f"downsample_factor={downsample_factor}: DeepLabv3+ knows 16, and 8 (finer and slower).")
+            raise UserError(f"downsample_factor={downsample_factor}: DeepLabv3+ knows 16, "
+                            "and 8 (finer and slower).")
+
         self.criterion = SegmentationLoss(num_classes, loss, class_weights, sigmoid)
         self.backbone = find_backbone(backbone, downsample_factor, pretrained)
         c2, _, _, c5 = self.backbone.channels
@@ -91,16 +103,13 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> logits (B, K, H, W), losses."""
-        _, _, _, s = self.backbone.strides                                      # s: downsample_factor
+        _, _, _, s = self.backbone.strides              # downsample_factor
         x = normalise(images)                                                   # (B, 3, H, W)
-        maps = self.backbone(x)                                                 # (B, C, h, w) each
-        c2, _, _, c5 = maps                                                     # (B, C, H/4, W/4), (B, D, H/s, W/s)
+        c2, _, _, c5 = self.backbone(x)                                         # (B, C2, H/4, W/4), (B, C5, H/s, W/s)
         logits = self.classifier(c2, c5)                                        # (B, K, H/4, W/4)
         logits = enlarge(logits, images)                                        # (B, K, H, W)
-        if targets is None:
-            return logits, {}                                                   # (B, K, H, W), ()
-        losses = self.criterion(logits, targets)                                # () each
-        return logits, losses                                                   # (B, K, H, W), () each
+        losses = {} if targets is None else self.criterion(logits, targets)     # () each
+        return logits, losses
 
     def decode(self, logits):
         """logits -> scores (B, K, H, W) in 0-1."""

@@ -1,15 +1,16 @@
-"""Faster R-CNN: a first stage proposes places where something is, a second looks at each of them and says what and where exactly.
+"""Faster R-CNN: a first stage proposes places where something is, a second says what is there, and where.
 
-Papers: Faster R-CNN, arXiv 1506.01497; its feature pyramid (FPN), arXiv 1612.03144; RoIAlign (Mask R-CNN), arXiv 1703.06870.
-The layers are those of torchvision's fasterrcnn_resnet50_fpn: 41,808,406 parameters at 90 classes (41,755,286 with frozen BatchNorm),
-and its official COCO file loads.
+Papers: Faster R-CNN, arXiv 1506.01497; its feature pyramid (FPN), arXiv 1612.03144; RoIAlign (Mask R-CNN),
+arXiv 1703.06870. The layers are those of torchvision's fasterrcnn_resnet50_fpn: 41,808,406 parameters at 90
+classes (41,755,286 with frozen BatchNorm), and its official COCO file loads.
 
     stage        what it does                                          output
-    backbone     ResNet-50 or ResNet-101                               256 x H/4 ... 2048 x H/32 -> c2, c3, c4, c5
-    neck         FPN: every map gets 256 channels and knows what       256 x H/4 ... 256 x H/32 -> p2, p3, p4, p5
+    backbone     ResNet-50 or ResNet-101                               256 x H/4 ... 2048 x H/32 -> c2 ... c5
+    neck         FPN: every map gets 256 channels and knows what       256 x H/4 ... 256 x H/32 -> p2 ... p5
                  the coarser ones know; p6 = every second cell of p5   256 x H/64, rounded up -> p6
     1st stage    is there anything, and where about?
-      rpn        the same conv 3x3, conv 1x1 on p2 ... p6              objectness N, deltas N x 4; N = 3 anchors x all cells
+      rpn        the same conv 3x3, conv 1x1 on p2 ... p6              objectness N, deltas N x 4, with
+                                                                       N = 3 anchors x all cells
       propose    the best 1000 anchors of each map, moved by their     P proposals an image, P <= 1000
                  deltas; NMS at IoU 0.7; the best 1000 of all
     2nd stage    what is it, and where exactly?
@@ -21,25 +22,35 @@ and its official COCO file loads.
                  the classes, background in column 0                   logits R x (K+1)
                  for each class a box, as deltas from the region       deltas R x (K+1) x 4
 
-Loss: RPN, 256 sampled anchors an image: cross-entropy of the objectness + smooth L1 of the deltas; head, sampled regions: cross-entropy
-of the classes + smooth L1 of the true class's deltas. No gradient flows through the proposals themselves: for the head they are given.
+Loss: RPN, 256 sampled anchors an image: cross-entropy of the objectness + smooth L1 of the deltas; head,
+sampled regions: cross-entropy of the classes + smooth L1 of the true class's deltas. No gradient flows
+through the proposals themselves: for the head they are given.
 
-What differs from the paper, and why (1-7 are torchvision's choices, so that its files keep their meaning; 1-3 come from the FPN paper):
-1. ResNet and FPN instead of VGG-16 and one map of stride 16. The anchors have one size per map (32 ... 512) and three ratios.
-2. Both stages are trained in one step from the start. The paper trains them in turns, four times, and the joint training is a variant.
-3. 512 regions an image (Fast R-CNN: 64), and background is all below IoU 0.5, not 0.1 to 0.5. 2000 proposals in training, 1000 in use
+What differs from the paper, and why (1-7 are torchvision's choices, so that its files keep their meaning;
+1-3 come from the FPN paper):
+1. ResNet and FPN instead of VGG-16 and one map of stride 16. The anchors have one size per map (32 ... 512)
+   and three ratios.
+2. Both stages are trained in one step from the start. The paper trains them in turns, four times, and the
+   joint training is a variant.
+3. 512 regions an image (Fast R-CNN: 64), and background is all below IoU 0.5, not 0.1 to 0.5. 2000
+   proposals in training, 1000 in use
    (paper: 300): five maps offer more of them. NMS, and the choice before it, treat each map alone.
-4. RoIAlign, two samples a cell and direction, instead of RoIPool, which rounds regions to whole cells. It is its first version, without
-   the shift by half a pixel that later codes have.
-5. Objectness is one sigmoid, not a softmax of two. The box losses are smooth L1 with its bend at 1/9, not at 1, divided by the number of all
-   samples; the paper divides that of the first stage by the number of anchor places and weighs it with 10.
-6. Anchors that stick out of the picture take part in training. Their corners are rounded to whole pixels. The anchors of p6 are as far
-   apart as the input divided by the map, rounded down: 64 px only where the input divides by 64.
-7. The head's deltas are multiplied by 10, 10, 5, 5, which brings them to a deviation of about 1; the paper measures mean and deviation.
-8. `norm="batch"` is the default: with random weights frozen BatchNorms would leave a ResNet without any. From ImageNet weights they
-   are frozen, from torchvision's detector frozen with eps 0 (see resnet.py). torchvision never trains the stem and the first stage of
-   a pretrained backbone, the paper not the first four layers; here the freeze stage of train.py rests all of it for a while.
-9. The recipe is AdamW at a fixed input for the built-in Shapes (ours); SGD for VOC is in recipes/voc0712_faster_rcnn.py.
+4. RoIAlign, two samples a cell and direction, instead of RoIPool, which rounds regions to whole cells. It
+   is its first version, without the shift by half a pixel that later codes have.
+5. Objectness is one sigmoid, not a softmax of two. The box losses are smooth L1 with its bend at 1/9, not
+   at 1, divided by the number of all samples; the paper divides that of the first stage by the number of
+   anchor places and weighs it with 10.
+6. Anchors that stick out of the picture take part in training. Their corners are rounded to whole pixels.
+   The anchors of p6 are as far apart as the input divided by the map, rounded down: 64 px only where the
+   input divides by 64.
+7. The head's deltas are multiplied by 10, 10, 5, 5, which brings them to a deviation of about 1; the paper
+   measures mean and deviation.
+8. `norm="batch"` is the default: with random weights frozen BatchNorms would leave a ResNet without any.
+   From ImageNet weights they are frozen, from torchvision's detector frozen with eps 0 (see resnet.py).
+   torchvision never trains the stem and the first stage of a pretrained backbone, the paper not the first
+   four layers; here the freeze stage of train.py rests all of it for a while.
+9. `recipe` is AdamW at a fixed input, for a user's own data (see nets/layers.py); SGD for VOC is in
+   recipes/voc0712_faster_rcnn.py.
 """
 import torch
 import torch.nn.functional as F
@@ -52,18 +63,20 @@ from utils.boxes import BACKGROUND, box_area, clip, decode, encode, match, pairw
 from utils.errors import UserError
 from utils.weights import download, load_weights
 
-ANCHOR_SIZES = (32, 64, 128, 256, 512)                  # root of the area, px, of the maps p2 ... p6 (FPN, section 4.1)
+ANCHOR_SIZES = (32, 64, 128, 256, 512)                  # root of the area, px, of p2 ... p6 (FPN, 4.1)
 RATIOS = (0.5, 1.0, 2.0)                                # height / width (Faster R-CNN, section 3.3)
-RPN_IOU = (0.7, 0.3)                                    # an object from here on, background below (section 3.1.2)
-RPN_SAMPLES, RPN_SHARE = 256, 0.5                       # anchors of an image, share of those on an object (section 3.1.3)
-PROPOSALS = (2000, 1000)                                # in training, in use: of each map before NMS, of all after it (FPN, section 5.2)
+RPN_IOU = (0.7, 0.3)                                    # an object from here on, background below (3.1.2)
+RPN_SAMPLES, RPN_SHARE = 256, 0.5                       # anchors of an image, share on an object (3.1.3)
+PROPOSALS = (2000, 1000)                                # in training, in use: of each map before NMS,
+                                                        # of all after it (FPN, section 5.2)
 PROPOSAL_IOU = 0.7                                      # section 3.3
 HEAD_IOU = 0.5                                          # Fast R-CNN, arXiv 1504.08083, section 2.3
-HEAD_SAMPLES, HEAD_SHARE = 512, 0.25                    # regions of an image (FPN, section 5.2), share of those on an object (Fast R-CNN)
+HEAD_SAMPLES, HEAD_SHARE = 512, 0.25                    # regions of an image (FPN, section 5.2), share of
+                                                        # those on an object (Fast R-CNN, section 2.3)
 HEAD_WEIGHTS = (10.0, 10.0, 5.0, 5.0)                   # of x, y, width, height in the head's deltas
 BETA = 1 / 9                                            # where smooth L1 bends from square to straight
-CELLS, POINTS = 7, 2                                    # of RoIAlign: cells along a side, samples along a side of a cell
-CANONICAL = 224                                         # px; a region of this size is read from p4 (FPN, eq. 1)
+CELLS, POINTS = 7, 2                                    # of RoIAlign: cells a side, samples a side of a cell
+CANONICAL = 224                                         # px; so large a region is read from p4 (FPN, eq. 1)
 LEAST = 1e-3, 1e-2                                      # px; a narrower proposal, a narrower result is none
 COCO = "https://download.pytorch.org/models/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"
 
@@ -81,7 +94,9 @@ class RPN(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, maps):
-        """maps: (B, 256, h, w) each -> objectness (B, N) logits, deltas (B, N, 4). N: map, row, column, anchor."""
+        """maps: (B, 256, h, w) each -> objectness (B, N) logits, deltas (B, N, 4). N: map, row, column,
+        anchor.
+        """
         objectness, deltas = [], []
         for x in maps:
             x = F.relu(self.conv(x))                                            # (B, 256, h, w)
@@ -99,11 +114,13 @@ class Head(nn.Module):
 
     def __init__(self, channels, num_classes, width=1024):
         super().__init__()
-        self.fc6 = nn.Linear(channels * CELLS * CELLS, width)                   # the names of VGG's layers, which stood here first
+        self.fc6 = nn.Linear(channels * CELLS * CELLS, width)   # named after VGG's layers: the paper's head
         self.fc7 = nn.Linear(width, width)
         self.classes = nn.Linear(width, num_classes + 1)
         self.deltas = nn.Linear(width, 4 * (num_classes + 1))
-        for layer, std in ((self.classes, 0.01), (self.deltas, 0.001)):         # Fast R-CNN, section 2.3
+
+        # Start values: Fast R-CNN, section 2.3.
+        for layer, std in ((self.classes, 0.01), (self.deltas, 0.001)):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
@@ -118,175 +135,238 @@ class Head(nn.Module):
 
     def pool(self, maps, regions):
         """RoIAlign: out of every region, large or small, a map of 7 x 7 cells. -> (R, 256, 7, 7)."""
+        # One list of all regions, each with the number of its image in front.
         counts = torch.tensor([len(boxes) for boxes in regions], device=maps[0].device)         # (B,)
         image = torch.arange(len(regions), device=maps[0].device).repeat_interleave(counts)     # (R,)
         boxes = torch.cat(regions)                                              # (R, 4)
         rois = torch.cat([image[:, None], boxes], 1)                            # (R, 5)
+
+        # Which map a region is read from: half the size, one map finer.
         size = box_area(boxes).sqrt()                                           # (R,)
-        level = torch.floor(4 + torch.log2(size / CANONICAL) + 1e-6).clamp(2, 5)        # (R,): half the size, one map finer
+        level = torch.floor(4 + torch.log2(size / CANONICAL) + 1e-6)            # (R,)
+        level = level.clamp(2, 5)                                               # (R,)
+
+        # Map by map, back in the order of the list.
         pooled = boxes.new_zeros(len(boxes), maps[0].shape[1], CELLS, CELLS)    # (R, 256, 7, 7)
         for number, x in enumerate(maps, 2):
             here = (level == number).nonzero()[:, 0]                            # (T,)
             pooled[here] = roi_align(x.float(), rois[here], CELLS, 1 / 2 ** number, POINTS)     # (T, 256, 7, 7)
-        return pooled
+        return pooled                                                           # (R, 256, 7, 7)
 
 
 class FasterRCNN(nn.Module):
     task = "detection"
     stride = 32
-    recipe = DETECTION_RECIPE | {"input_shape": (800, 800), "lr": 0.0008, "nms_iou": 0.5, "weight_decay": 1e-4, "backbone_lr": 0.1, "aspect": 0.0,
-                                 "mosaic": 0.0}
-    official = {"classes": "coco_91", "fit": "short_side", "input_shape": (800, 1333), "options": {"norm": "frozen_eps0"}}
+    recipe = DETECTION_RECIPE | {"input_shape": (800, 800), "lr": 0.0008, "nms_iou": 0.5,
+                                 "weight_decay": 1e-4, "backbone_lr": 0.1, "aspect": 0.0, "mosaic": 0.0}
+    official = {"classes": "coco_91", "fit": "short_side", "input_shape": (800, 1333),
+                "options": {"norm": "frozen_eps0"}}
 
-    def __init__(self, num_classes, input_shape=(800, 800), pretrained=False, backbone="resnet50", norm=None, anchor_sizes=ANCHOR_SIZES,
-                 proposals=PROPOSALS, samples=HEAD_SAMPLES):
-        """num_classes: K, foreground classes.  pretrained: True fetches the ResNet trained on ImageNet, "coco" the whole network.
-        backbone: "resnet50" or "resnet101".  norm: of the ResNet, "batch", "frozen" or "frozen_eps0", see resnet.py.
+    def __init__(self, num_classes, input_shape=(800, 800), pretrained=False, backbone="resnet50", norm=None,
+                 anchor_sizes=ANCHOR_SIZES, proposals=PROPOSALS, samples=HEAD_SAMPLES):
+        """num_classes: K, foreground classes.
+        pretrained: True fetches the ResNet trained on ImageNet, "coco" the whole network.
+        backbone: "resnet50" or "resnet101".
+        norm: of the ResNet, "batch", "frozen" or "frozen_eps0", see resnet.py.
         anchor_sizes: px, of p2 ... p6; halve them for small objects, or for an input far below 600.
-        proposals: how many an image has, in training and in use; fewer are faster, the paper shows 300 to be enough.
+        proposals: how many an image has, in training and in use; fewer are faster, the paper shows 300 to
+        be enough.
         samples: regions of an image that the second stage learns from; fewer need less memory.
         """
         super().__init__()
         if len(anchor_sizes) != len(ANCHOR_SIZES) or min(anchor_sizes) <= 0:
-            raise UserError(f"anchor_sizes={anchor_sizes}: expected five sizes in pixels, of the maps p2 to p6, like {ANCHOR_SIZES}.")
-        self.num_classes, self.proposals, self.samples = num_classes, proposals, samples
-        self.options = {"norm": find_norm(norm, pretrained)}                    # what the defaults became: for the checkpoint
-        self.backbone = resnet(backbone, 32, pretrained and pretrained != "coco", norm=NORMS[self.options["norm"]])
+            raise UserError(f"anchor_sizes={anchor_sizes}: expected five sizes in pixels, "
+                            f"of the maps p2 to p6, like {ANCHOR_SIZES}.")
+        self.num_classes = num_classes
+        self.proposals = proposals
+        self.samples = samples
+        norm = find_norm(norm, pretrained)
+        self.options = {"norm": norm}                   # what the default became: for the checkpoint
+
+        self.backbone = resnet(backbone, 32, pretrained and pretrained != "coco", norm=NORMS[norm])
         self.neck = FPN(self.backbone.channels)
         self.rpn = RPN(256, len(RATIOS))
         self.head = Head(256, num_classes)
-        self.register_buffer("cell_anchors", make_cell_anchors([[size] for size in anchor_sizes], RATIOS), persistent=False)
+
+        # The anchors of one cell of each map; `make_anchors` lays them on all cells.
+        cell_anchors = make_cell_anchors([[size] for size in anchor_sizes], RATIOS)
+        self.register_buffer("cell_anchors", cell_anchors, persistent=False)
         if pretrained == "coco":
             print(load_weights(self, download(COCO)))
 
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> outputs, losses.
 
-        outputs: dict of logits (R, K+1) and deltas (R, K+1, 4) for the regions, a list of (N, 4) xyxy px per image, and input_shape (H, W).
-        The regions are the proposals; in training, when there are targets, the sampled ones, for which the losses hold. In eval mode the
-        losses come from a sample of the proposals, too: a second pass of the head.
+        outputs: dict of logits (R, K+1) and deltas (R, K+1, 4) for the regions, a list of (N, 4) xyxy px per
+        image, and input_shape (H, W). The regions are the proposals; in training, when there are targets, the
+        sampled ones, for which the losses hold. In eval mode the losses come from a sample of the proposals,
+        too: a second pass of the head.
         """
         input_shape = images.shape[2:]
-        c2, c3, c4, c5 = self.backbone(normalise(images))   # (B, 256, H/4, W/4), (B, 512, H/8, W/8), (B, 1024, H/16, W/16), (B, 2048, H/32, W/32)
-        p2, p3, p4, p5 = self.neck((c2, c3, c4, c5))        # (B, 256, H/4, W/4), (B, 256, H/8, W/8), (B, 256, H/16, W/16), (B, 256, H/32, W/32)
-        p6 = F.max_pool2d(p5, 1, stride=2)                                      # (B, 256, (H+32)//64, (W+32)//64)
+        x = normalise(images)                                                   # (B, 3, H, W)
+        maps = self.neck(self.backbone(x))                                      # (B, 256, h, w) each: p2, p3, p4, p5
+        p6 = F.max_pool2d(maps[3], 1, stride=2)                                 # (B, 256, (H+32)//64, (W+32)//64)
 
-        # first stage: is there anything, and where about?
-        maps = (p2, p3, p4, p5, p6)
-        objectness, shifts = self.rpn(maps)                                     # (B, N), (B, N, 4)
-        anchors = self.make_anchors(maps, input_shape)                          # (T, 4) for each map, T = 3*h*w
-        proposals = self.propose(objectness, shifts, anchors, input_shape)      # (P, 4) for each image
-        losses = {} if targets is None else self.first_loss(objectness, shifts, torch.cat(anchors), targets)
+        # First stage: is there anything, and where about?
+        objectness, shifts = self.rpn([*maps, p6])                              # (B, N), (B, N, 4)
+        anchors = self.make_anchors([*maps, p6], input_shape)                   # (M, 4) each: of p2 ... p6
+        proposals = self.propose(objectness, shifts, anchors, input_shape)      # (P, 4) each: of an image
 
-        # second stage: what is it, and where exactly?
+        # What is learnt: the first stage from its anchors, the second from a sample of the proposals.
+        losses = {}
         if targets is not None:
-            regions, labels, truths = self.sample_regions(proposals, targets)   # (P, 4), (S,), (M, 4): the first for each image
-            logits, deltas = self.head(maps[:4], regions)                       # (S, K+1), (S, K+1, 4)
-            losses |= self.second_loss(logits, deltas, torch.cat(regions), labels, truths)
+            losses |= self.first_loss(objectness, shifts, torch.cat(anchors), targets)          # () each
+            regions, labels, truths = self.sample_regions(proposals, targets)   # (T, 4), (R,), (P, 4)
+            logits, deltas = self.head(maps, regions)                           # (R, K+1), (R, K+1, 4)
+            losses |= self.second_loss(logits, deltas, torch.cat(regions), labels, truths)      # () each
+
+        # Second stage: what is it, and where exactly? In training the sample has been asked already.
         if targets is None or not self.training:
             regions = proposals
-            logits, deltas = self.head(maps[:4], regions)                       # (R, K+1), (R, K+1, 4)
-        return {"logits": logits, "deltas": deltas, "regions": regions, "input_shape": input_shape}, losses
+            logits, deltas = self.head(maps, regions)                           # (S, K+1), (S, K+1, 4)
+        outputs = {"logits": logits, "deltas": deltas, "regions": regions, "input_shape": input_shape}
+        return outputs, losses
 
     def decode(self, outputs):
-        """outputs -> boxes (B, N, K, 4) xyxy in input px, scores (B, N, K) in 0-1: every region has a box of its own for every class.
+        """outputs -> boxes (B, N, K, 4) xyxy in input px, scores (B, N, K) in 0-1.
 
-        N is that of the image with the most regions; the others are filled up with rows of score 0.
+        Every region has a box of its own for every class. N is that of the image with the most regions; the
+        others are filled up with rows of score 0.
         """
+        # Column 0, the background, is left out.
         regions = torch.cat(outputs["regions"])                                 # (R, 4)
-        boxes = decode(outputs["deltas"][:, 1:], regions[:, None], HEAD_WEIGHTS)                            # (R, K, 4)
+        boxes = decode(outputs["deltas"][:, 1:], regions[:, None], HEAD_WEIGHTS)                # (R, K, 4)
         boxes = clip(boxes, outputs["input_shape"])                             # (R, K, 4)
         scores = outputs["logits"].softmax(1)[:, 1:]                            # (R, K)
-        scores = scores * ((boxes[..., 2:] - boxes[..., :2]).amin(2) >= LEAST[1])       # (R, K): nothing is left of some at the border
+
+        # Of some boxes the border has left nothing.
+        narrowest = (boxes[..., 2:] - boxes[..., :2]).amin(2)                   # (R, K)
+        scores = scores * (narrowest >= LEAST[1])                               # (R, K)
+
+        # Image by image.
         counts = [len(some) for some in outputs["regions"]]
-        boxes = nn.utils.rnn.pad_sequence(boxes.split(counts), batch_first=True)        # (B, N, K, 4)
-        scores = nn.utils.rnn.pad_sequence(scores.split(counts), batch_first=True)      # (B, N, K)
+        boxes = nn.utils.rnn.pad_sequence(boxes.split(counts), batch_first=True)                # (B, N, K, 4)
+        scores = nn.utils.rnn.pad_sequence(scores.split(counts), batch_first=True)              # (B, N, K)
         return boxes, scores
 
     def make_anchors(self, maps, input_shape):
         """maps: (B, C, h, w) each -> list of (3*h*w, 4) xyxy px."""
-        (H, W), sizes = input_shape, [x.shape[2:] for x in maps]
-        anchors = grid_anchors(self.cell_anchors, sizes, [(H // h, W // w) for h, w in sizes])              # (T, 4) each
-        return anchors
+        H, W = input_shape
+        sizes = [x.shape[2:] for x in maps]
+        strides = [(H // h, W // w) for h, w in sizes]
+        return grid_anchors(self.cell_anchors, sizes, strides)                  # (M, 4) each
 
     @torch.no_grad()
     def propose(self, objectness, shifts, anchors, input_shape):
-        """The anchors most like an object, moved by their deltas and cut at the border; of near-duplicates the best (section 3.3).
+        """The anchors most like an object, moved by their deltas and cut at the border; of near-duplicates
+        the best (section 3.3).
 
-        objectness: (B, N) logits.  shifts: (B, N, 4) deltas.  anchors: per map (n, 4) xyxy px.  -> list of B (P, 4) xyxy px, best first.
+        objectness: (B, N) logits.  shifts: (B, N, 4) deltas.  anchors: per map (n, 4) xyxy px.
+        -> list of B (P, 4) xyxy px, best first.
         """
-        limit, best, first = self.proposals[0 if self.training else 1], [], 0
-        for part in objectness.split([len(level) for level in anchors], 1):
-            best.append(first + part.topk(min(limit, part.shape[1])).indices)
-            first += part.shape[1]
-        level = torch.cat([torch.full_like(rows[0], number) for number, rows in enumerate(best)])           # (M,)
+        # The best anchors of each map; `level` says from which map each of them is.
+        limit = self.proposals[0] if self.training else self.proposals[1]
+        best, level, first = [], [], 0
+        for number, anchors_here in enumerate(anchors):
+            n = len(anchors_here)
+            part = objectness[:, first:first + n]                               # (B, n)
+            rows = first + part.topk(min(limit, n)).indices                     # (B, T)
+            best.append(rows)
+            level.append(torch.full_like(rows[0], number))
+            first += n
+        level = torch.cat(level)                                                # (M,)
         best = torch.cat(best, 1)                                               # (B, M)
+
+        # Their boxes: moved by the deltas, cut at the border.
         scores = objectness.gather(1, best).sigmoid()                           # (B, M)
         shifts = shifts.gather(1, best[..., None].expand(-1, -1, 4))            # (B, M, 4)
         boxes = clip(decode(shifts, torch.cat(anchors)[best]), input_shape)     # (B, M, 4)
 
+        # Of boxes on the same object the best is kept, in each map by itself.
         proposals = []
         for image_boxes, image_scores in zip(boxes, scores):
-            large = ((image_boxes[:, 2:] - image_boxes[:, :2]) >= LEAST[0]).all(1)      # (M,)
+            sizes = image_boxes[:, 2:] - image_boxes[:, :2]                     # (M, 2)
+            large = (sizes >= LEAST[0]).all(1)                                  # (M,)
             image_boxes = image_boxes[large]                                    # (T, 4)
-            keep = batched_nms(image_boxes, image_scores[large], level[large], PROPOSAL_IOU)[:limit]        # (P,)
+            keep = batched_nms(image_boxes, image_scores[large], level[large], PROPOSAL_IOU)[:limit]            # (P,)
             proposals.append(image_boxes[keep])
         return proposals                                                        # (P, 4) each
 
     @staticmethod
     def first_loss(objectness, shifts, anchors, targets):
-        """-> {"objectness", "proposal"}: 0-d float32, sums over the sampled anchors divided by their number (section 3.1.2).
+        """-> {"objectness", "proposal"}: 0-d float32, sums over the sampled anchors divided by their number
+        (section 3.1.2).
 
         objectness: (B, N) logits.  shifts: (B, N, 4) deltas.  anchors: (N, 4) xyxy px.
         """
         yes_or_no, off, count = 0.0, 0.0, 0
         for logits, deltas, target in zip(objectness, shifts, targets):
+            # Which anchors are asked: some on an object, some on background.
             boxes = target["boxes"].to(anchors)                                 # (G, 4)
             truth = match(pairwise_iou(boxes, anchors), *RPN_IOU, rescue=True)  # (N,)
             positive, negative = sample(truth, RPN_SAMPLES, RPN_SHARE)          # (P,), (M,)
-            aims = encode(boxes[truth[positive]], anchors[positive])            # (P, 4)
-            yes_or_no += F.softplus(-logits[positive]).sum() + F.softplus(logits[negative]).sum()           # binary cross-entropy
-            off += F.smooth_l1_loss(deltas[positive], aims, beta=BETA, reduction="sum")
             count += len(positive) + len(negative)
-        return {"objectness": yes_or_no / count, "proposal": off / count}
+
+            # Binary cross-entropy of a logit x is softplus(-x) where it should say yes, softplus(x) where no.
+            yes_or_no += F.softplus(-logits[positive]).sum() + F.softplus(logits[negative]).sum()               # ()
+
+            # How the positives are to be moved.
+            aims = encode(boxes[truth[positive]], anchors[positive])            # (P, 4)
+            off += F.smooth_l1_loss(deltas[positive], aims, beta=BETA, reduction="sum")         # ()
+        return {"objectness": yes_or_no / count, "proposal": off / count}       # () each
 
     def sample_regions(self, proposals, targets):
-        """What the second stage learns from: a part of the proposals, with the truths among them, so that there are good ones from the start.
+        """What the second stage learns from: a part of the proposals.
 
-        proposals: list of B (N, 4) xyxy px.  -> regions: list of B (M, 4) xyxy px; labels (R,) of all of them, 0 for background,
-        k + 1 for class k; truths (P, 4) xyxy px, the object of each region that is no background.
+        proposals: list of B (N, 4) xyxy px.
+        -> regions: list of B (M, 4) xyxy px; labels (R,) of all of them, 0 for background, k + 1 for class k;
+        truths (P, 4) xyxy px, the object of each region that is no background.
         """
         regions, labels, truths = [], [], []
         for boxes, target in zip(proposals, targets):
+            # The true boxes are among them, so that there are good ones from the start.
             true_boxes = target["boxes"].to(boxes)                              # (G, 4)
             boxes = torch.cat([boxes, true_boxes])                              # (N, 4)
-            truth = match(pairwise_iou(true_boxes, boxes), HEAD_IOU, HEAD_IOU, rescue=False)                # (N,)
+            truth = match(pairwise_iou(true_boxes, boxes), HEAD_IOU, HEAD_IOU, rescue=False)    # (N,)
             positive, negative = sample(truth, self.samples, HEAD_SHARE)        # (P,), (M,)
+
+            # Those on an object first, then the background, whose label is 0.
             truth = truth[positive]                                             # (P,)
+            image_labels = target["labels"].to(truth)[truth] + 1                # (P,)
+            image_labels = F.pad(image_labels, (0, len(negative)))              # (P+M,)
             regions.append(boxes[torch.cat([positive, negative])])
-            labels.append(F.pad(target["labels"].to(truth)[truth] + 1, (0, len(negative))))
+            labels.append(image_labels)
             truths.append(true_boxes[truth])
         labels, truths = torch.cat(labels), torch.cat(truths)                   # (R,), (P, 4)
         return regions, labels, truths
 
     @staticmethod
     def second_loss(logits, deltas, regions, labels, truths):
-        """-> {"class", "box"}: 0-d float32, sums over the regions divided by their number. regions: (R, 4) xyxy px; the others: see above."""
+        """-> {"class", "box"}: 0-d float32, sums over the regions divided by their number.
+
+        logits: (R, K+1).  deltas: (R, K+1, 4).  regions: (R, 4) xyxy px.  labels, truths: see sample_regions.
+        """
+        # Only the deltas of the true class are asked.
         positive = labels.nonzero()[:, 0]                                       # (P,)
         aims = encode(truths, regions[positive], HEAD_WEIGHTS)                  # (P, 4)
         moves = deltas[positive, labels[positive]]                              # (P, 4)
         off = F.smooth_l1_loss(moves, aims, beta=BETA, reduction="sum")         # ()
-        return {"class": F.cross_entropy(logits, labels), "box": off / len(labels)}
+        class_loss = F.cross_entropy(logits, labels)                            # ()
+        return {"class": class_loss, "box": off / len(labels)}                  # () each
 
 
 def sample(truth, count, share):
-    """At most share * count of those that stand for an object, and background to fill up to count.
+    """At most share * count of those on an object, drawn by chance, and background to fill up to count.
 
     truth: (N,) of one image, from utils.boxes.match.  -> positive (P,), negative (M,): indices into N.
     """
-    positive, negative = (truth >= 0).nonzero()[:, 0], (truth == BACKGROUND).nonzero()[:, 0]                # (S,), (T,)
-    positive = positive[torch.randperm(len(positive), device=truth.device)[:int(count * share)]]            # (P,)
-    negative = negative[torch.randperm(len(negative), device=truth.device)[:count - len(positive)]]         # (M,)
+    positive = (truth >= 0).nonzero()[:, 0]                                     # (S,)
+    chosen = torch.randperm(len(positive), device=truth.device)[:int(count * share)]            # (P,)
+    positive = positive[chosen]                                                 # (P,)
+
+    negative = (truth == BACKGROUND).nonzero()[:, 0]                            # (T,)
+    chosen = torch.randperm(len(negative), device=truth.device)[:count - len(positive)]         # (M,)
+    negative = negative[chosen]                                                 # (M,)
     return positive, negative
 
 

@@ -1,7 +1,8 @@
-"""PSPNet: the last feature map is also looked at from far away, in 1, 4, 9 and 36 large cells, before a pixel gets its class.
+"""PSPNet: the last feature map is also looked at from far away, in 1, 4, 9 and 36 large cells.
 
-Paper: Pyramid Scene Parsing Network, arXiv 1612.01105, figure 3. With ResNet-50 the network of the paper's authors
-(github.com/hszhao/semseg): 46,716,373 parameters at 21 classes, and 2,365,205 of the auxiliary head, which only training needs.
+Paper: Pyramid Scene Parsing Network, arXiv 1612.01105, figure 3. With ResNet-50 the network of the paper's
+authors (github.com/hszhao/semseg): 46,716,373 parameters at 21 classes, and 2,365,205 of the auxiliary
+head, which only training needs.
 
     stage        layers                                               output, at downsample_factor 8
     backbone     ResNet-50, dilated (see backbones/resnet.py)         c4 1024 x H/8 x W/8, c5 2048 x H/8 x W/8
@@ -10,18 +11,22 @@ Paper: Pyramid Scene Parsing Network, arXiv 1612.01105, figure 3. With ResNet-50
     head         [c5, pyramid], conv 3x3, dropout, conv 1x1           K x H/8 x W/8, enlarged to K x H x W
     aux          c4, conv 3x3, dropout, conv 1x1; in training only    K x H/8 x W/8, enlarged to K x H x W
 
-Loss: that of the head + 0.4 that of aux. resnet101 is the same network, deeper; with mobilenet_v2 (not in the paper) c4 and c5
-have 96 and 320 channels, and every width follows from c5: 2,377,413 parameters at 21 classes without aux.
+C4 and C5 are the channels of c4 and c5. Loss: that of the head + 0.4 that of aux. resnet101 is the same
+network, deeper; with mobilenet_v2 (not in the paper) c4 and c5 have 96 and 320 channels, and every width
+follows from c5: 2,377,413 parameters at 21 classes without aux.
 
 What differs between PSPNets, and why it matters:
-* The ResNet has a deep stem (three 3x3 convolutions), and in a dilated stage every block has the new dilation: the authors' rule.
-  Weights of a network with torchvision's rule fit by name and shape, and give wrong answers here.
-* `pretrained=True` fetches the ImageNet weights of that very ResNet, trained by GluonCV (resnet50_v1s, resnet101_v1s) and published
-  as .pth files for the timm library. `deep_stem=False` takes torchvision's plain stem, and then pretrained its weights.
-* Maps are enlarged with align_corners=True: corner pixels fall on corner pixels, as the authors have it. Exact for 8n + 1 pixels;
-  for 8n, as here, cells and pixels are up to 7 pixels apart at the right and bottom border. Training copes with it.
-* The branch of one cell has one value per channel and image. One image alone has no statistics there: its BatchNorm then uses the
-  running ones (PooledBatchNorm), so that batches of one can be trained.
+* The ResNet has a deep stem (three 3x3 convolutions), and in a dilated stage every block has the new
+  dilation: the authors' rule. Weights of a network with torchvision's rule fit by name and shape, and give
+  wrong answers here.
+* `pretrained=True` fetches the ImageNet weights of that very ResNet, trained by GluonCV (resnet50_v1s,
+  resnet101_v1s) and published as .pth files for the timm library. `deep_stem=False` takes torchvision's
+  plain stem, and then pretrained its weights.
+* Maps are enlarged with align_corners=True: corner pixels fall on corner pixels, as the authors have it.
+  Exact for 8n + 1 pixels; for 8n, as here, cells and pixels are up to 7 pixels apart at the right and
+  bottom border. Training copes with it.
+* The branch of one cell has one value per channel and image. One image alone has no statistics there: its
+  BatchNorm then uses the running ones (PooledBatchNorm), so that batches of one can be trained.
 """
 import torch
 import torch.nn.functional as F
@@ -39,7 +44,8 @@ AUX_WEIGHT = 0.4                                        # section 3.3
 DROPOUT = 0.1                                           # the authors' code; whole channels
 BACKBONES = ("resnet50", "resnet101", "mobilenet_v2")
 RELEASE = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/"
-PRETRAINED = {"resnet50": RELEASE + "gluon_resnet50_v1s-1762acc0.pth", "resnet101": RELEASE + "gluon_resnet101_v1s-60fe0cc1.pth"}
+PRETRAINED = {"resnet50": RELEASE + "gluon_resnet50_v1s-1762acc0.pth",
+              "resnet101": RELEASE + "gluon_resnet101_v1s-60fe0cc1.pth"}
 
 
 def enlarge(x, like):
@@ -48,16 +54,18 @@ def enlarge(x, like):
 
 
 class PyramidPooling(nn.Module):
-    """A map and its averages over ever smaller cells, side by side: what a pixel is depends on where it is."""
+    """A map and its averages over ever smaller cells, side by side: what a pixel is depends on its place."""
 
     def __init__(self, channels):
         super().__init__()
-        norms = [PooledBatchNorm if bins == 1 else nn.BatchNorm2d for bins in BINS]
         width = channels // len(BINS)
-        self.branches = nn.ModuleList(conv_norm_act(channels, width, 1, act=nn.ReLU(inplace=True), norm=norm) for norm in norms)
+        self.branches = nn.ModuleList()
+        for bins in BINS:
+            norm = PooledBatchNorm if bins == 1 else nn.BatchNorm2d
+            self.branches.append(conv_norm_act(channels, width, 1, act=nn.ReLU(inplace=True), norm=norm))
 
     def forward(self, x):
-        """x: (B, C, h, w) -> (B, 2C, h, w)."""
+        """x: (B, C, h, w) -> (B, 2C, h, w): the map itself and four branches of C/4 channels."""
         maps = [x]
         for bins, branch in zip(BINS, self.branches):
             cells = F.adaptive_avg_pool2d(x, bins)                              # (B, C, bins, bins)
@@ -79,8 +87,7 @@ class Classifier(nn.Module):
     def forward(self, x):
         """x: (B, C, h, w) -> (B, K, h, w)."""
         x = self.gather(x)                                                      # (B, D, h, w)
-        x = self.classify(self.dropout(x))                                      # (B, K, h, w)
-        return x
+        return self.classify(self.dropout(x))                                   # (B, K, h, w)
 
 
 class PSPNet(nn.Module):
@@ -88,25 +95,32 @@ class PSPNet(nn.Module):
     stride = 8
     recipe = SEGMENTATION_RECIPE
 
-    def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="resnet50", downsample_factor=8, aux=True,
-                 deep_stem=True, loss=None, class_weights=None, sigmoid=False):
+    def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="resnet50",
+                 downsample_factor=8, aux=True, deep_stem=True, loss=None, class_weights=None, sigmoid=False):
         """num_classes: K, background included.  pretrained: True fetches ImageNet weights of the backbone.
-        backbone: "resnet50", "resnet101" or "mobilenet_v2".  downsample_factor: 8, or 16 for a coarser map at a third of the cost.
+        backbone: "resnet50", "resnet101" or "mobilenet_v2".
+        downsample_factor: 8, or 16 for a coarser map at a third of the cost.
         aux: with the auxiliary head.  deep_stem: the authors' ResNet, False: torchvision's.
         loss, class_weights, sigmoid: see utils/losses.py, SegmentationLoss.
         """
         super().__init__()
         if backbone not in BACKBONES:
-            raise UserError(f'pspnet has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} Known: {", ".join(BACKBONES)}.')
+            raise UserError(f'pspnet has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} '
+                            f'Known: {", ".join(BACKBONES)}.')
         if downsample_factor not in (8, 16):
-            raise UserError(f"downsample_factor={downsample_factor}: pspnet knows 8, as in the paper, and 16.")
+            raise UserError(f"downsample_factor={downsample_factor}: pspnet knows 8 (the paper's) and 16.")
         self.criterion = SegmentationLoss(num_classes, loss, class_weights, sigmoid)
+
+        # The authors' ResNet has a deep stem, and weights of its own; with a plain stem it is torchvision's.
         if backbone == "mobilenet_v2":
             self.backbone = mobilenet_v2(downsample_factor, pretrained)
         else:
-            self.backbone = resnet(backbone, downsample_factor, pretrained and not deep_stem, dilate_first=True, deep_stem=deep_stem)
+            self.backbone = resnet(backbone, downsample_factor, pretrained and not deep_stem,
+                                   dilate_first=True, deep_stem=deep_stem)
             if pretrained and deep_stem:
                 print(load_weights(named_as_published(self.backbone), download(PRETRAINED[backbone])))
+
+        # All widths follow from the backbone's.
         c4, c5 = self.backbone.channels[2:]
         self.pyramid = PyramidPooling(c5)
         self.head = Classifier(2 * c5, c5 // 4, self.criterion.channels)
@@ -115,17 +129,11 @@ class PSPNet(nn.Module):
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> logits (B, K, H, W) (one channel with sigmoid), losses."""
         x = normalise(images)                                                   # (B, 3, H, W)
-        _, _, c4, c5 = self.backbone(x)                                         # (B, D, h, w), (B, C, h, w)
-        x = self.pyramid(c5)                                                    # (B, 2*C, h, w)
+        _, _, c4, c5 = self.backbone(x)                                         # (B, C4, h, w), (B, C5, h, w)
+        x = self.pyramid(c5)                                                    # (B, 2*C5, h, w)
         x = self.head(x)                                                        # (B, K, h, w)
         logits = enlarge(x, images)                                             # (B, K, H, W)
-        if targets is None:
-            return logits, {}
-        losses = self.criterion(logits, targets)
-        if self.aux:
-            aux = self.aux(c4)                                                  # (B, K, h, w)
-            aux = enlarge(aux, images)                                          # (B, K, H, W)
-            losses |= self.criterion(aux, targets, weight=AUX_WEIGHT, prefix="aux_")
+        losses = {} if targets is None else self.loss(logits, c4, targets)
         return logits, losses
 
     def decode(self, logits):
@@ -133,9 +141,24 @@ class PSPNet(nn.Module):
         scores = class_scores(logits)                                           # (B, K, H, W)
         return scores
 
+    def loss(self, logits, c4, targets):
+        """logits: (B, K, H, W).  c4: (B, C4, h, w), the map of the auxiliary head.  -> dict of weighted 0-d
+        losses.
+        """
+        losses = self.criterion(logits, targets)                                # () each
+        if self.aux:
+            aux = self.aux(c4)                                                  # (B, K, h, w)
+            aux = enlarge(aux, logits)                                          # (B, K, H, W)
+            losses |= self.criterion(aux, targets, weight=AUX_WEIGHT, prefix="aux_")            # () each
+        return losses                                                           # () each
+
 
 def named_as_published(backbone):
-    """The same tensors under the names of the published files, where the deep stem is one `conv1` and its last BatchNorm `bn1`."""
-    stem = nn.Sequential(backbone.conv1, backbone.bn1, backbone.relu, backbone.conv2, backbone.bn2, backbone.relu, backbone.conv3)
-    return nn.ModuleDict({"conv1": stem, "bn1": backbone.bn3, "layer1": backbone.layer1, "layer2": backbone.layer2,
-                          "layer3": backbone.layer3, "layer4": backbone.layer4})
+    """The same tensors under the names of the published files, whose deep stem is one `conv1`, its last
+    BatchNorm `bn1`.
+    """
+    stem = nn.Sequential(backbone.conv1, backbone.bn1, backbone.relu,
+                         backbone.conv2, backbone.bn2, backbone.relu,
+                         backbone.conv3)
+    return nn.ModuleDict({"conv1": stem, "bn1": backbone.bn3, "layer1": backbone.layer1,
+                          "layer2": backbone.layer2, "layer3": backbone.layer3, "layer4": backbone.layer4})

@@ -1,7 +1,8 @@
 """YOLOv4-tiny: a small backbone of cross-stage-partial blocks, two heads, three anchors a cell.
 
-Papers: YOLOv4, arXiv 2004.10934; Scaled-YOLOv4, arXiv 2011.08036, section 4.3 (the tiny network). The layers are those of
-the published yolov4-tiny.cfg: 6,056,606 parameters at 80 classes, and its official weight files load.
+Papers: YOLOv4, arXiv 2004.10934; Scaled-YOLOv4, arXiv 2011.08036, section 4.3 (the tiny network). The
+layers are those of the published yolov4-tiny.cfg: 6,056,606 parameters at 80 classes, and its official
+weight files load.
 
     stage          layers                                        output
     backbone       conv 3x3/2, conv 3x3/2                         64 x H/4  x W/4
@@ -13,19 +14,20 @@ the published yolov4-tiny.cfg: 6,056,606 parameters at 80 classes, and its offic
                    p4 = [upsampled conv 1x1 of p5, c4]           384 x H/16 x W/16
     head, each     conv 3x3, conv 1x1                            A(5+K) x h x w, with A = 3
 
-This file has the layers and the anchors. What the network kept is imported: what the numbers of a head mean, decoding,
-which anchors learn an object and the losses (AnchorYOLO in yolov3.py), the box loss (yolov4.py). Read those first.
-What it changed: the backbone, whose CSP blocks pass half of the channels on as they are, without a convolution of their
-own, and have no residuals; LeakyReLU for Mish; no SPP, no way down, no head for small objects. A ninth of the work, a
-tenth of the parameters.
+This file has the layers and the anchors. What the network kept is imported: what the numbers of a head
+mean, decoding, which anchors learn an object and the losses (AnchorYOLO in yolov3.py), the box loss
+(yolov4.py). Read those first.
+What it changed: the backbone, whose CSP blocks pass half of the channels on as they are, without a
+convolution of their own, and have no residuals; LeakyReLU for Mish; no SPP, no way down, no head for small
+objects. A ninth of the work, a tenth of the parameters.
 
 What differs from the published configuration, and why:
-* The anchor for a truth is sought among the five that a head owns. The cfg also lists 10,14, which no head has, and
-  gives an object that fits it best to nobody.
-* Beside its best anchor a truth also gets every anchor with IoU > 0.213, the rule of the large YOLOv4: more positives,
-  so that a small data set trains. `assign_iou=1` is the rule of the tiny cfg.
-* The recipe is AdamW. The cfg's SGD is meant for 500,200 steps of 64 images; after 25 epochs of Shapes it stood at mAP50 0.78,
-  AdamW at 0.92 (benchmarks/results.md).
+* The anchor for an object is sought among the five that a head owns. The cfg also lists 10,14, which no
+  head has, and assigns an object that fits it best to nobody.
+* An object is assigned to its best anchor and to every other one with IoU > 0.213, the rule of the large
+  YOLOv4: more positives, so that a small dataset trains. `assign_iou=1` is the rule of the tiny cfg.
+* `recipe` is AdamW for a user's own data (see nets/layers.py). The cfg's SGD is meant for 500,200 steps of 64
+  images; after 25 epochs of Shapes it had reached mAP50 0.78, AdamW 0.92 (benchmarks/results.md).
 * The weight of the box loss, prior bias, anchors: as in yolov4.py and yolov3.py.
 """
 import torch
@@ -37,13 +39,15 @@ from nets.yolov3 import AnchorYOLO, make_head
 from nets.yolov4 import ASSIGN_IOU, BOX_WEIGHT, ciou_loss
 from utils.weights import download, load_weights
 
-ANCHORS = (((23, 27), (37, 58), (81, 82)),              # width, height in px, of the head at stride 16 (cfg: mask 1,2,3)
+ANCHORS = (((23, 27), (37, 58), (81, 82)),              # width, height in px, at stride 16 (cfg: mask 1,2,3)
            ((81, 82), (135, 169), (344, 319)))          # at stride 32 (cfg: mask 3,4,5)
 PRETRAINED = "https://github.com/AlexeyAB/darknet/releases/download/darknet_yolo_v4_pre/yolov4-tiny.conv.29"
 
 
 class CSPBlock(nn.Module):
-    """One half of the channels goes through two convolutions, everything is joined again; then the map is halved."""
+    """One half of the channels goes through two convolutions, everything is joined again; then the map is
+    halved.
+    """
 
     def __init__(self, channels):
         super().__init__()
@@ -55,13 +59,17 @@ class CSPBlock(nn.Module):
     def forward(self, x):
         """x: (B, C, h, w) -> pooled (B, 2C, h/2, w/2), merged (B, C, h, w)."""
         x = self.entry(x)                                                       # (B, C, h, w)
+
+        # One half goes through two convolutions, and the result of each is used.
         half = x.chunk(2, dim=1)[1]                                             # (B, C/2, h, w)
         inner1 = self.inner1(half)                                              # (B, C/2, h, w)
         inner2 = self.inner2(inner1)                                            # (B, C/2, h, w)
         merged = self.merge(torch.cat([inner2, inner1], dim=1))                 # (B, C, h, w)
+
+        # All channels also go past these convolutions; then the map is halved.
         joined = torch.cat([x, merged], dim=1)                                  # (B, 2*C, h, w)
         pooled = F.max_pool2d(joined, 2)                                        # (B, 2*C, h/2, w/2)
-        return pooled, merged
+        return pooled, merged                                                   # (B, 2*C, h/2, w/2), (B, C, h, w)
 
 
 class CSPDarknetTiny(nn.Module):
@@ -90,26 +98,35 @@ class YOLOv4Tiny(AnchorYOLO):
     box_loss = ciou_loss
     recipe = DETECTION_RECIPE | {"input_shape": (416, 416), "lr": 0.003, "nms_iou": 0.45}
 
-    def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS, assign_iou=ASSIGN_IOU,
-                 box_weight=BOX_WEIGHT, label_smoothing=0.0, focal=False, focal_alpha=0.25, focal_gamma=2.0):
+    def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS,
+                 assign_iou=ASSIGN_IOU, box_weight=BOX_WEIGHT, label_smoothing=0.0,
+                 focal=False, focal_alpha=0.25, focal_gamma=2.0):
         """pretrained: True fetches the official backbone, trained on COCO.  The others: see AnchorYOLO."""
-        super().__init__(num_classes, input_shape, anchors, assign_iou, box_weight, label_smoothing, focal, focal_alpha, focal_gamma)
-        # registered in the order of the cfg, which is the order of the official weight files
+        super().__init__(num_classes, input_shape, anchors, assign_iou, box_weight, label_smoothing,
+                         focal, focal_alpha, focal_gamma)
+
+        # Registered in the order of the cfg, which is the order of the official weight files.
         self.backbone = CSPDarknetTiny()
         self.reduce5 = conv_norm_act(512, 256, 1)
         self.head5 = make_head(256, 512, self.head_channels())
         self.lateral = conv_norm_act(256, 128, 1)
         self.head4 = make_head(384, 256, self.head_channels())
+
         self.begin_heads(self.head4, self.head5)
         if pretrained:
             print(load_weights(self, download(PRETRAINED)))
 
     def forward(self, images, targets=None):
-        """images: (B, 3, H, W) RGB 0-1 -> outputs [(B, A(5+K), H/16, W/16), (B, A(5+K), H/32, W/32)], losses."""
+        """images: (B, 3, H, W) RGB 0-1 -> outputs, losses. outputs: two maps, fine first, of (B, A(5+K), h,
+        w).
+        """
         c4, c5 = self.backbone(images)                                          # (B, 256, H/16, W/16), (B, 512, H/32, W/32)
+
+        # The way up: the coarse map knows what there is; enlarged, it tells the fine one.
         p5 = self.reduce5(c5)                                                   # (B, 256, H/32, W/32)
-        up5 = F.interpolate(self.lateral(p5), scale_factor=2.0)                 # (B, 128, H/16, W/16)
-        p4 = torch.cat([up5, c4], dim=1)                                        # (B, 384, H/16, W/16)
+        large5 = F.interpolate(self.lateral(p5), scale_factor=2.0)              # (B, 128, H/16, W/16)
+        p4 = torch.cat([large5, c4], dim=1)                                     # (B, 384, H/16, W/16)
+
         outputs = [self.head4(p4), self.head5(p5)]                              # (B, 3*(5+K), H/16, W/16), (B, 3*(5+K), H/32, W/32)
         losses = {} if targets is None else self.loss(outputs, targets)
         return outputs, losses

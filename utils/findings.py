@@ -330,5 +330,5 @@ def stop(findings, what, then="No list was written."):
     """Error when something must be fixed first. then: what follows from that."""
     bad = [finding for finding in findings if KINDS[finding.kind][0] == STOPS]
     if bad:
-        raise UserError(f"{what}: {counted(bad)} must be fixed first.\n{report(bad)}\n{then}",
+        raise UserError(f"{what}: {counted(len(bad), 'finding')} must be fixed first.\n{report(bad)}\n{then}",
                         kind=bad[0].kind)

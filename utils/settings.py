@@ -2,8 +2,8 @@
 
     python train.py [recipe.py] [name=value ...]
 
-A script ends in  main(read_settings(globals())) : its lower-case module variables that hold plain values are read once, into an
-object that is handed from function to function. Nothing is ever written back into the module.
+A script ends in  main(read_settings(globals())) : its lower-case module variables that hold plain values
+are read once, into an object that is handed from function to function. Nothing is ever written back.
 A recipe file is a few assignments of plain values; it is parsed, never executed.
 """
 import ast
@@ -16,17 +16,22 @@ from typing import Any
 
 from utils.errors import UserError, did_you_mean, show_sentence_only
 
-ROOT = Path(__file__).resolve().parent.parent        # the repository; paths in variables and lists are relative to it
+# The repository; paths in variables and lists are relative to it.
+ROOT = Path(__file__).resolve().parent.parent
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
 AnyPath = str | Path
 Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and that in words
-PEERS = {"imgsz": "input_shape", "img_size": "input_shape", "img": "input_shape", "batch": "batch_size", "bs": "batch_size", "lr0": "lr",
-         "learning_rate": "lr", "workers": "num_workers", "weights": "model_path", "model": "net", "data": "dataset", "conf": "confidence",
-         "conf_thres": "confidence", "iou": "nms_iou", "iou_thres": "nms_iou", "max_det": "max_boxes", "project": "output", "half": "amp",
-         "epoch": "epochs", "cfg": "net", "backbone": "net_options", "cuda": "device", "gpu": "device", "optim": "optimizer",
-         "momentum_beta": "momentum", "freeze": "freeze_epochs", "fliplr": "flip", "degrees": "rotate", "num_classes": "classes_path"}
-# what other programs call these things
+# What other programs call these things.
+PEERS = {"model": "net", "cfg": "net", "backbone": "net_options",
+         "data": "dataset", "num_classes": "classes_path", "weights": "model_path", "project": "output",
+         "imgsz": "input_shape", "img_size": "input_shape", "img": "input_shape",
+         "epoch": "epochs", "freeze": "freeze_epochs", "batch": "batch_size", "bs": "batch_size",
+         "optim": "optimizer", "lr0": "lr", "learning_rate": "lr", "momentum_beta": "momentum",
+         "fliplr": "flip", "degrees": "rotate",
+         "conf": "confidence", "conf_thres": "confidence",
+         "iou": "nms_iou", "iou_thres": "nms_iou", "max_det": "max_boxes",
+         "cuda": "device", "gpu": "device", "half": "amp", "workers": "num_workers"}
 
 
 class Settings:
@@ -41,23 +46,30 @@ class Settings:
         return name in self.origin
 
     def put(self, name: str, value: Any, where: str) -> None:
-        """Another value for a setting that is there. where: "command line", "recipe of ssd300", "chosen" ..."""
+        """Another value for a setting that is there.
+
+        where: "command line", "recipe of ssd300", "chosen" ...
+        """
         setattr(self, name, value)
         self.origin[name] = where
 
 
 def read_settings(variables: dict[str, Any], arguments: list[str] | None = None) -> Settings:
-    """A script's variables, changed by recipe files and name=value words, of which the later one wins -> Settings.
+    """A script's variables, changed by recipe files and name=value words; the later one wins -> Settings.
 
-    variables: the script's globals(), which stay as they are.  arguments: list of words, default the command line.
-    Errors: unknown name (with the nearest one), wrong type, a recipe that is not there or holds more than values.
+    variables: the script's globals(), which stay as they are.
+    arguments: list of words, default the command line.
+    Errors: unknown name (with the nearest one), wrong type, a recipe missing or with more than values.
     """
+    # From here on a mistake of the user ends in one sentence, which every console can show.
     sys.excepthook = show_sentence_only
     never_fail_to_print()
+
     script = Path(variables.get("__file__", "script.py")).name
     s = Settings({name: variables[name] for name in settable(variables)}, script)
     defaults = as_dict(s)                                   # a later word need not be like an earlier one
 
+    # Word by word, so that the later one wins; a recipe is as many words as it has lines.
     for word in sys.argv[1:] if arguments is None else arguments:
         name, equals, text = word.partition("=")
         if word in HELP:
@@ -77,7 +89,8 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
 
 def settable(variables: dict[str, Any]) -> list[str]:
     """The names of a script that a recipe or the command line may set, in the script's order."""
-    return [name for name, value in variables.items() if name.islower() and not name.startswith("_") and isinstance(value, PLAIN)]
+    return [name for name, value in variables.items()
+            if name.islower() and not name.startswith("_") and isinstance(value, PLAIN)]
 
 
 def never_fail_to_print() -> None:
@@ -90,7 +103,8 @@ def never_fail_to_print() -> None:
 def fill(s: Settings, values: dict[str, Any], where: str) -> None:
     """Give every setting that is None its value in `values`; check the types of the others against it.
 
-    values: dict name -> value; names that the script does not have are not for it.  where: what is said of where they came from.
+    values: dict name -> value; names that the script does not have are skipped.
+    where: what is said of where they came from.
     """
     for name, value in values.items():
         if name not in s:
@@ -109,20 +123,23 @@ def as_dict(s: Settings) -> dict[str, Any]:
 def as_table(s: Settings) -> str:
     """The settings as text: name, value, where it came from."""
     rows = [(name, repr(getattr(s, name)), where) for name, where in s.origin.items()]
-    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
-    return "\n".join(f"  {name:<{widths[0]}}  {value:<{min(widths[1], 44)}}  {where}" for name, value, where in rows)
+    wide = max(len(name) for name, _, _ in rows)
+    value_wide = min(max(len(value) for _, value, _ in rows), 44)
+    return "\n".join(f"  {name:<{wide}}  {value:<{value_wide}}  {where}" for name, value, where in rows)
 
 
 def find(path: AnyPath) -> Path:
-    """A path as the user wrote it -> absolute Path. Relative ones belong to the repository;
-    only what exists below the current folder and not there is taken from the current folder."""
+    """A path as the user wrote it -> absolute Path.
+
+    Relative ones belong to the repository; what exists only below the current folder is found there.
+    """
     path = Path(path).expanduser()
     inside = ROOT / path
     return path.resolve() if not inside.exists() and path.exists() else inside
 
 
 def shown(path: AnyPath) -> str:
-    """A path for people: relative to the repository when it lies inside, with / on every system."""
+    """A path for people: relative to the repository when it is inside, with / on every system."""
     path = Path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
@@ -135,13 +152,16 @@ def counted(number: int, word: str) -> str:
 
 def whole(low: int) -> Rule:
     """A rule for `check`: a whole number, at least low."""
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low, f"a whole number, {low} or more"
+    def good(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+    return good, f"a whole number, {low} or more"
 
 
 def number(low: float, high: float = float("inf")) -> Rule:
     """A rule for `check`: a number from low to high."""
-    kind = f"a number, {low} or more" if high == float("inf") else f"a number from {low} to {high}"
-    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high, kind
+    def good(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    return good, f"a number, {low} or more" if high == float("inf") else f"a number from {low} to {high}"
 
 
 def optional(rule: Rule) -> Rule:
@@ -151,7 +171,9 @@ def optional(rule: Rule) -> Rule:
 
 def several(count: int, rule: Rule) -> Rule:
     """A rule for `check`: count values, for each of which the other rule holds."""
-    return lambda value: isinstance(value, (list, tuple)) and len(value) == count and all(map(rule[0], value)), f"{count} values, each {rule[1]}"
+    def good(value: Any) -> bool:
+        return isinstance(value, (list, tuple)) and len(value) == count and all(map(rule[0], value))
+    return good, f"{count} values, each {rule[1]}"
 
 
 def yes_or_no() -> Rule:
@@ -161,12 +183,16 @@ def yes_or_no() -> Rule:
 
 def one_of(known: Collection[str]) -> Rule:
     """A rule for `check`: one of these words."""
-    words = [f'"{word}"' if isinstance(word, str) else repr(word) for word in known]
-    return lambda value: any(value is word or isinstance(word, str) and value == word for word in known), " or ".join(words)
+    def good(value: Any) -> bool:                           # 1 == True, but it is another word
+        return any(value is word or isinstance(word, str) and value == word for word in known)
+    return good, " or ".join(f'"{word}"' if isinstance(word, str) else repr(word) for word in known)
 
 
 def check(s: Settings, **rules: Rule) -> None:
-    """Stop at the first setting whose value breaks its rule: what would fail only later, or silently do something else."""
+    """Stop at the first setting whose value breaks its rule.
+
+    Without that it would fail only later, or silently do something else.
+    """
     for name, (good, expected) in rules.items():
         value = getattr(s, name)
         if not good(value):
@@ -179,29 +205,43 @@ def check_name(name: str, s: Settings, where: str) -> None:
         return
     if PEERS.get(name.lower(), "") in s:
         raise UserError(f'{where}: what other programs call "{name}" is called {PEERS[name.lower()]} here.')
-    raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} All names: {", ".join(s.origin)}')
+    raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} '
+                    f'All names: {", ".join(s.origin)}')
 
 
 def explain_word(word: str, s: Settings, script: str) -> UserError:
-    """UserError about a word of the command line that is neither name=value nor a recipe: what was probably meant."""
-    first, value = next((name, as_dict(s)[name]) for name in s.origin)
+    """A word that is neither name=value nor a recipe -> UserError that guesses what was meant."""
+    first, value = next(iter(as_dict(s).items()))
+
+    # As other programs want it: --epochs 50.
     if word.startswith("-"):
         name = word.lstrip("-").replace("-", "_")
         ours = name if name in s else PEERS.get(name.lower(), first)
-        return UserError(f'"{word}": variables are set without dashes and with =, like  python {script} {ours if ours in s else first}=...')
+        likely = ours if ours in s else first
+        return UserError(f'"{word}": variables are set without dashes and with =, '
+                         f'like  python {script} {likely}=...')
+
+    # With spaces around the sign: epochs = 50.
     if word.replace(".", "", 1).isdigit():
-        return UserError(f'"{word}" is a number without a name. Write which variable it is for, without spaces around =, '
-                         f'like  python {script} {next((name for name in ("epochs", "source", "num_classes") if name in s), first)}={word}')
+        likely = next((name for name in ("epochs", "source", "num_classes") if name in s), first)
+        return UserError(f'"{word}" is a number without a name. Write which variable it is for, '
+                         f'without spaces around =, like  python {script} {likely}={word}')
+
+    # A file name alone, or anything else.
     meant = f'Did you mean source="{word}"?' if "source" in s else f"Example: python {script} {first}={value}"
     return UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
 
 
 def from_text(text: str, default: Any) -> Any:
-    """A word of the command line -> value. A variable that is text takes the word as it stands."""
+    """A word of the command line -> value."""
     if text == "None":
         return None
+
+    # A variable that is text takes the word as it is: net=123 is a name.
     if isinstance(default, str):
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+    # Two ways of writing that Python does not know, then whatever Python does.
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if re.fullmatch(r"[0-9]+x[0-9]+", text):                # input_shape=416x416
@@ -213,23 +253,32 @@ def from_text(text: str, default: Any) -> Any:
 
 
 def check_type(name: str, value: Any, default: Any) -> Any:
-    """The value, converted where nothing is lost (3 -> 3.0, [a, b] -> (a, b)); else an error that says what is expected."""
-    if value is None or default is None:
+    """The value, converted to the default's type where nothing is lost: 3 -> 3.0, [a, b] -> (a, b).
+
+    Error: it cannot be converted; it says what is expected.
+    """
+    if value is None or default is None:                    # None says nothing about a type
         return value
+
+    # What is meant is clear, only written in another way.
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(default)(value)
     if isinstance(default, (list, tuple)) and isinstance(value, (int, float)) and len(default) == 2:
         return type(default)((value, value))                # type: ignore[misc]    # input_shape=416
+
+    # Compared exactly: to isinstance, True would be a whole number.
     if type(value) is not type(default):
-        kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text", dict: "a dict {...}"}
+        kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text",
+                 dict: "a dict {...}"}
         raise UserError(f"{name}={value!r}: expected {kinds.get(type(default), 'values')}, like {default!r}.")
     return value
 
 
 def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
     """[(name, value, line number)] of a recipe file."""
+    # Parsed, not run: a recipe from elsewhere can do no harm.
     try:
         tree = ast.parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -237,11 +286,13 @@ def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
         known = [shown(p) for p in sorted(folder.glob("*.py"))] if folder.is_dir() else []
         raise UserError(f"There is no recipe {shown(path)}.{did_you_mean(shown(path), known)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown(path)} cannot be read as a recipe, which is a text file in utf-8: {error}") from None
+        raise UserError(f"{shown(path)} cannot be read as a recipe, a text file in utf-8: {error}") from None
     except SyntaxError as error:
         raise UserError(f"{shown(path)}, line {error.lineno}: not Python: {error.msg}") from None
+
+    # Nothing but a docstring and assignments of plain values.
     rows = []
-    statements: list[Any] = tree.body                       # only an assignment has targets; else AttributeError
+    statements: list[Any] = tree.body                       # only an assignment has targets
     for node in statements:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue                                        # the docstring
@@ -249,12 +300,16 @@ def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
             (target,) = node.targets
             rows.append((target.id, ast.literal_eval(node.value), node.lineno))
         except (AttributeError, ValueError):
-            raise UserError(f"{shown(path)}, line {node.lineno}: a recipe holds only lines like  lr = 0.01") from None
+            place = f"{shown(path)}, line {node.lineno}"
+            raise UserError(f"{place}: a recipe holds only lines like  lr = 0.01") from None
     return rows
 
 
 def print_help(path: AnyPath) -> None:
-    """Every variable of a script with its value and the comment beside it, in the script's groups. It is read, not run: no package is loaded."""
+    """Every variable of a script with its value and the comment beside it, in the script's groups.
+
+    The script is read, not run: no package is loaded.
+    """
     path = Path(path)
     never_fail_to_print()
     groups = groups_of(path)
@@ -267,7 +322,11 @@ def print_help(path: AnyPath) -> None:
 
 
 def groups_of(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The variables of a script as its source groups them -> list of (title or "", list of ("name = value", comment))."""
+    """The variables of a script, as its source groups them.
+
+    -> list of (title or "", list of ("name = value", comment)).
+    """
+    # Line number -> comment; one at the left margin is a title.
     with open(path, "rb") as file:
         tokens = list(tokenize.tokenize(file.readline))
     comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
@@ -276,10 +335,15 @@ def groups_of(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     groups: list[tuple[str, list[tuple[str, str]]]] = []
     last = 0
     for node in ast.parse(path.read_bytes()).body:
-        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name) or not node.targets[0].id.islower():
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
-        if not groups or node.lineno > last + 1:            # a blank line or a title begins another group
-            title = re.sub("  +", "  ", comments[node.lineno - 1].lstrip("# ")) if node.lineno - 1 in titles else ""
+        if not node.targets[0].id.islower():                # a constant, like LIMIT
+            continue
+
+        # A blank line or a title begins another group.
+        above = node.lineno - 1
+        if not groups or above > last:
+            title = re.sub("  +", "  ", comments[above].lstrip("# ")) if above in titles else ""
             groups.append((title, []))
         last = node.end_lineno or node.lineno
         groups[-1][1].append((ast.unparse(node), comments.get(last, "")))

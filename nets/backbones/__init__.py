@@ -1,1 +1,4 @@
-"""Backbones that several papers share: images -> feature maps. Layers are named as in torchvision, so that its ImageNet files load."""
+"""Backbones that several papers share: images -> feature maps.
+
+Layers are named as in torchvision, so that its ImageNet files load.
+"""

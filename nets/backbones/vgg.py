@@ -1,8 +1,10 @@
-"""VGG-16: thirteen 3x3 convolutions in five groups, a pooling between the groups; as in the paper, or with BatchNorm.
+"""VGG-16: thirteen 3x3 convolutions in five groups, a pooling between the groups; as in the paper, or with
+BatchNorm.
 
-Paper: Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556, table 1, column D, without its
-three fully connected layers: 14,714,688 parameters. Layers are named as in torchvision's vgg16 (features.0 ... features.28)
-or, with a BatchNorm behind every convolution, vgg16_bn (features.0 ... features.41).
+Paper: Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556, table 1, column D,
+without its three fully connected layers: 14,714,688 parameters. Layers are named as in torchvision's vgg16
+(features.0 ... features.28) or, with a BatchNorm behind every convolution, vgg16_bn (features.0 ...
+features.41).
 
     group    convolutions    output
     1        2                64 x H    x W    -> c1
@@ -16,29 +18,37 @@ from torch import nn
 from utils.weights import download, load_weights
 
 GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-PRETRAINED = "https://download.pytorch.org/models/vgg16-397923af.pth"       # ImageNet; 528 MB, nine tenths are the layers left out here
+# ImageNet; 528 MB, nine tenths of which are the layers left out here.
+PRETRAINED = "https://download.pytorch.org/models/vgg16-397923af.pth"
 
 
 class VGG(nn.Module):
     """The groups one after the other in `features`; a group begins with the pooling of the one before."""
 
     def __init__(self, groups=GROUPS, batch_norm=False):
+        """groups: channels of the convolutions of each group."""
         super().__init__()
         self.channels = tuple(group[-1] for group in groups)                    # of c1 ... c5
+
+        # All layers in one list, as torchvision numbers them; `starts`: where each group begins in it.
         layers, self.starts, c_in = [], [], 3
         for group in groups:
             self.starts.append(len(layers))
             if c_in != 3:
                 layers.append(nn.MaxPool2d(2))
             for c_out in group:
-                norm = [nn.BatchNorm2d(c_out)] if batch_norm else []
-                layers += [nn.Conv2d(c_in, c_out, 3, padding=1), *norm, nn.ReLU(inplace=True)]
+                layers.append(nn.Conv2d(c_in, c_out, 3, padding=1))
+                if batch_norm:
+                    layers.append(nn.BatchNorm2d(c_out))
+                layers.append(nn.ReLU(inplace=True))
                 c_in = c_out
         self.features = nn.Sequential(*layers)
-        for conv in self.features:
-            if isinstance(conv, nn.Conv2d):             # without BatchNorm the signal would fade on its way through thirteen layers
-                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-                nn.init.zeros_(conv.bias)
+
+        # Without BatchNorm the signal would fade on its way through thirteen layers.
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x):
         """x: (B, 3, H, W) normalised -> c1 ... c5, each before the pooling that follows it."""

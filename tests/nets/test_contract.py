@@ -204,7 +204,7 @@ def test_wrong_requests():
         nets.build("retinanet", 3, pretrained="best.pth")
     with pytest.raises(UserError, match="at least one class"):
         nets.build("yolov4_tiny", 0)
-    with pytest.raises(UserError, match=r"divide by 16. The nearest is \(272, 256\)"):
+    with pytest.raises(UserError, match=r"divisible by 16. The nearest is \(272, 256\)"):
         nets.build("deeplabv3plus", 3, (266, 256))
     assert nets.build("deeplabv3plus", 3, (264, 256), downsample_factor=8)
     with pytest.raises(UserError, match='no backbone "resnet5".*Did you mean "resnet50"'):

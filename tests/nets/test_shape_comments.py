@@ -20,7 +20,7 @@ OPTIONS = {"yolov4_tiny": [{"focal": True}], "unet": [{"backbone": "vgg16"}, {"b
            "yolox": [{"l1": True}]}
 # options for every run of a network: the same lines in less time
 FASTER = {"faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
-LEAST = 15                                                  # comments a network file must have (with those it is built on)
+LEAST = 10                                                  # comments a network file must have (with those it is built on)
 SLOW = ("ssd300", "ssd512")                                 # a second an image: one size with objects, the other without targets
 
 
@@ -50,9 +50,11 @@ def runs_of(name):
     network = nets.NETS[name]
     for options in [{}, *OPTIONS.get(name, [])]:
         for height, width in input_shapes(network):
-            model = nets.build(name, CLASSES, (height, width), **FASTER.get(name, {}), **options)
-            images = torch.rand(2, 3, height, width)
             known = {"B": 2, "K": CLASSES, "H": height, "W": width}
+            built = []
+            yield known, functools.partial(build_into, built, name, (height, width), FASTER.get(name, {}) | options)
+            model = built.pop()
+            images = torch.rand(2, 3, height, width)
             if name in SLOW or options:
                 targets = [target(network.task, count, height, width) for count in (6, 2)] if height < width else None
                 yield known, functools.partial(pass_through, model, images, targets)
@@ -63,6 +65,11 @@ def runs_of(name):
                     targets = [target(network.task, count, height, width) for count in counts]
                     yield known, functools.partial(pass_through, model, images, targets)
             yield known, functools.partial(pass_through, model, images, None)
+
+
+def build_into(built, name, input_shape, options):
+    """Building a network is a run, too: its anchors are made then."""
+    built.append(nets.build(name, CLASSES, input_shape, **options))
 
 
 @torch.no_grad()

@@ -207,7 +207,7 @@ def test_default_boxes_of_the_paper(network, sizes, side, first, last, total):
         model = object.__new__(network)
         torch.nn.Module.__init__(model)
         nets.ssd.SSD.__init__(model, 20, shares, network.ratios)
-    boxes = model.default_boxes(maps, (side, side))
+    boxes = model.make_default_boxes(maps, (side, side))
     assert boxes.shape == (total, 4)
     assert (boxes - boxes_of(generator(network.ratios, shares, steps), maps, (side, side))).abs().max() <= 1e-4
 
@@ -216,7 +216,7 @@ def test_default_boxes_of_other_inputs():
     """The cells of the last maps share a non-square input out evenly; sizes are shares of its height and width."""
     model = SSD300(3, batch_norm=True)
     maps = [(40, 48), (20, 24), (10, 12), (5, 6), (3, 4), (1, 2)]
-    boxes = model.default_boxes(maps, (320, 384))
+    boxes = model.make_default_boxes(maps, (320, 384))
     expected = boxes_of(generator(model.ratios, model.sizes["voc"], [8, 16, 32, 64, 1, 1]), maps, (320, 384))
     evenly = boxes_of(generator(model.ratios, model.sizes["voc"]), maps, (320, 384))
     split = len(boxes) - 4 * (3 * 4 + 2)

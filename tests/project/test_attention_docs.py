@@ -101,7 +101,7 @@ def test_the_report(module, root):
     report = load_weights(model, root / "model_data" / "yolov4-tiny.pth")
     assert report.backbone == 1.0 and len(report.different) == 4 and len(report.missing) == 12 and not report.unused
     assert all(name.startswith("attend") for name in report.missing)
-    assert f"```\n{report}\n```" in PAGE, report
+    assert f"```\nWeights {report}\n```" in PAGE, report
 
 
 def test_pretrained_works_as_it_is(module, tmp_path, monkeypatch, capsys):

@@ -54,7 +54,8 @@ MUTANTS = {
     "the precision is decided anew": (
         "utils/training/begin.py", 'if s.origin["amp"] != "resumed run" or s.amp is None:', "if True:", f"{KILLS}[tuned]"),
     "steps are not seeded": (
-        "train.py", "    torch.manual_seed(seed)                                     # for dropout and what else is random within a network\n",
+        "train.py",
+        "    torch.manual_seed(seed)                                     # for dropout and all that is random in it\n",
         "", DEEPLAB),
     "an epoch begins anew": ("train.py", "progress.epoch, progress.first_step(sampler.batch_size)", "progress.epoch, 0", YOLO),
     "shares of the wrong process": (

@@ -1,4 +1,7 @@
-"""What can go wrong while training, found early or explained: memory, mixed precision, NaN, dead workers, nothing learned."""
+"""What can go wrong while training, found early or explained.
+
+Memory, mixed precision, NaN, dead workers, nothing learned.
+"""
 import contextlib
 import math
 
@@ -12,17 +15,21 @@ from utils.evaluate import to_device
 from utils.system import distributed
 from utils.system.device import autocast, memory_used, total_memory
 
-AMP_TOLERANCE = 0.05            # mixed precision may change the loss of a batch by this share; more, or NaN: it is broken here
+AMP_TOLERANCE = 0.05            # mixed precision may change a batch's loss by this share; more is broken
 AMP_PICTURES = 4
-GAP = 5.0                       # a loss so many times larger in eval mode than in train mode: BatchNorm's statistics are off
+GAP = 5.0                       # the loss so many times larger in eval mode: BatchNorm's statistics are off
 EARLY = 5                       # epochs after which something should be found
 FAINT = 0.05                    # a score below this is nothing
-WORKER_WORDS = ("DataLoader worker", "worker exited", "Bus error", "shared memory", "paging file", "Cannot allocate memory")
+MEMORY_WORDS = ("can't allocate memory", "out of memory")
+WORKER_WORDS = ("DataLoader worker", "worker exited", "Bus error", "shared memory", "paging file",
+                "Cannot allocate memory")
 
 
 def is_out_of_memory(error):
     """Of a GPU, or of the machine as far as it refuses instead of killing the process."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error) or "out of memory" in str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in MEMORY_WORDS)
 
 
 def is_dead_worker(error):
@@ -31,26 +38,32 @@ def is_dead_worker(error):
 
 
 def go_on_without_workers(error, s, training):
-    """After a loader process died: from now on there are none. Every other error is raised again, as a sentence where that is known."""
+    """After a loader process died: from now on there are none.
+
+    Every other error is raised again, as a sentence where its meaning is known.
+    """
     if not is_dead_worker(error) or training.workers == 0:
         explain(error, training.progress, training.device, s.accumulate)
         raise error
-    training.say(f"NOTE: a loader process died ({first_line(error)}): continuing from the same image with num_workers=0.")
+    training.say(f"NOTE: a loader process died ({first_line(error)}): "
+                 "continuing from the same image with num_workers=0.")
     s.put("num_workers", 0, "after a loader process died")      # a resumed run has none either
     training.workers = 0
     training.frozen = None                                      # not set: the loaders are made anew
 
 
 def explain(error, progress, device, accumulate):
-    """Raise a UserError that says in a sentence what an error of the training loop means, if that is known."""
+    """Raise a UserError that says what an error of the training loop means, if that is known."""
     where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
     if is_out_of_memory(error):
-        raise UserError(f"Out of memory in {where}: {memory_used(device) or 0:.1f} GiB were in use. The trial step before the first "
-                        "epoch fitted, so another program has taken memory since then, or this batch has unusually many objects. "
-                        f"last.pth is from before this step: go on with  resume=True accumulate={2 * accumulate}") from None
+        raise UserError(f"Out of memory in {where}: {memory_used(device) or 0:.1f} GiB were in use. "
+                        "The trial step before the first epoch fitted, so another program has taken memory "
+                        "since then, or this batch has unusually many objects. last.pth is from before this "
+                        f"step: go on with  resume=True accumulate={2 * accumulate}") from None
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        raise UserError(f"compile=True does not work here ({str(error).splitlines()[0][:160]}). It needs a C compiler, "
-                        "and on a GPU Triton; go on with  resume=True compile=False") from None
+        raise UserError(f"compile=True does not work here ({str(error).splitlines()[0][:160]}). "
+                        "It needs a C compiler, and on a GPU Triton; "
+                        "go on with  resume=True compile=False") from None
 
 
 @contextlib.contextmanager
@@ -67,13 +80,16 @@ def unchanged(model):
 
 
 def first_batch(data, count, device):
-    """The first `count` samples of a list (again from the beginning where it is shorter) at full input size, on the device."""
+    """The first `count` samples of a list at full input size, on the device.
+
+    A shorter list begins again.
+    """
     samples = [data[data.small_until, index % len(data)] for index in range(count)]
     return to_device(*collate(samples), device)
 
 
 def try_stages(model, data, stages, parts, device, precision, seed):
-    """Try one step of every stage that is to come: what does not fit into the memory is found now, not hours into the run.
+    """Try one step of every stage to come: what does not fit into the memory is found now.
 
     stages: list of (frozen, batch size of this process).  parts: into how many pieces a batch is cut.
     -> parts that fit into the memory, list of sentences.  Error: not even one picture at a time fits.
@@ -87,16 +103,18 @@ def try_stages(model, data, stages, parts, device, precision, seed):
             if not distributed.anywhere(not fits):
                 break
 
-            # Half the pieces, again, until a single picture is one.
-            tried, parts = parts, parts * 2
+            # Pieces of half the size, and again, until each is a single picture.
             memory = f" of {total_memory(device):.1f} GiB" if total_memory(device) else ""
-            if tried >= batch:
-                raise UserError(f"Even one picture at a time does not fit into the memory{memory} of {device}. "
-                                "Choose a smaller input_shape or another net, or close other programs that use that memory.")
-            stage = "with a frozen backbone " if frozen else ""
-            notes.append(f"NOTE: a step of {math.ceil(batch / tried)} pictures {stage}does not fit into the memory{memory}. "
-                         f"Every batch is therefore cut into {parts} pieces, one after the other (accumulate={parts}); their "
-                         "gradients add up, so the batch size stays the same. BatchNorm sees one piece at a time.")
+            if parts >= batch:
+                raise UserError(f"Even one picture at a time does not fit into the memory{memory} "
+                                f"of {device}. Choose a smaller input_shape or another net, "
+                                "or close other programs that use that memory.")
+            tried = f"{math.ceil(batch / parts)} pictures" + (" with a frozen backbone" if frozen else "")
+            parts *= 2
+            notes.append(f"NOTE: a step of {tried} does not fit into the memory{memory}. Every batch is "
+                         f"therefore cut into {parts} pieces, one after the other (accumulate={parts}); "
+                         "their gradients add up, so the batch size stays the same. "
+                         "BatchNorm sees one piece at a time.")
     return parts, notes
 
 
@@ -110,7 +128,8 @@ def try_step(model, data, frozen, batch, parts, device, precision, seed):
             # What Adam will keep, two numbers for each weight, is held until the step is done.
             state = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]
             for images, targets, share, last in steps.pieces(*first_batch(data, batch, device), parts):
-                with distributed.one_batch(model, last), autocast(device, precision), steps.single_explained():
+                one_batch = distributed.one_batch(model, last)
+                with one_batch, autocast(device, precision), steps.single_explained():
                     _, losses = model(images, targets)
                 (sum(losses.values()) * share).backward()
             del state
@@ -124,15 +143,19 @@ def try_step(model, data, frozen, batch, parts, device, precision, seed):
 
 
 def check_precision(model, data, device, precision, seed):
-    """-> the precision, or None where it gives another loss than float32 on the first pictures; a sentence about that, or None."""
+    """Compare the loss of the first pictures in this precision and in float32.
+
+    -> the precision, or None where the losses differ; a sentence about that, or None.
+    """
     if not precision:
         return None, None
 
     # The same pictures, the same dropout, once in each precision.
     batch = first_batch(data, min(AMP_PICTURES, len(data)), device)
     losses = []
+    gpus = [device] if device.type == "cuda" else []
     for one in (None, precision):
-        with unchanged(model), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with unchanged(model), torch.no_grad(), torch.random.fork_rng(gpus):
             torch.manual_seed(seed)
             steps.set_frozen(model, False)
             with autocast(device, one):
@@ -142,13 +165,14 @@ def check_precision(model, data, device, precision, seed):
     exact, mixed = losses
     off = abs(mixed - exact) / max(abs(exact), 1e-6)
     if distributed.anywhere(not off <= AMP_TOLERANCE):
-        return None, (f"NOTE: mixed precision ({str(precision)[6:]}) gives a loss of {mixed:.4g} where float32 gives {exact:.4g}: "
-                      "it does not work well on this hardware or for this network, so float32 is used.")
+        return None, (f"NOTE: mixed precision ({str(precision)[6:]}) gives a loss of {mixed:.4g} "
+                      f"where float32 gives {exact:.4g}: it does not work well on this hardware "
+                      "or for this network, so float32 is used.")
     return precision, None
 
 
 def explain_nan(training, images, targets, losses, seed):
-    """-> UserError about a loss or gradient that is NaN or infinite: where it began, in which files, and what to do.
+    """-> UserError about a NaN or infinite loss or gradient: where it began, in which files, what to do.
 
     To be called before the optimizer's step, so that the weights are still those that made it.
     """
@@ -156,15 +180,18 @@ def explain_nan(training, images, targets, losses, seed):
     where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"
     rate = training.solver.param_groups[-1]["lr"]
     parts = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
-    files = ", ".join(paths[target["index"]] for target in targets[:8]) + (" ..." if len(targets) > 8 else "")
+    files = ", ".join(paths[target["index"]] for target in targets[:8])
+    if len(targets) > 8:
+        files += " ..."
 
     # The same step again, this time with an eye on every layer.
     culprit = first_bad_layer(training.model, images, targets, training.device, training.precision, seed)
-    return UserError(f"The loss or its gradient became NaN or infinite ({where}; {parts}; learning rate {rate:.3g}). {culprit} "
-                     f"Pictures of this step: {files}. "
-                     "Weights, moving average and best.pth are unchanged from before this step. Three things to try, in this order: "
-                     "(1) Try a third of lr: resume=True lr=... ; (2) a longer warmup_epochs, or clip_norm=1; (3) amp=False, "
-                     "and a look at the boxes or masks of the pictures named here.")
+    return UserError(f"The loss or its gradient became NaN or infinite ({where}; {parts}; "
+                     f"learning rate {rate:.3g}). {culprit} Pictures of this step: {files}. "
+                     "Weights, moving average and best.pth are unchanged from before this step. "
+                     "Three things to try, in this order: (1) Try a third of lr: resume=True lr=... ; "
+                     "(2) a longer warmup_epochs, or clip_norm=1; "
+                     "(3) amp=False, and a look at the boxes or masks of the pictures named here.")
 
 
 @torch.no_grad()
@@ -187,7 +214,8 @@ def first_bad_layer(model, images, targets, device, precision, seed):
                 found.append(name)
         return hook
 
-    leaves = [(name, module) for name, module in model.named_modules() if name and not list(module.children())]
+    leaves = [(name, module) for name, module in model.named_modules()
+              if name and not list(module.children())]
     hooks = [module.register_forward_hook(watch(name)) for name, module in leaves]
 
     torch.manual_seed(seed)
@@ -202,7 +230,8 @@ def first_bad_layer(model, images, targets, device, precision, seed):
     bad = [name for name, value in losses.items() if not torch.isfinite(value)]
     if bad:
         return f"All layers are finite, the loss {bad[0]} is not."
-    bad = [name for name, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+    gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+    bad = [name for name, gradient in gradients if not torch.isfinite(gradient).all()]
     if bad:
         return f"All layers and losses are finite; the gradient of {bad[-1]} is not."
     return "In a second try of the same step all was finite."
@@ -217,7 +246,8 @@ def look_for_trouble(training, found, data):
     notes = {"nothing": nothing_note(found, data.task, epoch, data.class_names)}
     if training.last and epoch >= EARLY:
         images, targets, loss = training.last
-        notes["gap"] = gap_note(training.model, images, targets, float(loss), training.device, training.precision)
+        where = training.device, training.precision
+        notes["gap"] = gap_note(training.model, images, targets, float(loss), *where)
     for kind, text in notes.items():
         if text and kind not in training.told:
             training.told.add(kind)
@@ -226,26 +256,34 @@ def look_for_trouble(training, found, data):
 
 @torch.no_grad()
 def gap_note(model, images, targets, train_loss, device, precision):
-    """A sentence when the same pictures have a far larger loss in eval mode than in the step just done in train mode; else None."""
+    """A sentence when the pictures of the last step have a far larger loss in eval mode; else None."""
+    # The mode of each module is kept: a frozen backbone is in eval mode all the time.
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     with autocast(device, precision):
         eval_loss = float(sum(model(images, targets)[1].values()))
     for module, mode in modes:
         module.training = mode
+
+    # A little larger is usual, many times larger is not.
     if eval_loss <= GAP * train_loss:
         return None
-    return (f"NOTE: on the same pictures the loss is {train_loss:.3g} in train mode and {eval_loss:.3g} in eval mode. BatchNorm "
-            "measures each batch while training and uses its running statistics afterwards, and these do not fit yet: after few "
-            "steps that is normal and passes; if it stays, try a larger batch_size, a smaller lr, or weights with a frozen backbone.")
+    return (f"NOTE: on the same pictures the loss is {train_loss:.3g} in train mode "
+            f"and {eval_loss:.3g} in eval mode. BatchNorm measures each batch while training "
+            "and uses its running statistics afterwards, and these do not fit yet: after few steps "
+            "that is normal and passes; if it stays, try a larger batch_size, a smaller lr, "
+            "or weights with a frozen backbone.")
 
 
 def nothing_note(found, task, epoch, class_names):
-    """A sentence when after EARLY epochs nothing is found; else None. found: as utils.evaluate.evaluate returns it."""
+    """A sentence when after EARLY epochs nothing is found; else None.
+
+    found: as utils.evaluate.evaluate returns it.
+    """
     if epoch < EARLY or not found:
         return None
 
-    # A detector finds nothing when no score is worth showing, a segmenter when every pixel has the same class.
+    # A detector finds nothing when no score is worth showing, a segmenter when all pixels have one class.
     if task == "detection":
         best = max(one["scores"].max(initial=0.0) for one in found)
         if best >= FAINT:
@@ -256,6 +294,6 @@ def nothing_note(found, task, epoch, class_names):
         if len(labels) > 1 or len(class_names) < 2:
             return None
         what = f'After {epoch} epochs everything is "{class_names[labels.pop()]}"'
-    return (f"NOTE: {what}. With few pictures or from random weights that can take longer. Otherwise look at first_batches.png in "
-            "the run's folder: are the boxes or masks on the objects, and the class names right? "
-            "Then try a larger lr, or pretrained weights.")
+    return (f"NOTE: {what}. With few pictures or from random weights that can take longer. "
+            "Otherwise look at first_batches.png in the run's folder: are the boxes or masks "
+            "on the objects, and the class names right? Then try a larger lr, or pretrained weights.")

@@ -1,4 +1,4 @@
-"""How a training begins: its data, its first weights, its run folder, and everything that changes while it learns."""
+"""How a training begins: its data, first weights and run folder, and all that changes while it learns."""
 import math
 import time
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class Training:
     steps: int = 0                              # that it has done
     spoken: float = field(default_factory=time.perf_counter)    # when it last said how it goes
     frozen: object = None                       # whether the backbone is; None: not set yet
-    step_model: object = None                   # the network, or what makes its gradients the mean over the processes
+    step_model: object = None                   # the network, wrapped where several processes share a batch
     loader: object = None
     val_loader: object = None
     board: object = None                        # TensorBoard
@@ -65,7 +65,10 @@ class Training:
 
 
 def make_data(s, network):
-    """-> training data, validation data. Lists are made where they are missing; every file that will be read is looked at before."""
+    """-> training data, validation data.
+
+    Lists are made where they are missing; every file that will be read is checked before.
+    """
     task = network.task
     with distributed.first_alone():
         make_lists(s, task)
@@ -88,8 +91,8 @@ def make_data(s, network):
 
     # What can only be seen now that both are there.
     if len(train_data) < distributed.world():
-        raise UserError(f"{s.train_list} holds {counted(len(train_data), 'image')}, fewer than the {distributed.world()} processes. "
-                        "Start fewer.")
+        raise UserError(f"{s.train_list} holds {counted(len(train_data), 'image')}, "
+                        f"fewer than the {distributed.world()} processes. Start fewer.")
     if not sum(class_counts(val_data, difficult=False).values()):
         what = "object" if task == "detection" else "labelled pixel"
         print(f"NOTE: {s.val_list} holds no {what}, so {GOALS[task]} cannot be measured while training: "
@@ -102,7 +105,7 @@ def make_data(s, network):
 
 
 def make_lists(s, task):
-    """Classes file and lists, for those that the user did not name; the built-in data set is drawn when it is missing."""
+    """Classes file and lists, where the user named none; the built-in dataset is drawn when it is missing."""
     given = {name: getattr(s, name) for name in ("classes_path", "train_list", "val_list", "test_list")}
     if None not in given.values():
         return
@@ -143,30 +146,28 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
     run: the folder of a resumed run, or None.  machine: of distributed.begin. -> Training.
     """
     weights = first_weights(s, model, state)
-    # What can be wrong was wrong by now: the run gets its folder.
-    run = run or distributed.first_says(new_folder(ROOT / "logs", s.net) if distributed.rank() == 0 else None)
+
+    # Only now, with everything checked, does the run get its folder: mistakes leave none behind.
+    if run is None:
+        run = distributed.first_says(new_folder(ROOT / "logs", s.net) if distributed.rank() == 0 else None)
     say = log.logger(run)
     log.attempt(say, lambda: log.write_settings(run, as_dict(s)))
     log.note(run, f"Settings\n{as_table(s)}")
-
-    say(f"Network     {s.net}, {sum(p.numel() for p in model.parameters()):,} parameters, {counted(len(train_data.class_names), 'class')}, "
-        f"input {s.input_shape[0]} x {s.input_shape[1]}")
-    say(f"Weights     {weights}")
-    say(f"Training    {describe(train_data)}\nValidation  {describe(val_data)}")
+    say_what_learns(s, model, weights, train_data, val_data, say)
     device = choose_device(machine, lambda text: say(text.replace("Device ", "Device      ")))
     if s.deterministic:
         make_repeatable()
     if distributed.world() > 1:
-        say(f"{distributed.world()} processes, each with its share of every batch" + ("." if device.type == "cuda" else
-            "; on CPUs BatchNorm sees this share only (SyncBatchNorm needs GPUs), and the first process's statistics are saved."))
+        say_shares(device, say)
 
-    # Steps are tried before anything that all processes share is set up: they may fail in one of them alone.
+    # Before anything that all processes share is set up: a trial step may fail in one of them alone.
     model = model.to(device, memory_format=torch.channels_last)
     precision = try_steps(s, model, train_data, device, say)
     model = distributed.sync_norms(model, device)
-    if s.compile:
-        model.backbone.compile()                            # the rest depends on the number of objects: it would be compiled anew each step
+    if s.compile:                                           # the rest depends on the number of objects:
+        model.backbone.compile()                            # it would be compiled anew each step
 
+    # What learns, and what keeps account of it.
     full_lr = steps.scaled_lr(s.lr, s.optimizer, s.batch_size)
     say_pace(s, type(model).recipe, full_lr, precision, len(train_data), say)
     say(f"Changed     {changed(s)}\nFolder      {shown(run)}: all settings, train.log, curves, weights")
@@ -174,7 +175,8 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
                         average=steps.MovingAverage(model) if s.ema else None,
                         solver=steps.make_optimizer(model, s.optimizer, full_lr, s.momentum, s.weight_decay),
                         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
-                        full_lr=full_lr, device=device, precision=precision, workers=s.num_workers, board=log.open_board(run))
+                        full_lr=full_lr, device=device, precision=precision,
+                        workers=s.num_workers, board=log.open_board(run))
     if state:
         check_same_run(state, s, train_data.class_names, run)
         restore(state, training)
@@ -185,17 +187,39 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
     return training
 
 
+def say_what_learns(s, model, weights, train_data, val_data, say):
+    """The network, where its weights are from, its data. weights: the words of `first_weights`."""
+    height, width = s.input_shape
+    parameters = sum(p.numel() for p in model.parameters())
+    say(f"Network     {s.net}, {parameters:,} parameters, {counted(len(train_data.class_names), 'class')}, "
+        f"input {height} x {width}")
+    say(f"Weights     {weights}")
+    say(f"Training    {describe(train_data)}\nValidation  {describe(val_data)}")
+
+
+def say_shares(device, say):
+    """What several processes mean for a batch."""
+    what = f"{distributed.world()} processes, each with its share of every batch"
+    if device.type == "cuda":
+        say(f"{what}.")
+    else:
+        say(f"{what}; on CPUs BatchNorm sees this share only (SyncBatchNorm needs GPUs), "
+            "and the first process's statistics are saved.")
+
+
 def changed(s):
     """The settings that the user changed, for one line."""
     mine = [f"{name}={getattr(s, name)!r}" for name, where in s.origin.items()
             if where.endswith((".py", "command line")) and where != "train.py" and name != "resume"]
-    return ", ".join(mine) or ("nothing, all is as the run began" if s.resume else "nothing, all is as in train.py")
+    before = "as the run began" if s.resume else "as in train.py"
+    return ", ".join(mine) or f"nothing, all is {before}"
 
 
 def try_steps(s, model, data, device, say):
-    """A trial step of each stage, so that what does not fit is found now and not hours into the run. -> precision; `accumulate` may change.
+    """A trial step of each stage: what does not fit is found now and not hours into the run.
 
-    Both are decided once: a resumed run takes what it began with, for its weights, and so the trial, are others by then.
+    -> precision; s.amp and s.accumulate may change. The precision is decided once: a resumed run keeps what
+    it began with, because with its other weights the trial could end differently.
     """
     # Mixed precision has to give the loss of float32 on the first pictures.
     precision = choose_precision(s.amp, device)
@@ -219,25 +243,35 @@ def say_pace(s, recipe, full_lr, precision, images, say):
     """Batch size, learning rate, how many steps there will be. recipe: the network's."""
     each = math.ceil(images / s.batch_size)
     why = f" (epochs follow from {s.origin['epochs']})" if "steps" in s.origin["epochs"] else ""
-    say(f"Steps       {counted(each, 'step')} an epoch, each of {counted(s.batch_size, 'image')}; about {each * s.epochs:,} "
-        f"in {counted(s.epochs, 'epoch')}{why}")
-    say(f"Learning    {s.optimizer}, learning rate {s.lr:g} for {steps.NOMINAL_BATCH} images a step, {full_lr:.3g} for {s.batch_size}, "
-        + (f"mixed precision {str(precision)[6:]}" if precision else "float32"))
+    say(f"Steps       {counted(each, 'step')} an epoch, each of {counted(s.batch_size, 'image')}; "
+        f"about {each * s.epochs:,} in {counted(s.epochs, 'epoch')}{why}")
+    kind = f"mixed precision {str(precision)[6:]}" if precision else "float32"
+    say(f"Learning    {s.optimizer}, learning rate {s.lr:g} for {steps.NOMINAL_BATCH} images a step, "
+        f"{full_lr:.3g} for {s.batch_size}, {kind}")
+
+    # What works, but not as well as it could.
     if s.optimizer != recipe["optimizer"] and s.lr == recipe["lr"]:
-        say(f"NOTE: {s.lr:g} is the learning rate for {recipe['optimizer']}; {s.optimizer} usually needs another one, set lr.")
+        say(f"NOTE: {s.lr:g} is the learning rate for {recipe['optimizer']}; "
+            f"{s.optimizer} usually needs another one, set lr.")
     if s.batch_size == 1:
-        say("NOTE: with one image a step BatchNorm sees one image at a time (and behind a global pooling, where that would be a single value, "
-            "uses its running mean): it works, but 4 or more train better. The weights stay usable at any batch size.")
+        say("NOTE: with one image a step BatchNorm sees one image at a time (and behind a global pooling, "
+            "where that would be a single value, uses its running mean): it works, but 4 or more "
+            "train better. The weights stay usable at any batch size.")
 
 
 def set_stage(s, training):
-    """Backbone frozen or not in the coming epoch, and loaders with the batch size of that; they are made anew only where it changes."""
+    """Backbone frozen or not in the coming epoch, and loaders with the batch size that goes with it.
+
+    They are made anew only where that changes.
+    """
     progress, data, say = training.progress, training.train_data, training.say
 
     # small_share: the first epochs have a smaller input.
     if data.small_until and progress.epoch in (training.first, data.small_until):
-        until = f"up to epoch {data.small_until} (small_share)" if progress.epoch < data.small_until else "from now on"
-        say("The input is {} x {} {}.".format(*data.shape(progress.epoch), until))
+        height, width = data.shape(progress.epoch)
+        small = progress.epoch < data.small_until
+        until = f"up to epoch {data.small_until} (small_share)" if small else "from now on"
+        say(f"The input is {height} x {width} {until}.")
 
     # Training mode, or a backbone in which not a bit moves.
     frozen = progress.epoch < s.freeze_epochs
@@ -245,12 +279,15 @@ def set_stage(s, training):
     if frozen is training.frozen:
         return
     training.frozen = frozen
-    if s.freeze_epochs:
-        say("Backbone frozen: only neck and heads learn." if frozen else "Backbone unfrozen: everything learns.")
+    if frozen:
+        say("Backbone frozen: only neck and heads learn.")
+    elif s.freeze_epochs:
+        say("Backbone unfrozen: everything learns.")
 
     # The batch size is another one, so the loaders are; the old ones end their processes.
     training.step_model = distributed.wrap(training.model, training.device)
     batch_size = s.freeze_batch_size if frozen else s.batch_size
     with signals.undisturbed():
         training.loader = make_loader(data, batch_size, training.workers, s.seed, training.device)
-        training.val_loader = make_loader(training.val_data, 2 * s.batch_size, training.workers, device=training.device)
+        training.val_loader = make_loader(training.val_data, 2 * s.batch_size, training.workers,
+                                          device=training.device)

@@ -1,4 +1,4 @@
-"""What a training leaves behind while it goes on: weights, history, curves, pages of predictions, and what it says."""
+"""What a training leaves behind while it runs: weights, history, curves, pages of predictions, messages."""
 import math
 import time
 
@@ -18,35 +18,41 @@ MEASURES = {"detection": ("map50", "map50_95"), "segmentation": ("miou", "mpa", 
 SCRIPTS = {"detection": "get_map.py ", "segmentation": "get_miou.py"}
 HEAD_EVERY = 20                                             # lines of the table of epochs
 FORECAST = 20                                               # steps after which the time is estimated
-MINUTE = 60.0                                               # seconds between two signs of life where there is no bar
+MINUTE = 60.0                                               # seconds between two lines where there is no bar
 
 
 def end_epoch(s, training, row):
-    """An epoch is done: it enters the history, the curves are drawn, best.pth and last.pth are written. row: what train.py measured."""
+    """An epoch is done: it enters the history, the curves are drawn, best.pth and last.pth are written.
+
+    row: what train.py measured.
+    """
     progress, goal = training.progress, GOALS[training.model.task]
     ruined = [name for name, value in row.items() if not math.isfinite(value)]
     if ruined:
-        raise UserError(f"After epoch {progress.epoch + 1} {', '.join(ruined)} is NaN or infinite. best.pth still holds the best "
-                        "earlier epoch. Try a third of lr.")
+        raise UserError(f"After epoch {progress.epoch + 1} {', '.join(ruined)} is NaN or infinite. "
+                        "best.pth still holds the best earlier epoch. Try a third of lr.")
 
     # As long as nothing is found the newest weights are the best.
     better = goal in row and (row[goal] > progress.best or progress.best <= 0)
+
     # The report comes before the save: a kill in between repeats both.
     with signals.undisturbed():
         progress.end_epoch(row, goal, better)
         log.report(training.run, progress.history, progress.seconds, training.board, training.say)
         save(s, training, better)
 
+    # One line of the table of epochs, now and then below its head.
     each = (time.perf_counter() - training.began) / (progress.epoch - training.first)
     left = each * (s.epochs - progress.epoch)
-    head, line = log.epoch_lines(row, MEASURES[training.model.task], progress.seconds[-1], len(training.train_data), left)
+    measures = MEASURES[training.model.task]
+    head, line = log.epoch_lines(row, measures, progress.seconds[-1], len(training.train_data), left)
     if (progress.epoch - training.first) % HEAD_EVERY == 1 % HEAD_EVERY:
         training.say(head)
     training.say(line)
 
 
 def save(s, training, better=False):
-    """last.pth: all that resuming needs; best.pth, when this epoch is better than all before: what predicting needs.
+    """last.pth: all that resuming needs; best.pth, when this epoch is the best so far: what predicting needs.
 
     -> whether it worked.
     """
@@ -57,8 +63,9 @@ def save(s, training, better=False):
     # What travels with the weights, so that predict.py and get_map.py need no settings.
     goal = GOALS[model.task]
     settings, machine = split_settings(as_dict(s))
+    options = network_options(s, model.task) | getattr(model, "options", {})    # and what its defaults became
     about = {"net": s.net,
-             "options": network_options(s, model.task) | getattr(model, "options", {}),     # the latter: what its defaults became
+             "options": options,
              "class_names": training.train_data.class_names,
              "input_shape": list(s.input_shape),
              "settings": settings,
@@ -66,7 +73,7 @@ def save(s, training, better=False):
              goal: progress.history[-1].get(goal) if progress.history else None}
     weights = (training.average.model if training.average else model).state_dict()
 
-    # best.pth comes first: after a kill in between the resumed run does the epoch again and writes the same best.pth once more.
+    # best.pth comes first: after a kill in between, the resumed run repeats the epoch and writes it again.
     training.saved = True
     try:
         if better:
@@ -87,9 +94,11 @@ def end_training(s, training, seconds):
 
     # Said aloud: that it ended early, or that its last save failed.
     if progress.epoch < s.epochs:
-        training.say(f"The last {s.patience} evaluations were not better than the best: stopped early (patience={s.patience}).")
+        training.say(f"The last {s.patience} evaluations were not better than the best: "
+                     f"stopped early (patience={s.patience}).")
     if not training.saved and not save(s, training):
-        raise UserError("The last save failed, see above: make room and run  python train.py resume=True  again.")
+        raise UserError("The last save failed, see above: "
+                        "make room and run  python train.py resume=True  again.")
     training.say(f"Done in {log.duration(seconds)}. Best {goal} on the validation list {progress.best:.4f}: "
                  f"{training.folder}/best.pth")
     training.say(f"Now run\n  python {SCRIPTS[training.model.task]}     to measure it on the test list\n"
@@ -98,14 +107,18 @@ def end_training(s, training, seconds):
 
 
 def save_predictions(training, found, data):
-    """The page of the first validation images with what was found in them. found: of utils.evaluate.evaluate."""
+    """The page of the first validation images with what was found in them.
+
+    found: of utils.evaluate.evaluate.
+    """
     page = training.run / f"predictions_epoch_{training.progress.epoch + 1:03d}.png"
     log.attempt(training.say, lambda: save_image(page, prediction_page(data, found)))
 
 
 def show_progress(bar, s, training):
-    """How it goes within an epoch: behind its bar the mean losses so far and the memory in use; without a terminal a line a minute.
+    """How it goes within an epoch: the mean losses so far and the memory in use, behind the epoch's bar.
 
+    Without a terminal there is no bar: then it is a line a minute.
     After the first steps it is also said, once, how long all of it will take.
     """
     progress, now = training.progress, time.perf_counter()
@@ -115,10 +128,12 @@ def show_progress(bar, s, training):
     if training.steps == FORECAST:
         left = s.epochs * bar.total - progress.epoch * bar.total - progress.step
         each = (now - training.began) / FORECAST
-        training.say(f"At this pace the training takes about {log.duration(each * left)}, evaluations not counted.")
+        training.say(f"At this pace the training takes about {log.duration(each * left)}, "
+                     "evaluations not counted.")
 
     # A bar is refreshed every tenth step; where there is none, the log gets a line a minute.
-    if bar.disable and now - training.spoken < MINUTE or not bar.disable and progress.step % 10:
+    too_soon = now - training.spoken < MINUTE if bar.disable else progress.step % 10
+    if too_soon:
         return
     losses = {name: f"{float(value) / progress.seen:.3f}" for name, value in progress.sums.items()}
     if bar.disable:

@@ -10,13 +10,14 @@ from utils.results.plots import training_curves
 from utils.system import distributed
 from utils.system.files import write_text
 
-TITLES = {"cross_entropy": "entropy", "objectness": "object", "proposal": "region", "map50": "mAP50", "map50_95": "mAP50:95", "miou": "mIoU",
-          "mpa": "mPA"}                                 # of the columns; what is long has a short one
+# Titles of the columns; what is long has a short one.
+TITLES = {"cross_entropy": "entropy", "objectness": "object", "proposal": "region",
+          "map50": "mAP50", "map50_95": "mAP50:95", "miou": "mIoU", "mpa": "mPA"}
 WIDTHS = {"epoch": 7, "left": 11}
 
 
 def logger(run):
-    """-> a function like print whose lines also go to train.log of the run, as long as that can be written."""
+    """-> a function like print whose lines also go to the run's train.log, if that can be written."""
     def say(*words):
         if distributed.rank():
             return
@@ -33,7 +34,10 @@ def note(run, text):
 
 
 def attempt(say, write):
-    """Something that is nice to have: a full disk, or a table that is open in Excel, must not end a training. Only the first process writes."""
+    """Write something that is nice to have, in the first process only.
+
+    A full disk, or a table that is open in Excel, must not end a training.
+    """
     if distributed.rank():
         return
     try:
@@ -56,7 +60,7 @@ def open_board(run):
     try:
         from torch.utils.tensorboard import SummaryWriter
         return SummaryWriter(run)
-    except Exception:                                   # not installed, or broken by another package: it is an extra
+    except Exception:                                   # not installed, or broken by another package
         return None
 
 
@@ -70,13 +74,18 @@ def write_board(board, row):
 
 
 def write_history(run, history, seconds):
-    """history: list of dicts, one an epoch; seconds: a number for each -> metrics.csv, written anew; what an epoch does not have stays empty."""
+    """metrics.csv, written anew; what an epoch does not have stays empty.
+
+    history: list of dicts, one an epoch.  seconds: a number for each.
+    """
     rows = [{**row, "seconds": time} for row, time in zip_longest(history, seconds[:len(history)])]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with open(run / "metrics.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for k, v in row.items()} for row in rows)
+        for row in rows:
+            writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value
+                             for name, value in row.items()})
 
 
 def report(run, history, seconds, board, say):
@@ -89,19 +98,24 @@ def report(run, history, seconds, board, say):
 def epoch_lines(row, measures, seconds, images, left):
     """-> the head of the table of epochs, the line of one; at most 100 columns, for any network.
 
-    row: the epoch's entry in the history; all of it is in metrics.csv.  measures: names of what evaluations give, like ("map50", "map50_95");
-    they stay empty in an epoch without one.  seconds: that the epoch took.  images: how many it saw.  left: seconds to go.
+    row: the epoch's entry in the history; all of it is in metrics.csv.
+    measures: names of what evaluations give, like ("map50", "map50_95"); empty in an epoch without one.
+    seconds: that the epoch took.  images: how many it saw.  left: seconds to go.
     """
     losses = {name.removeprefix("train_"): value for name, value in row.items() if name.startswith("train_")}
     val = [value for name, value in row.items() if name.startswith("val_")]
+
+    # Title -> text, from left to right.
     cells = {"epoch": f"{row['epoch']}/{row['epochs']}", "lr": f"{row['lr']:.2g}"}
     cells |= {TITLES.get(name, name): f"{value:.3f}" for name, value in losses.items()}
     cells |= {"val loss": f"{sum(val):.3f}" if val else ""}
     cells |= {TITLES.get(name, name): f"{row[name]:.3f}" if name in row else "" for name in measures}
     cells |= {"images/s": f"{images / max(seconds, 1e-9):.0f}", "left": duration(left)}
 
+    # Both lines have the same widths: the head is said only now and then.
     widths = [max(len(title), WIDTHS.get(title, 7)) for title in cells]
-    return ["  ".join(f"{word:>{width}}" for word, width in zip(words, widths)) for words in (cells.keys(), cells.values())]
+    return ["  ".join(f"{word:>{width}}" for word, width in zip(words, widths))
+            for words in (cells.keys(), cells.values())]
 
 
 def duration(seconds):

@@ -1,4 +1,7 @@
-"""What a training is going to do: every setting checked, and those that are None given their values, before any data is touched."""
+"""What a training is going to do, before any data is touched.
+
+Every setting is checked, and those that are None get their values.
+"""
 from utils.errors import UserError
 from utils.images import check_fit, nearest_shape, stride_of
 from utils.lists import list_lines, read_classes
@@ -7,7 +10,7 @@ from utils.system import distributed
 from utils.system.device import choose_device
 from utils.weights import check_weights
 
-SHAPES, SHAPES_INPUT = "VOCdevkit/Shapes", (224, 224)       # the built-in data set is small and quick to learn at this size
+SHAPES, SHAPES_INPUT = "VOCdevkit/Shapes", (224, 224)       # the built-in dataset, and a size quick to learn
 FOR_SHAPES = "chosen for Shapes"                            # where a setting came from
 FEWEST, MOST = 10, 300                                      # epochs, when they follow from a number of steps
 OPTIMIZERS, SCHEDULES = ("sgd", "adam", "adamw"), ("cosine", "poly", "step", "constant")
@@ -16,12 +19,14 @@ FOREIGN = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": 
 
 
 def complete(s, network, state=None):
-    """Give every setting that is None its value and check them all. Two follow from the number of images, see `choose_epochs`.
+    """Give every setting that is None its value and check them all.
 
-    s: the settings of train.py, changed in place.  network: its class.  state: what a resumed run saved, or None.
+    Two follow from the number of images, see `choose_epochs`.
+    s: the settings of train.py, changed in place.  network: its class.
+    state: what a resumed run saved, or None.
     Errors: what would fail only later.
     """
-    # What is None takes its value from what suits the built-in set, where that is used, else from the network's recipe.
+    # What is None takes what suits the built-in set, where that is used, else what the network's recipe says.
     if s.dataset == SHAPES and s.train_list is None:
         fill(s, on_shapes(s, network), FOR_SHAPES)
     fill(s, network.recipe, f"recipe of {s.net}")
@@ -47,31 +52,38 @@ def check_values(s):
     share = number(0, 1)
     check(s,
           # how long, how much at once
-          epochs=optional(whole(1)), freeze_epochs=optional(whole(0)), batch_size=whole(1), freeze_batch_size=optional(whole(1)),
-          accumulate=whole(1), patience=whole(0), eval_every=whole(1), input_shape=several(2, whole(1)), small_share=number(0, 0.9),
+          epochs=optional(whole(1)), freeze_epochs=optional(whole(0)), patience=whole(0), eval_every=whole(1),
+          batch_size=whole(1), freeze_batch_size=optional(whole(1)), accumulate=whole(1),
+          input_shape=several(2, whole(1)), small_share=number(0, 0.9),
           # how the weights change
-          optimizer=one_of(OPTIMIZERS), schedule=one_of(SCHEDULES), lr=number(0), min_lr=share, momentum=share, weight_decay=number(0),
-          backbone_lr=number(0), warmup_epochs=number(0), clip_norm=number(0), ema=yes_or_no(),
+          optimizer=one_of(OPTIMIZERS), momentum=share, weight_decay=number(0),
+          schedule=one_of(SCHEDULES), lr=number(0), min_lr=share, backbone_lr=number(0),
+          warmup_epochs=number(0), clip_norm=number(0), ema=yes_or_no(),
           # how the pictures are varied
-          scale=several(2, number(0.01)), aspect=number(0), translate=number(0), flip=share, rotate=number(0, 180), blur=share,
-          colours=several(3, share), distort=share, zoom_out=share, iou_crop=share, mosaic=share, mixup=share, plain_share=share,
+          scale=several(2, number(0.01)), aspect=number(0), translate=number(0), flip=share,
+          rotate=number(0, 180), blur=share, colours=several(3, share), distort=share,
+          zoom_out=share, iou_crop=share, mosaic=share, mixup=share, plain_share=share,
           # segmentation
           threshold=share, binary_sigmoid=yes_or_no(), class_weights=class_weights(), ignore_labels=labels(),
           # the machine
-          amp=one_of((None, True, False, "bfloat16", "float16")), compile=yes_or_no(), deterministic=yes_or_no(), cache=yes_or_no(),
-          num_workers=optional(whole(0)), save_minutes=number(0), seed=whole(0))
+          amp=one_of((None, True, False, "bfloat16", "float16")), compile=yes_or_no(),
+          deterministic=yes_or_no(), num_workers=optional(whole(0)), save_minutes=number(0),
+          cache=yes_or_no(), seed=whole(0))
     check_fit(s.fit)
 
     # Every process takes its share of a batch.
     if s.batch_size % distributed.world() or (s.freeze_batch_size or 0) % distributed.world():
-        raise UserError(f"batch_size={s.batch_size} and freeze_batch_size={s.freeze_batch_size} must divide by the {distributed.world()} processes, "
-                        "each of which takes its share.")
+        raise UserError(f"batch_size={s.batch_size} and freeze_batch_size={s.freeze_batch_size} "
+                        f"must be divisible by the number of processes, {distributed.world()}: "
+                        "each takes its share of a batch.")
 
 
 def class_weights():
     """A rule for `check`."""
     def good(value):
-        return value in (None, "balanced") or isinstance(value, (list, tuple)) and all(number(0)[0](one) for one in value)
+        if isinstance(value, (list, tuple)):
+            return all(number(0)[0](one) for one in value)
+        return value in (None, "balanced")
     return good, 'None, "balanced", or a number per class, like [0.5, 1, 2]'
 
 
@@ -100,9 +112,16 @@ def say_foreign(s, task):
 
 
 def on_shapes(s, network):
-    """What suits the built-in data set better than the recipe: a smaller input; from random weights also what the network names itself."""
-    small = {"input_shape": SHAPES_INPUT} if nearest_shape(network, SHAPES_INPUT, s.net_options) == SHAPES_INPUT else {}
-    return small | ({} if is_trained(s) else getattr(network, "shapes", {}))
+    """What suits the built-in dataset better than the recipe -> dict name -> value.
+
+    A smaller input, where the network can have it; from random weights also what the network's `shapes` says.
+    """
+    values = {}
+    if nearest_shape(network, SHAPES_INPUT, s.net_options) == SHAPES_INPUT:
+        values["input_shape"] = SHAPES_INPUT
+    if not is_trained(s):
+        values |= getattr(network, "shapes", {})
+    return values
 
 
 def is_trained(s):
@@ -113,30 +132,37 @@ def is_trained(s):
 def choose_epochs(s, network, images):
     """epochs and freeze_epochs, where they are None. images: how many there are to learn from.
 
-    The recipe names a number of steps, for that is what learning takes: few images are seen more often, many less.
+    The recipe names a number of steps, for that is what learning takes: few images are seen more often.
     """
     if s.epochs is None:
         steps = network.recipe["steps"]
         epochs = min(max(round(steps * s.batch_size / images), FEWEST), MOST)
-        s.put("epochs", epochs, f"{steps:,} steps" if FEWEST < epochs < MOST else f"{steps:,} steps, but {FEWEST} to {MOST} epochs")
+        limited = "" if FEWEST < epochs < MOST else f", but {FEWEST} to {MOST} epochs"
+        s.put("epochs", epochs, f"{steps:,} steps{limited}")
     if s.freeze_epochs is None:
         s.put("freeze_epochs", s.epochs // 5 if is_trained(s) else 0, "chosen")
 
 
 def small_input(s, network):
-    """The (H, W) of the first epochs when small_share is set, else None. Error: the network should not have a smaller input."""
+    """The (H, W) of the first epochs when small_share is set, else None.
+
+    Error: the network should not have a smaller input.
+    """
     if not s.small_share:
         return None
     half = smaller_input(s, network)
     if half == tuple(s.input_shape):
-        raise UserError(f"small_share={s.small_share}: {s.net} should not have a smaller input than {half[0]} x {half[1]}. Set it to 0.")
+        raise UserError(f"small_share={s.small_share}: {s.net} should not have a smaller input "
+                        f"than {half[0]} x {half[1]}. Set it to 0.")
     return half
 
 
 def smaller_input(s, network):
     """About half the input; the input itself where it should not be smaller."""
-    cells = 2 * stride_of(network, s.net_options)           # of a single cell and a single picture BatchNorm could make nothing
-    return nearest_shape(network, [min(side, max(side / 2, cells)) for side in s.input_shape], s.net_options)
+    # At least two cells: BatchNorm needs more than one value, even of a single picture.
+    least = 2 * stride_of(network, s.net_options)
+    sides = [min(side, max(side / 2, least)) for side in s.input_shape]
+    return nearest_shape(network, sides, s.net_options)
 
 
 def network_options(s, task):
@@ -148,7 +174,10 @@ def network_options(s, task):
 
 
 def build_options(s, network, state):
-    """The arguments of nets.build: of a resumed run what it was built with; of a new one also whether official weights are fetched."""
+    """The arguments of nets.build.
+
+    Of a resumed run what it was built with; of a new one also whether official weights are fetched.
+    """
     options = (state["options"] if state else {}) | network_options(s, network.task)
     fetch = not state and not s.model_path and (s.net_options.get("pretrained") or s.pretrained)
     return options | ({"pretrained": fetch} if fetch else {})

@@ -1,4 +1,4 @@
-"""Where a training stands, and how it goes on after it was stopped: at any moment, to the bit."""
+"""How far a training is, and how it resumes after it was stopped: at any moment, to the bit."""
 import contextlib
 from dataclasses import dataclass, field
 
@@ -10,37 +10,42 @@ from utils.errors import UserError
 from utils.settings import ROOT, find, read_recipe, shown
 from utils.system import distributed
 
-OF_THE_MACHINE = ("device", "num_workers")              # where it runs, not what it does: best.pth does not know it
+OF_THE_MACHINE = ("device", "num_workers")              # where it runs, not what it does: not in best.pth
 
 
 @dataclass
 class Progress:
-    """With the tensors of network, moving average, optimizer and scaler this is all that a training is made of.
+    """All that a training is made of, besides the tensors of network, average, optimizer and scaler.
 
     Nothing is random besides (seed, epoch, index) and (seed, epoch, step).
     """
     epoch: int = 0                                      # epochs done
     step: int = 0                                       # steps done of the next one
     batch: int = 0                                      # images a step in that one
-    sums: dict = field(default_factory=dict)            # loss name -> sum over the images of this epoch so far
+    sums: dict = field(default_factory=dict)            # loss name -> sum over this epoch's images so far
     seen: int = 0                                       # these images
     clock: float = 0.0                                  # seconds of this epoch so far
     history: list = field(default_factory=list)         # one dict an epoch
-    seconds: list = field(default_factory=list)         # one number an epoch; apart, because no two runs have the same
+    seconds: list = field(default_factory=list)         # one number an epoch; no two runs have the same
     best: float = -1.0                                  # mAP or mIoU of best.pth
     waited: int = 0                                     # evaluations since then
 
     def end_step(self, losses, images):
-        """One more step is done. losses: name -> 0-d tensor, the mean over this process's images.  images: how many these were."""
+        """One more step is done.
+
+        losses: name -> 0-d tensor, the mean over this process's images.  images: how many these were.
+        """
         self.step += 1
         self.seen += images * distributed.world()
-        for name, value in distributed.added({name: value * images for name, value in losses.items()}).items():
+        sums = {name: value * images for name, value in losses.items()}
+        for name, value in distributed.added(sums).items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def end_epoch(self, row, goal, better):
         """The next epoch begins, with nothing done of it.
 
-        row: the epoch's entry in the history.  goal: the name of what best.pth is chosen by.  better: whether that is this epoch.
+        row: the epoch's entry in the history.  goal: the name of what best.pth is chosen by.
+        better: whether that is this epoch.
         """
         self.history.append(row)
         self.seconds.append(self.clock)
@@ -51,7 +56,7 @@ class Progress:
         self.step, self.sums, self.seen, self.clock = 0, {}, 0, 0.0
 
     def first_step(self, batch):
-        """How many steps of this epoch to leave out; another batch size than before goes on behind the images that were seen."""
+        """How many steps of this epoch to skip; with a new batch size those of the images already seen."""
         if self.step and batch != self.batch:
             self.step = self.seen // batch
         self.batch = batch
@@ -69,11 +74,18 @@ def find_run(s):
 
 
 def folder_of(resume):
-    """resume as the user set it -> the run's folder; None for a new run. True: the newest run below logs/, begun or saved."""
+    """resume as the user set it -> the run's folder; None for a new run.
+
+    True: the newest run below logs/, begun or saved.
+    """
+    # None or False: a new run.
     if resume is None or resume is False:
         return None
     if not isinstance(resume, (bool, str)):
-        raise UserError(f'resume={resume!r}: expected True for the newest run, or a folder like "logs/yolov4_tiny_...".')
+        raise UserError(f"resume={resume!r}: expected True for the newest run, "
+                        'or a folder like "logs/yolov4_tiny_...".')
+
+    # The newest has the youngest file; one that was killed before its first save has settings only.
     if resume is True:
         files = [*ROOT.glob("logs/*/settings.py"), *ROOT.glob("logs/*/last.pth")]
         runs = {path.parent: path.stat().st_mtime for path in files}
@@ -92,7 +104,7 @@ def load_run(s, folder):
         raise UserError("A resumed run keeps its data. For another dataset start a new run from its weights: "
                         f"model_path={shown(folder / 'best.pth')}")
 
-    # A run that was stopped before its first save has its settings in settings.py, later ones have them in last.pth.
+    # A run that was stopped before its first save has its settings in settings.py, else they are in last.pth.
     if not (folder / "last.pth").exists() and (folder / "settings.py").is_file():
         state = None
         settings = {name: value for name, value, _ in read_recipe(folder / "settings.py")}
@@ -110,7 +122,8 @@ def load_run(s, folder):
         with contextlib.suppress(OSError):
             part.unlink()
     if state and state["epoch"] >= s.epochs:
-        raise UserError(f"{shown(folder)} has already done its {state['epoch']} epochs. To go on: epochs={state['epoch'] + 10}")
+        raise UserError(f"{shown(folder)} has already done its {state['epoch']} epochs. "
+                        f"To go on: epochs={state['epoch'] + 10}")
     return state
 
 
@@ -123,13 +136,15 @@ def check_same_run(state, s, class_names, folder):
            "optimizer": s.optimizer, "ema": s.ema}
     for name, value in now.items():
         if then[name] != value:
-            raise UserError(f"This run was begun with {name} {then[name]}; now it is {value}, so it cannot be resumed. "
+            raise UserError(f"This run was begun with {name} {then[name]}; now it is {value}, "
+                            "so it cannot be resumed. "
                             f"To start a new run from its weights: model_path={shown(folder / 'last.pth')}")
 
 
 def split_settings(settings):
     """All settings of a run -> those that are part of what it does, those of the machine."""
-    return ({name: value for name, value in settings.items() if name not in OF_THE_MACHINE and name != "resume"},
+    apart = (*OF_THE_MACHINE, "resume")
+    return ({name: value for name, value in settings.items() if name not in apart},
             {name: settings[name] for name in OF_THE_MACHINE})
 
 
@@ -137,8 +152,11 @@ def training_state(training):
     """-> tensors and plain values, to be saved."""
     progress, average = training.progress, training.average
     plain = {**vars(progress), "sums": {name: float(value) for name, value in progress.sums.items()}}
-    return {"model": training.model.state_dict(), "optimizer": training.solver.state_dict(), "scaler": training.scaler.state_dict(),
-            "ema_steps": average.steps if average else 0, **plain}
+    return {"model": training.model.state_dict(),
+            "optimizer": training.solver.state_dict(),
+            "scaler": training.scaler.state_dict(),
+            "ema_steps": average.steps if average else 0,
+            **plain}
 
 
 def restore(state, training):
@@ -152,10 +170,11 @@ def restore(state, training):
     if saved["scaler"] and scaler.is_enabled():
         scaler.load_state_dict(saved["scaler"])
 
-    # Where it stands, to the step within the epoch.
+    # How far it was, to the step within the epoch.
     progress = Progress(**{name: saved[name] for name in Progress.__dataclass_fields__ if name in saved})
     progress.epoch = state["epoch"]
-    progress.sums = {name: torch.tensor(value, device=training.device) for name, value in progress.sums.items()}
+    device = training.device
+    progress.sums = {name: torch.tensor(value, device=device) for name, value in progress.sums.items()}
     within = f", {progress.step} steps of epoch {progress.epoch + 1}" if progress.step else ""
     training.say(f"Resumed after epoch {progress.epoch}{within}.")
 
