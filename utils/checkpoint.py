@@ -164,7 +164,7 @@ def read_checkpoint(path: AnyPath) -> Any:
                         f"PyTorch. ({first_line(error)})") from None
 
 
-def no_file(path):
+def no_file(path: Path) -> UserError:
     """The error of a file that is not there, with the names of some that are."""
     folder = path if path.is_dir() else path.parent
     near = sorted(folder.glob("*.pth")) if folder.is_dir() else []
@@ -172,7 +172,7 @@ def no_file(path):
     return UserError(f"There is no weight file {shown(path)}.{found}")
 
 
-def foreign(path, error):
+def foreign(path: Path, error: Exception) -> UserError:
     """The error of a file that holds more than tensors, with a way to get the tensors alone."""
     if "ultralytics" in str(error):
         save = f"torch.save(ultralytics.YOLO('{path.name}').model.state_dict(), '{path.stem}.pth')"
@@ -288,11 +288,11 @@ def first_line(error: BaseException) -> str:
 
 def newest_best() -> Path:
     """The best.pth of the newest run below logs/, or its last.pth as long as that run was not evaluated."""
-    runs = {}
+    runs: dict[Path, float] = {}
     for path in [*ROOT.glob("logs/*/last.pth"), *ROOT.glob("logs/*/best.pth")]:
         runs[path.parent] = max(runs.get(path.parent, 0), path.stat().st_mtime)
     if not runs:
         raise UserError("There is no trained network yet: logs/ holds no best.pth. "
                         "Run  python train.py  first, or set model_path.")
-    newest = max(runs, key=runs.get)
+    newest = max(runs, key=runs.__getitem__)
     return newest / ("best.pth" if (newest / "best.pth").is_file() else "last.pth")
