@@ -12,9 +12,9 @@ Paper: U-Net: Convolutional Networks for Biomedical Image Segmentation, arXiv 15
 A floor of the way down is two conv 3x3 and a pooling behind them. 31,037,698 parameters at 2 classes. No
 ImageNet weights exist for it.
 
-backbone="vgg16" or "resnet50" puts a network with ImageNet weights in the place of the way down. It reaches
-H/32, one floor deeper; the way up is narrower, enlarges by repeating pixels, and climbs the last floor
-(`top`) without a map beside it:
+backbone="vgg16" or "resnet50" uses a network with ImageNet weights as the way down. It reaches H/32, one
+floor deeper; the way up is narrower, enlarges by repeating pixels, and climbs the last floor (`top`) without
+a map beside it:
 
     handed across    vgg16 128, 256, 512, 512 (H/2 ... H/16); resnet50 64, 256, 512, 1024 (H/2 ... H/16)
     bottom           vgg16 pooled c5, two conv 3x3, 512 x H/32 x W/32; resnet50 c5, 2048 x H/32 x W/32
