@@ -72,7 +72,7 @@ def main(s):
             page = f"page_{kind}.png" if len(kinds) > 1 else "page.png"
             draw(s, folder / page, kind, seen, splits, names)
     if s.model_path:
-        sections.append(section("Weights", check_weights(find(s.model_path), names)))
+        sections.append(section("Weights", look_at_weights(find(s.model_path), names)))
 
     # The verdict is the last line of both, where nobody overlooks it.
     print("\n\n".join(f"== {title}\n{short}" for title, short, _, _ in sections))
@@ -216,7 +216,7 @@ def draw(s, path, kind, seen, splits, names):
                                s.ignore_labels, s.samples, s.seed))
 
 
-def check_weights(path, names):
+def look_at_weights(path, names):
     """A weight file: can it be read, what is it, does it fit the data's classes. -> list of Check."""
     try:
         if is_darknet(path):
