@@ -35,7 +35,7 @@ test_list = None                # never seen in training; get_map.py measures on
 # What it begins with                                                                                  起点
 model_path = ""                 # weights to start from (.pth, .weights); "": none                      预训练权重路径
 pretrained = False              # download the backbone's official weights (if no model_path)           下载主干预训练权重
-resume = None                   # None: new run; True: go on with the newest run; "logs/...": that run  断点续训
+resume = None                   # None: new run; True: resume the newest run; "logs/...": that run      断点续训
 
 # How long, how much at once                                                                           规模
 input_shape = None              # height, width of the network's input; None: its default; Shapes: 224  输入尺寸（高, 宽）

@@ -36,7 +36,7 @@ LISTS = {"train": "train", "val": "val", "test": "test"}
 
 
 def draw(s, folder):
-    """The data set. -> kB of an image."""
+    """The dataset. -> kB of an image."""
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)
     stream = np.random.default_rng(0)

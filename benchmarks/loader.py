@@ -91,7 +91,7 @@ def stages(s, data):
 
 
 def theirs(s, folder):
-    """Ultralytics' training data set on copies of the same images, with the same augmentation ranges."""
+    """Ultralytics' training dataset on copies of the same images, with the same augmentation ranges."""
     from ultralytics.cfg import get_cfg
     from ultralytics.data.dataset import YOLODataset
 

@@ -113,7 +113,7 @@ def ours(list_path, size, batch, device, half, turns):
     from utils.steps import MovingAverage, make_optimizer
     from utils.system.device import autocast, choose_precision
 
-    # The data set, with every image in memory: as after the first epoch.
+    # The dataset, with every image in memory: as after the first epoch.
     hardware = torch.device(device)
     precision = choose_precision(None if half else False, hardware)
     names = [str(i) for i in range(classes_of(list_path))]

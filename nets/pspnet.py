@@ -48,8 +48,8 @@ PRETRAINED = {"resnet50": RELEASE + "gluon_resnet50_v1s-1762acc0.pth",
               "resnet101": RELEASE + "gluon_resnet101_v1s-60fe0cc1.pth"}
 
 
-def enlarge(x, like):
-    """(B, C, m, n) -> (B, C, h, w), the size of the other map."""
+def enlarge_aligned(x, like):
+    """(B, C, m, n) -> (B, C, h, w), the size of `like`; corner pixels fall on corner pixels."""
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)       # (B, C, h, w)
 
 
@@ -70,7 +70,7 @@ class PyramidPooling(nn.Module):
         for bins, branch in zip(BINS, self.branches):
             cells = F.adaptive_avg_pool2d(x, bins)                              # (B, C, bins, bins)
             cells = branch(cells)                                               # (B, C/4, bins, bins)
-            wide = enlarge(cells, x)                                            # (B, C/4, h, w)
+            wide = enlarge_aligned(cells, x)                                    # (B, C/4, h, w)
             maps.append(wide)
         return torch.cat(maps, dim=1)                                           # (B, 2*C, h, w)
 
@@ -132,7 +132,7 @@ class PSPNet(nn.Module):
         _, _, c4, c5 = self.backbone(x)                                         # (B, C4, h, w), (B, C5, h, w)
         x = self.pyramid(c5)                                                    # (B, 2*C5, h, w)
         x = self.head(x)                                                        # (B, K, h, w)
-        logits = enlarge(x, images)                                             # (B, K, H, W)
+        logits = enlarge_aligned(x, images)                                     # (B, K, H, W)
         losses = {} if targets is None else self.loss(logits, c4, targets)
         return logits, losses
 
@@ -148,7 +148,7 @@ class PSPNet(nn.Module):
         losses = self.criterion(logits, targets)                                # () each
         if self.aux:
             aux = self.aux(c4)                                                  # (B, K, h, w)
-            aux = enlarge(aux, logits)                                          # (B, K, H, W)
+            aux = enlarge_aligned(aux, logits)                                  # (B, K, H, W)
             losses |= self.criterion(aux, targets, weight=AUX_WEIGHT, prefix="aux_")            # () each
         return losses                                                           # () each
 

@@ -96,7 +96,7 @@ def extra_layer(c_in, c_out):
                          conv_norm_relu6(middle, c_out, 1, norm=NORM))
 
 
-def make_head(c_in, c_out):
+def separable_head(c_in, c_out):
     return nn.Sequential(depthwise_norm_relu6(c_in, norm=NORM), nn.Conv2d(c_in, c_out, 1))
 
 
@@ -128,7 +128,7 @@ class SSDLite320(SSD):
 
     def make_heads(self, channels, columns):
         """channels: of the maps.  columns: what a head says of each default box."""
-        heads = [make_head(c, count * columns) for c, count in zip(channels, self.counts)]
+        heads = [separable_head(c, count * columns) for c, count in zip(channels, self.counts)]
         return init_normal(Heads(heads, columns))
 
     def pyramid(self, images):

@@ -12,9 +12,9 @@ Paper: U-Net: Convolutional Networks for Biomedical Image Segmentation, arXiv 15
 A floor of the way down is two conv 3x3 and a pooling behind them. 31,037,698 parameters at 2 classes. No
 ImageNet weights exist for it.
 
-backbone="vgg16" or "resnet50" puts a network with ImageNet weights in the place of the way down. It reaches
-H/32, one floor deeper; the way up is narrower, enlarges by repeating pixels, and climbs the last floor
-(`top`) without a map beside it:
+backbone="vgg16" or "resnet50" uses a network with ImageNet weights as the way down. It reaches H/32, one
+floor deeper; the way up is narrower, enlarges by repeating pixels, and climbs the last floor (`top`) without
+a map beside it:
 
     handed across    vgg16 128, 256, 512, 512 (H/2 ... H/16); resnet50 64, 256, 512, 1024 (H/2 ... H/16)
     bottom           vgg16 pooled c5, two conv 3x3, 512 x H/32 x W/32; resnet50 c5, 2048 x H/32 x W/32
@@ -65,7 +65,7 @@ def as_large(x, other):
     return F.interpolate(x, size=other.shape[2:])                               # (B, C, h, w)
 
 
-def init_kaiming(module):
+def init_fan_in(module):
     """Start values of the paper, section 3, in place: normal, deviation sqrt(2 / values that make one)."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
@@ -105,7 +105,7 @@ class ContractingPath(nn.Module):
         self.down3 = two_convs(c2, c3)
         self.down4 = two_convs(c3, c4)
         self.down5 = two_convs(c4, c5)
-        init_kaiming(self)
+        init_fan_in(self)
 
     def forward(self, images):
         c1 = self.down1(images)                                                 # (B, 64, H, W)
@@ -178,7 +178,7 @@ class UNet(nn.Module):
         # The way down has its start values already.
         for part in (self.bottom, self.up4, self.up3, self.up2, self.up1, self.top):
             if part is not None:
-                init_kaiming(part)
+                init_fan_in(part)
 
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> logits (B, K, H, W) (one channel with sigmoid), losses."""

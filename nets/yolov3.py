@@ -252,7 +252,7 @@ class AnchorYOLO(nn.Module):
         box_loss = self.box_loss(boxes[where], t[where], true_boxes[truth], prediction, maps)   # ()
         box_loss = box_loss * self.box_weight                                   # ()
 
-        # Is there an object: all are asked, but those that found one without being responsible.
+        # Objectness: all are asked, except those that found an object without being responsible.
         objectness = t[..., 4]                                                  # (B, N)
         wanted = torch.zeros_like(objectness)                                   # (B, N)
         wanted[where] = 1.0

@@ -92,7 +92,7 @@ class CSPStage(nn.Module):
 
 
 def csp_darknet53():
-    """Darknet-53 with CSP stages in the place of the residual ones."""
+    """Darknet-53 with CSP stages instead of the residual ones."""
     stages = (CSPStage(c // 2, c, blocks, part) for (c, blocks), part in zip(STAGES, PARTS))
     return Darknet53(conv_mish(3, 32, 3), stages)
 

@@ -26,7 +26,7 @@ class scores say it. Losses, divided by the sum of all wanted scores: 7.5 (1 - C
 focal loss, both times the wanted score, and 0.5 binary cross-entropy of all class scores.
 
 The design keeps of YOLOX: convolution + SiLU, the bottleneck (3x3, 3x3 now), SPP, the neck without its 1x1s.
-New: C2f, a plain stem, a head without stem and objectness, distributions, and TAL in the place of SimOTA.
+New: C2f, a plain stem, a head without stem and objectness, distributions, and TAL instead of SimOTA.
 All of it is in this file. Imported are the grid of cells, CIoU and the mean over several processes.
 
 What differs from the published training, and why:

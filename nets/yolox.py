@@ -23,7 +23,7 @@ of the batch: 5 (1 - IoU^2) + objectness + classes.
 
 The design keeps of YOLOv4: the halves that CSP takes apart, SPP and the way up after the way down (what the
 files share is in nets/layers.py). New: the stem, SiLU, the decoupled head, one prediction a cell instead of
-three anchors, and SimOTA in the place of the fixed rule "cell and shape".
+three anchors, and SimOTA instead of the fixed rule "cell and shape".
 
 What differs from the release, and why:
 * It is fed R,G,B in 0-1 and makes B,G,R in 0-255 of it, what the official weights were trained on.
@@ -338,7 +338,7 @@ class YOLOX(nn.Module):
         iou = pairwise_iou(boxes[image, prediction][:, None], true_boxes[:, None])[:, 0, 0]     # (P,)
         box = BOX_WEIGHT * (1 - iou**2).sum()                                   # ()
 
-        # Is there an object: all predictions are asked.
+        # Objectness: all predictions are asked.
         positive = (truth >= 0).to(raw)                                         # (B, N)
         objectness = F.binary_cross_entropy_with_logits(raw[..., 4], positive, reduction="sum")                 # ()
 

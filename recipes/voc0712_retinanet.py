@@ -7,8 +7,9 @@ Unpack VOC2007 (trainval and test) and VOC2012 (trainval) into VOCdevkit, then
     python train.py recipes/voc0712_retinanet.py
     python get_map.py
 
-What differs from that run: its images were at most 1000 x 600, so one of 500 x 375 had the same size as here; its learning rate fell once,
-at 3/4 of the way, here twice, at 0.7 and 0.9; and it never trained the stem and the first stage.
+What differs from that run: its images were at most 1000 x 600, so one of 500 x 375 had the same size as
+here; its learning rate fell once, at 3/4 of the way, here twice, at 0.7 and 0.9; and it never trained the
+stem and the first stage.
 The validation images are training images too, as in that run: nothing is chosen by them.
 
 Others: bubbliiiing/retinanet-pytorch reports 81.6 at 600 x 600, with a network of its own.

@@ -7,10 +7,10 @@ Unpack VOC2007 (trainval and test) and VOC2012 (trainval) into VOCdevkit, then
     python train.py recipes/voc0712_ssd300.py
     python get_map.py
 
-120,000 steps of 32 images, as in the codes below. Their learning rate fell after 80,000 and 100,000 steps, here after 0.7 and 0.9 of the way.
-The augmentation is the network's own recipe, all of it the paper's (zoom_out, iou_crop, distort). fc6 and fc7 start from random weights, not
-from VGG's fully connected layers. The validation images are training images too, as in those codes: nothing is
-chosen by them.
+120,000 steps of 32 images, as in the codes below. Their learning rate fell after 80,000 and 100,000 steps,
+here after 0.7 and 0.9 of the way. The augmentation is the network's own recipe, all of it the paper's
+(zoom_out, iou_crop, distort). fc6 and fc7 start from random weights, not from VGG's fully connected layers.
+The validation images are training images too, as in those codes: nothing is chosen by them.
 
 Others with this schedule: amdegroot/ssd.pytorch 77.4 (58.1 without augmentation), lufficc/SSD 77.7.
 """

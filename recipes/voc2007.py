@@ -1,6 +1,8 @@
 """YOLOv4-tiny on PASCAL VOC 2007 from the official COCO-trained backbone, for a GPU: a schedule of our own.
 
-Aims at no published figure: it is a short training to begin with. Unpack the VOCtrainval and VOCtest archives into VOCdevkit/VOC2007, then
+Aims at no published figure: it is a short training to begin with.
+
+Unpack the VOCtrainval and VOCtest archives into VOCdevkit/VOC2007, then
     python train.py recipes/voc2007.py
     python get_map.py
 """

@@ -1,13 +1,15 @@
 """DeepLabv3+ with ResNet-50 on PASCAL VOC 2012, for a GPU: the schedule of VainF/DeepLabV3Plus-Pytorch.
 
-Aims at 77.2 mIoU, the figure of that repository; we have not run it. It had the 10,582 training masks of "VOC 2012 aug" (SBD): put them into
-SegmentationClass and their names into ImageSets/Segmentation/train.txt. With the 1,464 of VOC itself expect several points less, and
-set epochs = 300 for as many steps.
+Aims at 77.2 mIoU, the figure of that repository; we have not run it. It had the 10,582 training masks of
+"VOC 2012 aug" (SBD): put them into SegmentationClass and their names into ImageSets/Segmentation/train.txt.
+With the 1,464 of VOC itself expect several points less, and set epochs = 300 for as many steps.
 
 Unpack VOCtrainval_11-May-2012.tar into VOCdevkit/VOC2012, then
     python train.py recipes/voc2012_deeplabv3plus.py
     python get_miou.py
-That run also updated the statistics of the backbone's BatchNorm ten times more slowly; there is no variable for that.
+
+That run also updated the statistics of the backbone's BatchNorm ten times more slowly; there is no variable
+for that.
 """
 dataset = "VOCdevkit/VOC2012"
 net = "deeplabv3plus"

@@ -2,7 +2,7 @@
 
     python tools/doctor.py [dataset=VOCdevkit/mydata] [model_path=logs/x/best.pth] [name=value ...]
 
-Written: doctor_out/<data set>_<time>/report.txt and page.png. Nothing of yours is changed. The exit code is 0
+Written: doctor_out/<dataset>_<time>/report.txt and page.png. Nothing of yours is changed. The exit code is 0
 if training would work, else 1. If you ask somebody for help, show them its whole output.
 """
 import ast
@@ -33,12 +33,12 @@ from utils.weights import state_dict_of  # noqa: E402
 from utils.checks.prepare import look_at, settle_classes, tasks_of  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # a folder, a data.yaml, a .json, or a list of them    数据集
-task = None                     # "detection", "segmentation"; None: what the data set holds    任务
-train_list = None               # list files instead of a data set, as in train.py    训练集列表（代替 dataset）
+task = None                     # "detection", "segmentation"; None: what the dataset holds    任务
+train_list = None               # list files instead of a dataset, as in train.py    训练集列表（代替 dataset）
 val_list = None                 # ... for validation    验证集列表
 test_list = None                # ... for testing    测试集列表
 classes_path = None             # class names; None: model_data/<name>_classes.txt    类别文件
-ignore_labels = []              # segmentation: mask values that are no class    分割：不参与的标签值
+ignore_labels = []              # segmentation: mask values that are no class    分割：忽略的标签值
 model_path = ""                 # weights to look at; "": none    权重路径
 net = None                      # the network to train; None: yolov8 or deeplabv3plus    网络名称
 input_shape = None              # height, width of its input; None: as its recipe says    输入尺寸（高, 宽）
@@ -72,7 +72,7 @@ def main(s):
             page = f"page_{kind}.png" if len(kinds) > 1 else "page.png"
             draw(s, folder / page, kind, seen, splits, names)
     if s.model_path:
-        sections.append(section("Weights", check_weights(find(s.model_path), names)))
+        sections.append(section("Weights", look_at_weights(find(s.model_path), names)))
 
     # The verdict is the last line of both, where nobody overlooks it.
     print("\n\n".join(f"== {title}\n{short}" for title, short, _, _ in sections))
@@ -95,7 +95,7 @@ def section(title, checks):
 
 
 def folders(s):
-    """The data sets to look at, one or several."""
+    """The datasets to look at, one or several."""
     return ast.literal_eval(s.dataset) if s.dataset.startswith("[") else [s.dataset]
 
 
@@ -106,7 +106,7 @@ def kinds_of_data(s):
     if s.task is not None:
         return [s.task]
 
-    # Not said, so ask: the list (the lines of masks have a tab), the network, or the data set.
+    # Not said, so ask: the list (the lines of masks have a tab), the network, or the dataset.
     if s.train_list:
         path = find(s.train_list)
         of_masks = path.is_file() and b"\t" in path.open("rb").readline()
@@ -216,7 +216,7 @@ def draw(s, path, kind, seen, splits, names):
                                s.ignore_labels, s.samples, s.seed))
 
 
-def check_weights(path, names):
+def look_at_weights(path, names):
     """A weight file: can it be read, what is it, does it fit the data's classes. -> list of Check."""
     try:
         if is_darknet(path):

@@ -1,8 +1,8 @@
-"""A data set in one format -> a new folder in another: boxes of VOC, YOLO, COCO, labelme as VOC, YOLO, COCO.
+"""A dataset in one format -> a new folder in another: boxes of VOC, YOLO, COCO, labelme as VOC, YOLO, COCO.
 
     python tools/export.py dataset=VOCdevkit/Shapes to=yolo out=shapes_yolo
 
-The data set is only read. What is wrong with it is reported and skipped, as voc_annotation.py does it. `out`
+The dataset is only read. What is wrong with it is reported and skipped, as voc_annotation.py does it. `out`
 must not exist yet (or be empty); it appears when all of it is written.
 """
 import json
@@ -26,9 +26,9 @@ from utils.system.files import printable, write_text  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # a VOC folder, a data.yaml, a COCO .json, a labelme folder ...    数据集
 to = "yolo"                     # "voc", "yolo" or "coco"    目标格式
-out = None                      # the new folder; None: ./<data set>_<format>    输出文件夹
+out = None                      # the new folder; None: ./<dataset>_<format>    输出文件夹
 link = False                    # True: hard links instead of copies of the images, to save room    用硬链接代替复制
-seed = 0                        # of the split, where the data set has none    随机种子
+seed = 0                        # of the split, where the dataset has none    随机种子
 
 SPLITS = ("train", "val", "test")
 
@@ -39,7 +39,7 @@ def main(s):
 
 
 def export(dataset, to, out=None, link=False, seed=0):
-    """Write the boxes of a data set in another format. Arguments: the variables above. -> the new folder."""
+    """Write the boxes of a dataset in another format. Arguments: the variables above. -> the new folder."""
     writers = {"voc": write_voc, "yolo": write_yolo, "coco": write_coco}
     if to not in writers:
         raise UserError(f'to={to!r}: expected "voc", "yolo" or "coco".')
@@ -47,7 +47,7 @@ def export(dataset, to, out=None, link=False, seed=0):
     names, splits = usable(source, seed)
     target = new_target(out, source, to)
 
-    # Written beside it under another name: what breaks off half way never looks like a data set.
+    # Written beside it under another name: what breaks off half way never looks like a dataset.
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
@@ -72,7 +72,7 @@ def export(dataset, to, out=None, link=False, seed=0):
 
 
 def usable(source, seed):
-    """-> class names of a data set, its usable samples: dict split -> list of (image path, size, objects).
+    """-> class names of a dataset, its usable samples: dict split -> list of (image path, size, objects).
 
     What is wrong is printed. Error: something must be fixed first.
     """
@@ -104,7 +104,7 @@ def usable(source, seed):
 
 
 def new_target(out, source, to):
-    """The folder to write. Errors: it holds something; it and the data set are inside one another."""
+    """The folder to write. Errors: it holds something; it and the dataset are inside one another."""
     target = Path(out).expanduser().absolute() if out else Path.cwd() / f"{folder_name(source)}_{to}"
     folder = home(source).resolve()
     is_empty = target.is_dir() and not any(target.iterdir())
@@ -115,7 +115,7 @@ def new_target(out, source, to):
     # Inside one another, reading and writing would get mixed up: the next export would find its own images.
     place = target.resolve()
     if place == folder or place.is_relative_to(folder) or folder.is_relative_to(place):
-        raise UserError(f"{shown(target)} and the data set {shown(folder)} are inside one another. "
+        raise UserError(f"{shown(target)} and the dataset {shown(folder)} are inside one another. "
                         "Set out to a folder beside it.")
     return target
 

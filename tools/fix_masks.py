@@ -62,7 +62,7 @@ def main(s):
         raise UserError(f"{shown(target)} cannot be written: {error.strerror}.") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    tell(target, folder, errors, Counter(change for error, change in done if not error), key)
+    tell_result(target, folder, errors, Counter(change for error, change in done if not error), key)
 
 
 def inputs(s, folder):
@@ -72,7 +72,7 @@ def inputs(s, folder):
         raise UserError(f"There is no folder {shown(folder)}.")
     if not files:
         raise UserError(f"{shown(folder)} holds no masks ({', '.join(SUFFIXES)}).")
-    check_values(s.values)
+    check_bytes(s.values)
     pictures = survey(find(s.images), SUFFIXES)[0] if s.images else {}
     if s.images and not pictures:
         raise UserError(f"There are no images in {shown(find(s.images))}.")
@@ -83,7 +83,7 @@ def inputs(s, folder):
     return files, pictures
 
 
-def check_values(values):
+def check_bytes(values):
     """Error: a mask is of bytes, so what becomes what must be whole numbers from 0 to 255."""
     wrong = [f"{old}: {new}" for old, new in values.items() if not (is_byte(old) and is_byte(new))]
     if wrong:
@@ -188,7 +188,7 @@ def look_into(files):
     return colours, numbers, None
 
 
-def tell(target, folder, errors, changes, key):
+def tell_result(target, folder, errors, changes, key):
     """What was done, what was not, and what to do with it."""
     for error in errors[:10]:
         print(error)

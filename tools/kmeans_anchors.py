@@ -1,4 +1,4 @@
-"""Make anchors that suit a data set, and say how well the network's own would do.
+"""Make anchors that suit a dataset, and say how well the network's own would do.
 
     python tools/kmeans_anchors.py [name=value ...]
 

@@ -1,4 +1,4 @@
-"""Draw the built-in data set: VOCdevkit/Shapes, a VOC folder of 600 pictures for detection and segmentation.
+"""Draw the built-in dataset: VOCdevkit/Shapes, a VOC folder of 600 pictures for detection and segmentation.
 
     python tools/make_shapes.py [name=value ...]
 

@@ -21,7 +21,7 @@ def find_anchors(anchors, input_shape, heads):
     head.
     """
     if isinstance(anchors, (str, Path)):
-        sizes = scaled(*read_anchors(anchors), input_shape, anchors)                # (M, 2)
+        sizes = scale_anchors(*read_anchors(anchors), input_shape, anchors)         # (M, 2)
         if len(sizes) % heads:
             raise UserError(
                 f"{anchors} contains {len(sizes)} anchors, which cannot be divided evenly among the {heads} "
@@ -43,7 +43,7 @@ def find_anchors(anchors, input_shape, heads):
     return sizes                                                                    # (heads, A, 2)
 
 
-def scaled(sizes, made_for, input_shape, path):
+def scale_anchors(sizes, made_for, input_shape, path):
     """Anchors (M, 2) px for an input of made_for (H, W) -> (M, 2) px for one of input_shape.
 
     Both sides grow by the square root of the areas, so that anchors keep their proportions as a letterboxed
@@ -67,7 +67,7 @@ def read_anchors(path):
     for line_number, line in enumerate(read_lines(file), 1):
         if not line or line.startswith("#"):
             continue
-        pair = read_pair(line.removeprefix("input_shape"))
+        pair = two_numbers(line.removeprefix("input_shape"))
         if pair is None:
             raise UserError(f"{shown(file)}, line {line_number}: {line!r}: "
                             'expected "input_shape height,width" or "width,height".')
@@ -83,7 +83,7 @@ def read_anchors(path):
     return torch.tensor(sizes), tuple(int(side) for side in shape)
 
 
-def read_pair(text):
+def two_numbers(text):
     """"12.5,30" -> (12.5, 30.0); None where it is not two finite numbers above 0."""
     try:
         pair = tuple(float(word) for word in text.split(","))

@@ -21,7 +21,7 @@ Shapes: P detections and G objects of all images together, M pairs of the two, n
 """
 import numpy as np
 
-from utils.voc_ap import FOUND, IGNORED, WRONG, flatten, mean, overlaps, per_class, recall_precision
+from utils.voc_ap import FOUND, IGNORED, WRONG, flatten, mean, paired_ious, per_class, recall_precision
 
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 COCO_RECALLS = np.linspace(0, 1, 101)                # as in pycocotools; some are not i/100 to the last bit
@@ -126,7 +126,7 @@ def coco_turns(rows, objects, crowd, place):
 def close_pairs(rows, objects, crowd, place):
     """Pairs that overlap enough for the lowest threshold, by `place`. -> row, thing, iou: (M,) each"""
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for row, thing, iou, _ in overlaps(rows, objects, crowd=crowd):
+    for row, thing, iou, _ in paired_ious(rows, objects, crowd=crowd):
         close = iou >= COCO_IOUS[0]
         parts.append((row[close], thing[close], iou[close]))
     row, thing, iou = (np.concatenate(values) for values in zip(*parts))                   # (M,), (M,), (M,)

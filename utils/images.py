@@ -57,7 +57,7 @@ def open_image(path):
 
     Errors: missing, not an image, cut off, far too large; each names the file.
     """
-    return decode(path)[0]
+    return decode_image(path)[0]
 
 
 def open_shrunken(path, input_shape, exact=True, fit="letterbox"):
@@ -69,14 +69,14 @@ def open_shrunken(path, input_shape, exact=True, fit="letterbox"):
     fit: see `fitted_size`; a picture to be stretched that is too long on one side only gets its final size on
     both, so that it is resized once.
     """
-    image, size = decode(path, None if exact else input_shape, fit)
+    image, size = decode_image(path, None if exact else input_shape, fit)
     height, width = fitted_size(*size, input_shape, fit)
     if height < size[0] or width < size[1]:
         image = resize(image, height, width)
     return image, size
 
 
-def decode(path, at_least=None, fit="letterbox"):
+def decode_image(path, at_least=None, fit="letterbox"):
     """-> image (H, W, 3) uint8 RGB, true size (h, w). at_least: (H, W) that a reduced JPEG still fills."""
     with opened(path) as image:
         turned = image.getexif().get(ORIENTATION, 1)

@@ -31,12 +31,12 @@ def count_confusion(truth, labels, num_classes, where=""):
 
     known = f"there are {num_classes} classes, 0 to {num_classes - 1}"
     known_true = f"{known}, and {IGNORED} for what is not labelled"
-    check_values(f"{where}the mask", counts[num_classes:IGNORED].sum(1), num_classes, known_true)
-    check_values(f"{where}the prediction", counts[:, num_classes:].sum(0), num_classes, known)
+    check_labels(f"{where}the mask", counts[num_classes:IGNORED].sum(1), num_classes, known_true)
+    check_labels(f"{where}the prediction", counts[:, num_classes:].sum(0), num_classes, known)
     return counts[:num_classes, :num_classes].copy()                                # (K, K)
 
 
-def check_values(what, counts, first, known):
+def check_labels(what, counts, first, known):
     """Stop when one of the values first, first + 1, ... occurs. counts: how many pixels have each of them."""
     bad = np.flatnonzero(counts)
     if len(bad):
@@ -51,7 +51,7 @@ def ratio(part, whole):
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
-def mean(values):
+def mean_defined(values):
     """Mean of those that are defined, None without any."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else None
@@ -86,7 +86,7 @@ def segmentation_results(matrix, class_names):
         table.append({"name": name, **fractions, "pixels": int(true[c]), "predicted": int(predicted[c])})
 
     # Over all classes: means of the columns, and two numbers in which every pixel counts the same.
-    return {**{"m" + key: mean(one) for key, one in values.items()},
+    return {**{"m" + key: mean_defined(one) for key, one in values.items()},
             "accuracy": int(right.sum()) / total if total else None,
             "fwiou": float(np.nansum(true * values["iou"]) / total) if total else None,
             "pixels": total, "absent": [row["name"] for row in table if row["iou"] is None],

@@ -90,7 +90,7 @@ def box_iou(first, second, inclusive=False, crowd=None):
     return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
 
-def overlaps(rows, objects, inclusive=False, crowd=None, most=1_000_000):
+def paired_ious(rows, objects, inclusive=False, crowd=None, most=1_000_000):
     """Every detection with every object of its group, in portions of about `most` pairs to bound the memory.
 
     Yields (row, thing, iou, begin): row, thing, iou (M,): numbers of detection and object, and their IoU; the
@@ -125,7 +125,7 @@ def best_objects(rows, objects, inclusive=False):
     """Each detection's best object of its group, in a tie the first: (P,) its number or -1, (P,) IoU."""
     best = np.full(len(rows.score), -1)                                                    # (P,)
     best_iou = np.zeros(len(rows.score))                                                   # (P,)
-    for row, thing, iou, begin in overlaps(rows, objects, inclusive):
+    for row, thing, iou, begin in paired_ious(rows, objects, inclusive):
         # reduceat takes the maximum of each detection's own stretch of pairs.
         top = np.maximum.reduceat(iou, begin)                                              # (n,)
         times = np.diff(begin, append=len(row))                                            # (n,)

@@ -129,16 +129,16 @@ def test_weights(root, monkeypatch, capsys):
     for name, theirs, words in (("a.pth", names, ["yolov4_tiny", "2 classes", "3 epochs"]), ("b.pth", ["dog", "cat"], ["in another order"]),
                                 ("c.pth", ["person"], ["are not those of the data", "data: cat, dog"])):
         checkpoint(root / name, theirs)
-        checks = doctor.check_weights(root / name, names)
+        checks = doctor.look_at_weights(root / name, names)
         assert all(word in doctor.lines_of(checks) for word in words) and [check.effect for check in checks] == [""] + [WORKS] * (name != "a.pth")
     checkpoint(root / "nan.pth", names, spoil=True)
     (root / "page.pth").write_text("<!DOCTYPE html>")
     (root / "cut.pth").write_bytes((root / "a.pth").read_bytes()[:5000])
     for name, words in (("nan.pth", "NaN"), ("page.pth", "page.pth"), ("cut.pth", "cut.pth"), ("none.pth", "There is no weight file")):
-        assert [check.effect for check in doctor.check_weights(root / name, names)] == [STOPS]
-        assert words in doctor.lines_of(doctor.check_weights(root / name, names))
+        assert [check.effect for check in doctor.look_at_weights(root / name, names)] == [STOPS]
+        assert words in doctor.lines_of(doctor.look_at_weights(root / name, names))
     torch.save(nets.build("yolov4_tiny", 2, (64, 64)).state_dict(), root / "bare.pth")
-    assert "weights to start from" in doctor.lines_of(doctor.check_weights(root / "bare.pth", names))
+    assert "weights to start from" in doctor.lines_of(doctor.look_at_weights(root / "bare.pth", names))
     write(root, "detection")
     code, out, _ = run(monkeypatch, capsys, model_path="cut.pth", samples=0)
     assert code == 1 and "== Weights\n✗" in out

@@ -30,7 +30,7 @@ TICKS = ["train.complete", "train.make_data", "utils.training.begin.new_folder",
          "train.step", "torch.nn.utils.clip_grad_norm_", "torch.optim.AdamW.step", "torch.optim.SGD.step",
          "utils.steps.MovingAverage.update", "utils.training.keep.save", "utils.checkpoint.size_of", "torch.save", "utils.checkpoint.seal",
          "os.fsync", "os.replace", "train.evaluate_epoch", "utils.evaluate.suppress", "utils.evaluate.classify",
-         "utils.training.keep.save_image", "utils.training.resume.Progress.end_epoch", "utils.training.log.report"]
+         "utils.training.keep.save_image", "utils.training.resume.Progress.end_epoch", "utils.training.log.write_epoch"]
 PATIENCE = 10.0                 # seconds that processes of a run may live on after it
 SUBREAPER = 36                  # PR_SET_CHILD_SUBREAPER of Linux: orphans of a run become children of this process
 

@@ -379,7 +379,7 @@ def test_the_backbone_ends_with_the_pooling(converted):
 
 
 def test_other_classes_keep_the_rest(converted):
-    """The class branches of n are as wide as there are classes (64 to 80 channels), so all of them start new."""
+    """The class branches of n are as wide as there are classes (64 to 80 channels), so all of them are initialised from scratch."""
     model = nets.build("yolov8", 3)
     report = load_weights(model, converted("n"))
     assert report.backbone == 1.0 and not report.missing and not report.unused

@@ -62,7 +62,7 @@ def read(path):
 
 
 def assert_equal(path, truth, difficult=True, slack=0.006):
-    """The data set at path holds these objects, in these lists, and the same pictures."""
+    """The dataset at path holds these objects, in these lists, and the same pictures."""
     names, lists = read(path)
     assert set(names) == set(NAMES) and {split: len(some) for split, some in lists.items()} == {"train": 6, "val": 3, "test": 3}
     for split, some in (("train", STEMS[:6]), ("val", STEMS[6:9]), ("test", STEMS[9:])):

@@ -61,7 +61,7 @@ def test_index_png_holds_the_labels_and_shows_colours(tmp_path):
 
 
 def test_index_saves_the_values_of_the_training_masks(tmp_path):
-    """With ignore_labels=[0] the label 0 is what the masks call 1: the file is again a mask of that data set."""
+    """With ignore_labels=[0] the label 0 is what the masks call 1: the file is again a mask of that dataset."""
     info = {"class_names": THINGS, "settings": {"ignore_labels": [0, 2]}}
     labels = np.array([[0, 1], [2, 3]], np.uint8)
     masks.save_kinds(tmp_path, Path("sub/a"), noise(2, 2), labels, info, index=True, colour=True, cut_out=True)

@@ -168,7 +168,7 @@ def test_a_picture_breaks(server, name):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("batch, count", [(1, 3), (4, 5), (4, 3), (8, 1)])
 def test_odd_sizes(server, name, batch, count):
-    """One picture a step, a last batch of one, a data set smaller than the batch, of one picture; and in the evaluation nothing is found."""
+    """One picture a step, a last batch of one, a dataset smaller than the batch, of one picture; and in the evaluation nothing is found."""
     lines = server.listed("segmentation" if name == "deeplab" else "detection")
     (server.project / "few.txt").write_text("".join(lines[:count]), encoding="utf-8")
     server.clear()

@@ -22,7 +22,7 @@ SAMPLE = (["before utils.steps.make_optimizer", 0], ["after train.step", 1], ["b
 KINDS = {"start-up": (4, ("train.complete", "make_data", "new_folder", "write_settings", "begin_training", "try_step", "make_optimizer")),
          "step": (22, ("clip_grad", ".step", "MovingAverage")),
          "save": (10, ("keep.save", "size_of", "torch.save", "seal", "fsync", "replace")),
-         "evaluation": (8, ("evaluate", "suppress", "classify", "end_epoch", "log.report")),
+         "evaluation": (8, ("evaluate", "suppress", "classify", "end_epoch", "log.write_epoch")),
          "freeze": (6, ())}
 
 

@@ -27,7 +27,7 @@ def plan(*words):
 
 
 def data_of(monkeypatch, *words):
-    """What the two data sets are made with: [(arguments, options) of the training data, the same of the validation data]."""
+    """What the two datasets are made with: [(arguments, options) of the training data, the same of the validation data]."""
     made = []
 
     def record(*arguments, **options):

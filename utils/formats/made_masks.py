@@ -28,7 +28,7 @@ CORNERS_AT_ONCE = 2048
 MOST = 253                      # classes beside the background
 
 
-def paint(size, objects, labels):
+def paint_mask(size, objects, labels):
     """The mask of an image: (h, w) uint8, 0 where no object is. Later objects cover earlier ones.
 
     size: (w, h).  objects: dicts with name and outline.  labels: dict name -> number.
@@ -108,7 +108,7 @@ def outline_jobs(lists, names, findings, ignored=(), empty=()):
             continue
 
         def make(size=size, objects=objects):
-            return paint(size, objects, labels)
+            return paint_mask(size, objects, labels)
 
         numbers = [labels[thing["name"]] for thing in objects]
         jobs[image] = image, fingerprint_of(size, numbers, objects), make

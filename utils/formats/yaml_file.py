@@ -73,7 +73,7 @@ def read_yaml(path, keys):
     try:
         root = yaml.compose(text, Loader=AsText)
     except yaml.YAMLError as error:
-        raise UserError(f"{shown(path)}, {explain(error, text)}.") from None
+        raise UserError(f"{shown(path)}, {explain_yaml(error, text)}.") from None
 
     # Only the keys that are asked for are read: what else is in the file need not be understood.
     if root is None or not root.value:                      # an empty file, or only ---
@@ -137,7 +137,7 @@ def place_of_node(node, path):
     return f"{shown(path)}, line {node.start_mark.line + 1}"
 
 
-def explain(error, text):
+def explain_yaml(error, text):
     """What PyYAML says about a file -> the line, what is wrong there, what to do."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1

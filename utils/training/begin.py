@@ -110,7 +110,7 @@ def make_lists(s, task):
     if None not in given.values():
         return
     if s.dataset == SHAPES and not find(s.dataset).exists():
-        print(f"Drawing the built-in data set {SHAPES} ...")
+        print(f"Drawing the built-in dataset {SHAPES} ...")
         make_shapes(find(s.dataset))
     for name, value in current_lists(s.dataset, given, task, s.ignore_labels).items():
         if given[name] is None:

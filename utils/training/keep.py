@@ -38,7 +38,7 @@ def end_epoch(s, training, row):
     # The report comes before the save: a kill in between repeats both.
     with signals.undisturbed():
         progress.end_epoch(row, goal, better)
-        log.report(training.run, progress.history, progress.seconds, training.board, training.say)
+        log.write_epoch(training.run, progress.history, progress.seconds, training.board, training.say)
         save(s, training, better)
 
     # One line of the table of epochs, now and then below its head.

@@ -88,7 +88,7 @@ def write_history(run, history, seconds):
                              for name, value in row.items()})
 
 
-def report(run, history, seconds, board, say):
+def write_epoch(run, history, seconds, board, say):
     """All of it after an epoch: metrics.csv, curves, TensorBoard."""
     attempt(say, lambda: write_history(run, history, seconds))
     attempt(say, lambda: write_board(board, history[-1]))

@@ -105,7 +105,7 @@ def check_files(s, state):
 
 
 def say_foreign(s, task):
-    """What was set and means nothing to a network for this task."""
+    """Name the settings that were changed and have no effect on a network for this task."""
     for name, value in FOREIGN[task].items():
         if getattr(s, name) != value:
             print(f"NOTE: {name}={getattr(s, name)!r} has no effect on {s.net} ({task}).")
