@@ -120,7 +120,7 @@ def load(path: AnyPath, device: Device = "cpu", net: str = "",
     """
     # Without what train.py writes beside the weights it is somebody else's file.
     checkpoint = None if is_darknet(Path(path)) else read_checkpoint(path)
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= OURS:
+    if not isinstance(checkpoint, dict) or not OURS.issubset(checkpoint):
         return load_official(path, device, net, options or {})
 
     if net and net != checkpoint["net"]:

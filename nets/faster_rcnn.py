@@ -33,8 +33,8 @@ What differs from the paper, and why (1-7 are torchvision's choices, so that its
 2. Both stages are trained in one step from the start. The paper trains them in turns, four times, and the
    joint training is a variant.
 3. 512 regions an image (Fast R-CNN: 64), and background is all below IoU 0.5, not 0.1 to 0.5. 2000
-   proposals in training, 1000 in use
-   (paper: 300): five maps offer more of them. NMS, and the choice before it, treat each map alone.
+   proposals in training, 1000 in use (paper: 300): five maps offer more of them. NMS, and the choice before
+   it, treat each map alone.
 4. RoIAlign, two samples a cell and direction, instead of RoIPool, which rounds regions to whole cells. It
    is its first version, without the shift by half a pixel that later codes have.
 5. Objectness is one sigmoid, not a softmax of two. The box losses are smooth L1 with its bend at 1/9, not

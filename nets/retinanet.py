@@ -1,9 +1,8 @@
 """RetinaNet: anchors all over a feature pyramid, and a loss (focal) in which the many easy ones count little.
 
 Paper: Focal Loss for Dense Object Detection, arXiv 1708.02002. The layers, anchors, losses and results are
-those of torchvision's
-retinanet_resnet50_fpn: 34,068,119 parameters at 90 classes (34,014,999 with frozen BatchNorm), and its
-official file loads.
+those of torchvision's retinanet_resnet50_fpn: 34,068,119 parameters at 90 classes (34,014,999 with frozen
+BatchNorm), and its official file loads.
 
     stage          layers                                           output
     backbone       ResNet-50 (nets/backbones/resnet.py)              512 x H/8  x W/8   -> c3
@@ -16,16 +15,15 @@ official file loads.
     box head       the same, with its own weights                    A*4 x h x w
 
 N counts level (fine to coarse), row, column, anchor. A class is a yes or no of its own (sigmoid); the
-deltas are those of
-utils.boxes.encode. Losses: focal for the classes, over all anchors but the doubtful ones; L1 for the deltas
-of the positives.
+deltas are those of utils.boxes.encode. Losses: focal for the classes, over all anchors but the doubtful ones;
+L1 for the deltas of the positives.
 
 What differs from the paper, and why (torchvision's choices, so that its weights keep their meaning, unless
 something else is said):
 * p6 is made from p5, in the paper from c5.
 * The three sizes of an anchor are cut to whole pixels (40 instead of 40.3), its corners around the cell are
-  rounded, and it stands around the upper left corner of its cell. Cells are as far apart as the input
-  divided by the map, rounded down: where the input does not divide by 128, the anchors of p6 and p7 stand
+  rounded, and it is placed around the upper left corner of its cell. Cells are as far apart as the input
+  divided by the map, rounded down: where the input does not divide by 128, the anchors of p6 and p7 are
   closer than 64 and 128 px. The paper says nothing of all this.
 * The class head has a column for the background in front, never wanted, left out of the scores: nobody
   needs it, but the files have it.

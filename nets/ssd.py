@@ -64,7 +64,7 @@ MEAN = (0.48235, 0.45882, 0.40784)                      # 123, 117, 104 of 255: 
 STD = (1 / 255,) * 3                                    # and they left the values at 0-255
 SPREAD = 64.0                                           # about the deviation of these values
 
-# By batch_norm. ImageNet; 528 MB each, nine tenths of which are layers left out here.
+# By batch_norm. ImageNet; 528 MB each; the layers left out here are nine tenths.
 PRETRAINED = {False: "https://download.pytorch.org/models/vgg16_features-amdegroot-88682ab5.pth",
               True: "https://download.pytorch.org/models/vgg16_bn-6c64b313.pth"}
 

@@ -15,10 +15,8 @@ matching and loss are SSD's (nets/ssd.py).
     heads                 on each map 3x3 in each channel by itself, conv    3234 x (K+1), 3234 x 4
                           1x1, for the classes and again for the boxes
 
-C5 are the channels of c5.
-
-Six boxes in every cell, of the sizes 0.2, 0.35 ... 0.95 of the input, with the ratios 1, 1, 2, 1/2, 3, 1/3;
-the cells share the input out evenly.
+C5 are the channels of c5. Six boxes in every cell, of the sizes 0.2, 0.35 ... 0.95 of the input, with the
+ratios 1, 1, 2, 1/2, 3, 1/3; the cells share the input out evenly.
 
 What differs from the papers, and why (torchvision's choices, so that its file fits):
 * Six boxes on the first map, too; in the paper's code three. A box larger than the input is cut to it (see

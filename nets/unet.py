@@ -188,9 +188,9 @@ class UNet(nn.Module):
 
         # Up again: on every floor the map from across says where things are.
         p4 = self.up4(bottom, c4)                                               # (B, P4, h/8, w/8)
-        p3 = self.up3(p4, c3)                                                   # (B, P4/2, h/4, w/4)
-        p2 = self.up2(p3, c2)                                                   # (B, P4/4, h/2, w/2)
-        p1 = self.up1(p2, c1)                                                   # (B, P4/8, h, w)
+        p3 = self.up3(p4, c3)                                                   # (B, P3, h/4, w/4)
+        p2 = self.up2(p3, c2)                                                   # (B, P2, h/2, w/2)
+        p1 = self.up1(p2, c1)                                                   # (B, P1, h, w)
 
         # With an ImageNet backbone one floor is left.
         x = self.top(as_large(p1, images))                                      # (B, D, H, W)

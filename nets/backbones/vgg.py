@@ -18,7 +18,7 @@ from torch import nn
 from utils.weights import download, load_weights
 
 GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-# ImageNet; 528 MB, nine tenths of which are the layers left out here.
+# ImageNet; 528 MB; the layers left out here are nine tenths.
 PRETRAINED = "https://download.pytorch.org/models/vgg16-397923af.pth"
 
 

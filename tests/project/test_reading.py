@@ -16,8 +16,8 @@ FIRST = {
 }
 LIMITS = {
     "nets": {"long_plain": 0, "tall_plain": 3, "over_screen": 0, "wide": 0},
-    "utils": {"long_plain": 0, "tall_plain": 22, "over_screen": 0, "wide": 246, "twice": 12},
-    "scripts": {"long_plain": 0, "tall_plain": 4, "over_screen": 0, "wide": 88},
+    "utils": {"long_plain": 0, "tall_plain": 7, "over_screen": 0, "wide": 2, "twice": 3},
+    "scripts": {"long_plain": 0, "tall_plain": 2, "over_screen": 0, "wide": 30},        # wide: the variables of train.py
 }
 MOST_SETTINGS = 60              # variables at the top of train.py: more, and nobody reads them all
 
