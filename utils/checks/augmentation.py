@@ -144,7 +144,7 @@ def check_one(name, transform, data, index, sample, follow=False):
         raise broken(name, file, f"the picture is {kind_of(result.image)}, expected uint8 {(*shape, 3)}")
     may_be_black = name == "change_colours" and data.augmentation.colours[2] > 0.9
     if name in LOOKS and image.mean() > 64 and result.image.max(initial=0) <= 1 and not may_be_black:
-        raise broken(name, file, "the picture has become black: values from 0 to 1 in the place of 0 to 255?")
+        raise broken(name, file, "the picture has become black: values from 0 to 1 instead of 0 to 255?")
 
     # Its boxes, or its mask.
     after = truth_of(result, data.task)

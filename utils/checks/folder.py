@@ -1,5 +1,5 @@
 """The check pass over VOC folders: every image and label is read,
-and all that is wrong is reported in one go. Nothing is written.
+and every problem is reported in one go. Nothing is written.
 
     part, findings = look_at_folder(folder, "detection", {"train": "train", "val": "val", "test": "test"})
 
@@ -98,7 +98,7 @@ def names_without_files(folder, task, wanted, lists, sets, files):
                 continue
             what, place, known = (kind, part, labels) if stem in images else ("image", "JPEGImages", images)
 
-            # a.jpg in the place of a, or a misspelled name.
+            # a.jpg instead of a, or a misspelled name.
             hint = did_you_mean(stem, known)
             if Path(stem).stem in known:
                 hint = " Write the names without the suffix."
@@ -123,7 +123,7 @@ def part_of(splits, folder, names=()):
 
 
 def other_files(folder, task, images):
-    """Files of other suffixes. -> stems of those that are in the place of a label or an image, findings."""
+    """Files of other suffixes. -> stems of those that are instead of a label or an image, findings."""
     foreign, findings = set(), []
     part, suffixes = LABELS[task][:2]
     for name, known in (("JPEGImages", SUFFIXES), (part, suffixes)):
@@ -251,7 +251,7 @@ def mask_findings(samples, learnt, names, classes_path, folder, ignore_labels, d
     values = [value for value in found if value != IGNORED and value not in ignore_labels]
     masks_folder = samples[0].label.parent
 
-    # All masks together: black and white pictures, or shades of grey, in the place of class numbers.
+    # All masks together: black and white pictures, or shades of grey, instead of class numbers.
     if not values or values == [0] and IGNORED in found:
         white = [Finding("masks_0_255", sample.label, None,
                          f"it holds {spans(np.flatnonzero(sample.truth).tolist())}")
@@ -286,7 +286,7 @@ def mask_findings(samples, learnt, names, classes_path, folder, ignore_labels, d
 
 
 def settle_corners(findings, samples):
-    """Some boxes look as if they held width and height in the place of xmax and ymax.
+    """Some boxes look as if they held width and height instead of xmax and ymax.
 
     They do when there are many of them and every box would fit into its image then; else they were drawn from
     right to left. -> findings of one of the two kinds.
