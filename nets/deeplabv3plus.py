@@ -96,6 +96,7 @@ class DeepLabV3Plus(nn.Module):
             raise UserError(f"downsample_factor={downsample_factor}: DeepLabv3+ knows 16, "
                             "and 8 (finer and slower).")
 
+        # The decoder sees the first and the last map of the backbone.
         self.criterion = SegmentationLoss(num_classes, loss, class_weights, sigmoid)
         self.backbone = find_backbone(backbone, downsample_factor, pretrained)
         c2, _, _, c5 = self.backbone.channels

@@ -124,6 +124,7 @@ class ResNet(nn.Module):
             x = self.relu(self.bn3(self.conv3(x)))                              # (B, 128, H/2, W/2)
         x = self.maxpool(x)                                                     # (B, C1, H/4, W/4)
 
+        # Stage by stage fewer cells, or cells that see further, and more channels.
         c2 = self.layer1(x)                                                     # (B, 256, H/4, W/4)
         c3 = self.layer2(c2)                                                    # (B, 512, H/8, W/8)
         c4 = self.layer3(c3)                                                    # (B, 1024, H/s4, W/s4)
@@ -169,6 +170,7 @@ def find_norm(word, pretrained):
     pretrained: False, True (ImageNet weights of the backbone) or "coco" (torchvision's file of the whole
     detector).
     """
+    # Without a word: as the weights that the detector starts from were trained.
     if word:
         chosen = word
     elif pretrained == "coco":
