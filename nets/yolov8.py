@@ -32,7 +32,7 @@ All of it is in this file. Imported are the grid of cells, CIoU and the mean ove
 What differs from the published training, and why:
 * There the loss is multiplied by the batch size B; here it is not, so that a recipe's learning rate fits any
   batch. The loss there = B * (box + class + dfl here); the single losses that it prints are these.
-* The recipe is AdamW for the built-in Shapes. The published one is meant for 500 epochs of COCO.
+* `recipe` is AdamW for a user's own data (nets/layers.py). The published one is meant for 500 epochs of COCO.
 * Versions differ. This is 8.4: the 64 numbers start at 2.0 (before: 1.0), and a small object is looked for in
   a larger square (`least_side`; 0 is the rule before). Two versions that built another network (8.3.0, 8.4.0)
   are not followed.

@@ -33,7 +33,7 @@ What differs from the release, and why:
   that a diverging step stays finite.
 * The paper adds an L1 loss in the last 15 of 300 epochs. Here it is an option (`l1`), off or on for a whole
   training.
-* The recipe is AdamW for the built-in Shapes. The release's SGD is meant for 300 epochs of COCO.
+* `recipe` is AdamW for a user's own data (nets/layers.py). The release's SGD is meant for 300 epochs of COCO.
 """
 import functools
 import math
