@@ -251,7 +251,7 @@ def test_pairs_in_small_portions_change_nothing(monkeypatch):
     detections, truths = random_set(3, images=10, most=30, difficult=0.2, crowd=0.2)
     whole = detection_results(detections, truths, ["a", "b", "c"])
     for module in (voc, coco):
-        monkeypatch.setattr(module, "overlaps", functools.partial(voc.overlaps, most=5))
+        monkeypatch.setattr(module, "paired_ious", functools.partial(voc.paired_ious, most=5))
     assert detection_results(detections, truths, ["a", "b", "c"]) == whole
 
 
