@@ -32,8 +32,9 @@ def test_train_leaves_everything(trained):
     with open(folder / "metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {"lr", "train_cross_entropy", "val_cross_entropy", "miou", "mpa", "accuracy", "seconds"} <= set(rows[0]) and all(rows[1].values())
-    for text in ("24 images", "recipe of deeplabv3plus", "0 -> background", "255 -> ignored", "python get_miou.py", "random weights"):
+    for text in ("24 images", "0 -> background", "255 -> ignored", "python get_miou.py", "Weights     random"):
         assert text in out
+    assert "recipe of deeplabv3plus" in (folder / "train.log").read_text(encoding="utf-8")
     best = torch.load(folder / "best.pth", weights_only=True)
     assert best["class_names"][0] == "background" and len(best["class_names"]) == 7 and best["miou"] > 0
 

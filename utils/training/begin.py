@@ -208,11 +208,14 @@ def say_shares(device, say):
 
 
 def changed(s):
-    """The settings that the user changed, for one line."""
-    mine = [f"{name}={getattr(s, name)!r}" for name, where in s.origin.items()
-            if where.endswith((".py", "command line")) and where != "train.py" and name != "resume"]
-    before = "as the run began" if s.resume else "as in train.py"
-    return ", ".join(mine) or f"nothing, all is {before}"
+    """What the user changed, for one line: recipe files, then the words of the command line."""
+    recipes = [where for where in s.origin.values() if where.endswith(".py") and where != "train.py"]
+    words = [f"{name}={getattr(s, name)!r}" for name, where in s.origin.items()
+             if where == "command line" and name != "resume"]
+    mine = [*dict.fromkeys(recipes), *words]
+    if mine:
+        return ", ".join(mine)
+    return "nothing, all is as the run began" if s.resume else "nothing, all is as in train.py"
 
 
 def try_steps(s, model, data, device, say):
