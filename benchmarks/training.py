@@ -132,7 +132,7 @@ def ours(list_path, size, batch, device, half, turns):
 
     # The loop of train.py, until the turns are over and the process is ended.
     for epoch in range(10_000):
-        loader.sampler.epoch = epoch
+        loader.batch_sampler.epoch = epoch
         turns.last = turns.now()
         for images, targets in loader:
             turns.drawn()
