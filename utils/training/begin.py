@@ -79,15 +79,12 @@ def make_data(s, network):
     choose_epochs(s, network, len(list_lines(s.train_list)))
 
     # Only the training pictures are varied.
-    varied = variations(s, network)
     if task == "segmentation":
-        options = {"ignore_labels": s.ignore_labels, "cache": s.cache}
-        train_data = SegmentationData(s.train_list, class_names, s.input_shape, **options, **varied)
-        val_data = SegmentationData(s.val_list, class_names, s.input_shape, **options)
+        kind, options = SegmentationData, {"ignore_labels": s.ignore_labels, "cache": s.cache}
     else:
-        options = {"fit": s.fit, "cache": s.cache}
-        train_data = DetectionData(s.train_list, class_names, s.input_shape, **options, **varied)
-        val_data = DetectionData(s.val_list, class_names, s.input_shape, **options)
+        kind, options = DetectionData, {"fit": s.fit, "cache": s.cache}
+    train_data = kind(s.train_list, class_names, s.input_shape, **options, **variations(s, network))
+    val_data = kind(s.val_list, class_names, s.input_shape, **options)
 
     # What can only be seen now that both are there.
     if len(train_data) < distributed.world():
