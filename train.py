@@ -34,7 +34,7 @@ test_list = None                # never seen in training; get_map.py measures on
 
 # What it begins with                                                                                  起点
 model_path = ""                 # weights to start from (.pth, .weights); "": none                      预训练权重路径
-pretrained = False              # download the backbone's official weights (if no model_path)           下载主干预训练权重
+pretrained = None               # download official weights; None: for your own data, where it has some 下载官方预训练权重
 resume = None                   # None: new run; True: resume the newest run; "logs/...": that run      断点续训
 
 # How long, how much at once                                                                           规模
@@ -102,8 +102,7 @@ def main(s):
     run, state = find_run(s)                                    # of a resumed run; else None, None
     machine = distributed.begin(s.device)
     network = nets.find_net(s.net)
-    complete(s, network, state)                                 # every None gets its value
-    nets.try_to_build(s.net, s.input_shape, **build_options(s, network, state))
+    complete(s, network, state, nets.try_to_build)              # every None gets its value
     train_data, val_data = make_data(s, network)
 
     # From now on everything random follows from the seed.

@@ -39,7 +39,7 @@ from torch import nn
 from nets.backbones.resnet import COUNTS, PRETRAINED, ResNet
 from nets.backbones.vgg import vgg16
 from nets.layers import SEGMENTATION_RECIPE, conv_norm_act, normalise
-from utils.errors import UserError, did_you_mean
+from utils.errors import NoWeights, UserError, did_you_mean
 from utils.losses import SegmentationLoss, class_scores
 from utils.weights import download, load_weights
 
@@ -146,7 +146,7 @@ class UNet(nn.Module):
             raise UserError(f'unet has no backbone "{backbone}".{did_you_mean(backbone, ACROSS)} '
                             f'Known: {", ".join(ACROSS)}.')
         if backbone == "unet" and pretrained:
-            raise UserError("There are no ImageNet weights for the way down of the U-Net paper. "
+            raise NoWeights("There are no ImageNet weights for the way down of the U-Net paper. "
                             'Set pretrained=False, or net_options={"backbone": "vgg16"} '
                             'or {"backbone": "resnet50"}.')
         self.criterion = SegmentationLoss(num_classes, loss, class_weights, sigmoid)

@@ -46,7 +46,7 @@ from torch import nn
 
 from nets.layers import DETECTION_RECIPE, grid_anchors
 from utils.boxes import complete_iou
-from utils.errors import UserError, did_you_mean
+from utils.errors import NoWeights, UserError, did_you_mean
 from utils.system.distributed import batch_mean
 
 SIZES = {"n": (0.33, 0.25, 1024),                       # depth, width, most channels before the width
@@ -210,7 +210,7 @@ class YOLOv8(nn.Module):
             raise UserError(f'yolov8 has no size "{size}".{did_you_mean(str(size), SIZES)} '
                             f'It has {", ".join(SIZES)}.')
         if pretrained:
-            raise UserError("The official weights of yolov8 are no plain tensors: convert them "
+            raise NoWeights("The official weights of yolov8 are no plain tensors: convert them "
                             "(docs/en/yolov8.md) and give them as model_path. "
                             "Those of yolov4_tiny and yolox can be fetched: net=yolov4_tiny.")
         self.num_classes, self.least_side = num_classes, least_side

@@ -11,6 +11,8 @@ if workers > 1:                 # they share the cores, also with the scripts th
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS / "helpers")]
 
+os.environ["PLAINVISION_OFFLINE"] = "1"                  # official weights that nobody asked for are not fetched in tests
+
 from utils import settings  # noqa: E402
 
 

@@ -15,6 +15,10 @@ class UserError(Exception):
         self.kind = kind
 
 
+class NoWeights(UserError):
+    """Official weights that do not exist or did not arrive: who did not ask for them begins without."""
+
+
 def did_you_mean(name, known):
     """' Did you mean "x"?' for the nearest of the known names, or '' when none is near."""
     near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)

@@ -28,7 +28,7 @@ from torch import nn
 
 from nets.backbones.resnet import dilated_strides
 from nets.layers import Depthwise
-from utils.errors import UserError
+from utils.errors import NoWeights
 
 # Channels of the three separable convolutions of each block.
 ENTRY = ((128, 128, 128), (256, 256, 256), (728, 728, 728))
@@ -139,6 +139,6 @@ def xception65(downsample_factor=16, pretrained=False):
     no weights.
     """
     if pretrained:
-        raise UserError("There is no ImageNet file for xception65 (torchvision does not have this network): "
+        raise NoWeights("There is no ImageNet file for xception65 (torchvision does not have this network): "
                         "set pretrained=False, or choose a backbone that has one, such as resnet50.")
     return Xception65(downsample_factor)

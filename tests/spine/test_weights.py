@@ -138,6 +138,7 @@ def server(tmp_path, monkeypatch):
 
         def log_message(self, *words):
             pass
+    monkeypatch.delenv(weights.OFFLINE)
     monkeypatch.setattr(weights, "ROOT", tmp_path)
     (tmp_path / "model_data").mkdir()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:

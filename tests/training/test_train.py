@@ -15,7 +15,7 @@ from utils.training.plan import build_options, choose_epochs, complete
 from utils.training.resume import Progress
 
 OPEN = {"classes_path", "train_list", "val_list", "test_list", "resume", "epochs", "freeze_epochs", "loss", "class_weights", "amp",
-        "num_workers"}                                  # what is None for other reasons than the recipe
+        "num_workers", "pretrained"}                                  # what is None for other reasons than the recipe
 
 
 def plan(*words):

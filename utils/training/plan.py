@@ -2,28 +2,30 @@
 
 Every setting is checked, and those that are None get their values.
 """
-from utils.errors import UserError
+from utils.errors import NoWeights, UserError
 from utils.images import check_fit, nearest_shape, stride_of
 from utils.lists import list_lines, read_classes
 from utils.settings import check, fill, find, number, one_of, optional, several, whole, yes_or_no
 from utils.system import distributed
 from utils.system.device import choose_device
-from utils.weights import check_weights
+from utils.weights import check_weights, in_time
 
 SHAPES, SHAPES_INPUT = "VOCdevkit/Shapes", (224, 224)       # the built-in dataset, and a size quick to learn
 FOR_SHAPES = "chosen for Shapes"                            # where a setting came from
+PATIENCE = 120                                              # seconds for weights that nobody asked for
 FEWEST, MOST = 10, 300                                      # epochs, when they follow from a number of steps
 OPTIMIZERS, SCHEDULES = ("sgd", "adam", "adamw"), ("cosine", "poly", "step", "constant")
 FOREIGN = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": False, "ignore_labels": []},
            "segmentation": {"mixup": 0.0, "zoom_out": 0.0, "iou_crop": 0.0, "fit": "letterbox"}}
 
 
-def complete(s, network, state=None):
+def complete(s, network, state=None, try_to_build=None):
     """Give every setting that is None its value and check them all.
 
     Two follow from the number of images, see `choose_epochs`.
     s: the settings of train.py, changed in place.  network: its class.
-    state: what a resumed run saved, or None.
+    state: what a resumed run saved, or None.  try_to_build: nets.try_to_build; None: neither is the network
+    tried nor are weights fetched that nobody asked for.
     Errors: what would fail only later.
     """
     # What is None takes what suits the built-in set, where that is used, else what the network's recipe says.
@@ -36,6 +38,9 @@ def complete(s, network, state=None):
     check_files(s, state)
     choose_device(s.device, say=lambda *_: None)
     say_foreign(s, network.task)
+    if try_to_build:
+        try_to_build(s.net, s.input_shape, **build_options(s, network, state))
+        choose_weights(s, network, state, try_to_build)
 
     # What follows from the others.
     if s.freeze_batch_size is None:
@@ -122,6 +127,36 @@ def on_shapes(s, network):
     if not is_trained(s):
         values |= getattr(network, "shapes", {})
     return values
+
+
+def choose_weights(s, network, state, try_to_build):
+    """pretrained, where it is None: whether a network begins from official weights.
+
+    On a user's own data it does, if there are some for it that are free to use, and they lie in model_data/
+    or arrive in time. Few pictures teach a network that has seen a million others far more.
+    """
+    if s.pretrained is not None:
+        return
+    s.put("pretrained", False, "chosen")
+    on_built_in = s.dataset == SHAPES and s.train_list is None
+    if state or on_built_in or is_trained(s) or "pretrained" in s.net_options:
+        return
+
+    # Of several processes the first one fetches, and all of them do as it did.
+    fetched = distributed.rank() == 0 and fetch_weights(s, network, try_to_build)
+    if distributed.first_says(fetched):
+        s.put("pretrained", True, "official weights, free to use")
+
+
+def fetch_weights(s, network, try_to_build):
+    """-> whether the network could be built with official weights. A refusal costs nothing but a sentence."""
+    try:
+        with in_time(PATIENCE):
+            try_to_build(s.net, s.input_shape, **build_options(s, network, None) | {"pretrained": True})
+    except NoWeights as reason:
+        print(f"NOTE: {s.net} begins from random weights. {reason}")
+        return False
+    return True
 
 
 def is_trained(s):
