@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 KINDS = {
     # the folder and its lists
     "layout": (STOPS, "This is not the folder of a dataset",
-        "Give the folder that holds JPEGImages: dataset=..."),
+        "Give the folder that holds JPEGImages, dataset=..., or do what is said there about other labels."),
     "not_readable": (STOPS, "This dataset cannot be read as it is",
         "Fix what is listed there."),
     "stem_twice": (STOPS, "Files with the same name before the suffix: which one is meant?",
@@ -129,6 +129,8 @@ KINDS = {
         "Save them again from the program that made them."),
     "label_broken": (WITHOUT, "Labels that cannot be read; the whole image is skipped",
         "Correct what is listed there, or export the labels again."),
+    "label_line": (WITHOUT, "Lines of labels that cannot be read; only these lines are skipped",
+        "Correct them: an object that is not read is taught as background."),
     "tag_missing": (WITHOUT, "Objects without a required tag; the whole image is skipped",
         "Add the tag, or delete the object."),
     "rotated_box": (WITHOUT, "Rotated boxes or polygons without an upright box; the whole image is skipped",
@@ -154,6 +156,11 @@ KINDS = {
         "Nothing, if these boxes look right in the pictures of python tools/doctor.py"),
     "corner_is_size": (STOPS, "Boxes that seem to hold width and height instead of xmax and ymax",
         "Write xmin + width and ymin + height there, or export the labels again as Pascal VOC."),
+    "size_is_corner": (STOPS, "Boxes that seem to hold xmax and ymax instead of width and height",
+        "Write xmax - xmin and ymax - ymin there, or, in a table, name these columns xmax and ymax."),
+    "two_readings": (WORKS, "Boxes without column names that make sense in two readings",
+        "Look at the pictures of python tools/doctor.py; a first line with names like  "
+        "filename,xmin,ymin,xmax,ymax,class  says what is meant."),
     "box_empty": (WITHOUT, "Boxes without width or height",
         "Delete them, or draw them again."),
     "box_outside": (WITHOUT, "Boxes that are outside their image by four fifths or more",

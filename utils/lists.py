@@ -32,8 +32,9 @@ def folder_name(dataset: Dataset) -> str:
     """
     path = find(dataset if isinstance(dataset, (str, Path)) else dataset[0]).resolve()
     name = path.name
-    if path.suffix.lower() in (".yaml", ".yml", ".json"):
-        says_nothing = path.stem in ("data", "dataset", "train", "annotations", "_annotations.coco")
+    if path.suffix.lower() in (".yaml", ".yml", ".json", ".csv", ".tsv", ".txt"):
+        says_nothing = path.stem in ("data", "dataset", "train", "annotations", "_annotations.coco",
+                                     "_annotations", "labels", "via_region_data", "via_project")
         name = path.parent.name if says_nothing else path.stem
     return name.removeprefix("VOC").lstrip("_- ") or name
 

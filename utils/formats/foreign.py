@@ -19,13 +19,13 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.findings import Finding
+from utils.formats.sniff import MADE
 from utils.formats.stratify import classes_in
 from utils.formats.voc_folder import make_split
 from utils.images import SUFFIXES
 from utils.settings import shown
 from utils.system.files import decode_text, printable, read_bytes
 
-MADE = "plainvision_masks"      # the folder of the masks that are made, see made_masks.py
 MAX_JSON_BYTES = 1_000_000_000  # COCO's largest file has 470 MB
 MAX_NAME = 200                  # letters of a class name
 LONGEST = 255                   # bytes of a file name, on all the usual disks

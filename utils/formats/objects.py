@@ -11,12 +11,13 @@ SPOILING = ("tag_missing", "rotated_box", "bad_number", "bad_difficult", "label_
 LEFT = 0.2                      # a box with a smaller share inside its image is skipped
 
 
-def read_objects(path, records, read_one):
+def read_objects(path, records, read_one, spoils=True):
     """The objects of one image, and findings about them.
 
     path: the label file.  records: (line or None, words that say where, record).
     read_one: (record, list that gets (kind, detail)) -> dict(name, box, ...), or None when no box is left.
     Its UserErrors become findings.
+    spoils: whether an object that cannot be read costs its whole image, or only itself.
     """
     objects, findings, seen = [], [], set()
     for line, where, record in records:
@@ -32,7 +33,8 @@ def read_objects(path, records, read_one):
                 seen.add(key)
                 objects.append(thing)
         except UserError as error:
-            found.append((error.kind or "label_broken", str(error).rstrip(".")))
+            kind = error.kind or "label_broken"
+            found.append((kind if spoils or kind not in SPOILING else "label_line", str(error).rstrip(".")))
 
         findings += [Finding(kind, Path(path), line, where + detail) for kind, detail in found]
     return objects, findings

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding, as_error
+from utils.formats.sniff import what_lies_there
 from utils.formats.stratify import classes_in, deal_evenly
 from utils.images import SUFFIXES
 from utils.settings import shown
@@ -218,8 +219,12 @@ def check_layout(folder, task="detection"):
     what = "is not a VOC folder" if folder.is_dir() else "does not exist"
     near = ", ".join(f'dataset = "{shown(path)}"' for path in nearby_datasets(folder)[:3])
     advice = f"Found nearby: {near}" if near else "No VOC folder was found nearby."
+
+    # Labels of another program, or none: then somebody perhaps wants to see what a network detects there.
+    below = any(path.is_relative_to(folder) for path in nearby_datasets(folder))
+    seen = "" if below or not folder.is_dir() else what_lies_there(folder)
     raise UserError(f"{shown(folder)} {what}. Expected:\n  {shown(folder)}\n"
-                    f"{tree_of(folder, images, labels, task)}{images_below(folder)}{advice}", kind="layout")
+                    f"{tree_of(folder, images, labels, task)}{seen}{advice}", kind="layout")
 
 
 def tree_of(folder, images, labels, task):
@@ -241,17 +246,6 @@ def tree_of(folder, images, labels, task):
 
     state = "✓" if (folder / "ImageSets" / sets).is_dir() else "- missing; a split is made then"
     return "".join([*lines, f"    {f'ImageSets/{sets}':<24}{state}\n"])
-
-
-def images_below(folder, most=10_000):
-    """A line about images without labels: perhaps somebody only wants to see what a network detects there."""
-    count = 0
-    for _, (_, _, names) in zip(range(most), os.walk(folder)):          # a home folder may have millions
-        count += sum(name.lower().endswith(SUFFIXES) for name in names)
-    if not count or any(path.is_relative_to(folder) for path in nearby_datasets(folder)):
-        return ""
-    return (f"It holds {count} images, but no labels of their objects: label them (LabelImg, labelme), or "
-            "run predict.py on them.\n")
 
 
 def count_suffixes(folder):
