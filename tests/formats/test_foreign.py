@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import random
 import subprocess
 import sys
 import zipfile
@@ -9,9 +10,10 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from sources import boxes, error_of, image, read, text, told
+from sources import WANTED, boxes, error_of, image, read, text, told
 
 from utils.checks import prepare
+from utils.findings import report
 from utils.formats import object_masks, recognise, rows, sniff
 from utils.formats.visdrone import CATEGORIES
 from utils.images import open_mask
@@ -667,6 +669,71 @@ def test_pipes_are_left_alone(root):
         os.mkfifo(root / "d" / name)
     assert [sniff.format_of(root / "d" / name) for name in ("a.txt", "b.csv", "c.xml")] == [None] * 3
     assert "It holds 1 image" in sniff.what_lies_there(root / "d")
+
+
+def test_a_data_yaml_whose_labels_are_of_another_program(root):
+    pictures(root / "d" / "images", "csv", ["f0.jpg", "f1.jpg"])
+    text(root / "d" / "data.yaml", "train: images\nval: images\nnames: [car, van]\n")
+    text(root / "d" / "notes" / "f0.txt", "0 0.5 0.5 0.2 0.2\n")
+    make_via(root / "d", ["f0.jpg"])
+    message = error_of(read, root / "d")
+    assert "none of the 2 images has a txt file" in message and "via_region_data.json looks like VIA" in message and "classes.txt" not in message
+
+
+def test_xml_of_two_programs(root):
+    for name, content in (("f0", "<annotation/>"), ("f1", "<doc/>")):
+        image(root / "d" / f"{name}.jpg", SIZE)
+        text(root / "d" / f"{name}.xml", content)
+    message, kinds = told(root / "d")
+    assert kinds == ["xml_schema"] and "f1.xml: is not a VOC annotation" in message and "It looks like Colabeler" in message
+
+
+WORDS = [b"-1", b"0", b"1e400", b"NaN", b"null", b"true", b'""', b"[]", b"{}", b"99999999999999999999", b'"../../x"', b"\x1b[2J", b"\xff", b"\0",
+         b",", b";",
+         b"\n", b'"', b"{}" * 50, b"9" * 5000]
+
+
+def fuzz(root, count, seed):
+    """Damaged files of all readers are read or end in a sentence. -> how many of each."""
+    rng, results, targets = random.Random(seed), [0, 0], []
+    for kind in READERS:
+        pictures(root / kind, kind, ["f0.jpg", "f1.jpg"])
+        targets.append((root / kind, READERS[kind](root / kind, ["f0.jpg", "f1.jpg"])))
+    text(root / "csv" / "classes.csv", "car,0\nvan,1\n")
+    targets.append((root / "csv", root / "csv" / "classes.csv"))
+    originals = [file.read_bytes() for _, file in targets]
+
+    for number in range(count):
+        (folder, file), original = targets[number % len(targets)], originals[number % len(targets)]
+        data = bytearray(original)
+        for _ in range(rng.choice([1, 1, 2, 8])):
+            at = rng.randrange(len(data) + 1)
+            data[at:at + rng.choice([0, 1, 3, 30])] = rng.choice(WORDS) if rng.random() < 0.7 else bytes([rng.randrange(256)])
+        try:
+            file.write_bytes(bytes(data))
+            if recognise.recognise(folder)[0] == "voc":     # not known any more: then it is named
+                assert "\x1b" not in sniff.what_lies_there(folder)
+                results[1] += 1
+                continue
+            part, findings = prepare.look_at(folder, "detection", WANTED, False)
+            assert "\x1b" not in report(findings, 1000)
+            results[part is None] += 1
+        except Exception as error:
+            raise AssertionError(f"seed {seed}, number {number}, {file.name}: {type(error).__name__}: {error}") from error
+        finally:
+            file.write_bytes(original)
+    return results
+
+
+def test_damaged_files_are_read_or_named(root):
+    done, refused = fuzz(root, 90, seed=5)
+    assert done > 50 and refused > 3
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("seed", range(10))
+def test_damaged_files_are_read_or_named_torture(root, seed):
+    fuzz(root, 1000, seed)
 
 
 def test_layouts():

@@ -123,7 +123,7 @@ def tables_below(folder):
 
 def by_number(name):
     """Numbers by their value, then words by the alphabet."""
-    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
+    return (0, int(name), "") if re.fullmatch("[0-9]{1,8}", name) else (1, 0, name)
 
 
 def table_of(file):
@@ -313,7 +313,8 @@ def keys_of(rows):
         rows = [[name, str(number)] for number, (name,) in enumerate(rows)]
 
     # A number and a name, in either order; a line of names on top has no number.
-    numbered = [(int(cell), other) for row in rows for cell, other in (row, row[::-1]) if cell.isdecimal()]
+    numbered = [(int(cell), other) for row in rows for cell, other in (row, row[::-1])
+                if re.fullmatch("[0-9]{1,8}", cell)]
     if len(numbered) >= len(rows) - 1:
         names = dict(sorted(numbered))
         return {str(number): name for number, name in names.items()} | {name: name for name in names.values()}

@@ -194,7 +194,7 @@ def form_of_line(line):
     if re.fullmatch(r"\(\s*\d+\s*,\s*\d+\s*\)\s*,\s*\(\s*\d+\s*,\s*\d+\s*\)\s*,\s*\d+", line):
         return "nwpu"
     if are_numbers(cells) and len(cells) > 1:
-        drone = len(cells) == 8 and cells[4] in ("0", "1") and cells[5].isdecimal() and int(cells[5]) <= 11
+        drone = len(cells) == 8 and cells[4] in ("0", "1") and re.fullmatch("[0-9]|1[01]", cells[5])
         return "visdrone" if drone else "mot" if len(cells) in (7, 9, 10) else None
     if len(cells) >= 9 and are_numbers(cells[:8]):
         return "icdar"
@@ -213,12 +213,15 @@ def form_of_line(line):
     return None
 
 
-def what_lies_there(folder):
-    """Lines for people about the files of a folder that could be labels; "" when it holds no image at all."""
+def what_lies_there(folder, passed_over=()):
+    """Lines for people about the files of a folder that could be labels; "" when it holds no image at all.
+
+    passed_over: formats of which nothing is said.
+    """
     images, files = walk(folder)
     if not images:
         return ""
-    found = [*mask_groups(folder, images), *label_groups(files)]
+    found = [*mask_groups(folder, images), *label_groups(files, passed_over)]
     if not found:
         return (f"It holds {counted(len(images), 'image')}, but no file that could hold their labels: label "
                 "them (LabelImg, labelme), or run predict.py on them.\n")
@@ -243,8 +246,8 @@ def walk(folder):
     return images, [file for file in files if not READMES.match(file.name)]
 
 
-def label_groups(files):
-    """A line for every format that some files have: known ones first."""
+def label_groups(files, passed_over=()):
+    """A line for every format that some files have, if any is known only for these."""
     by_suffix, groups = defaultdict(list), defaultdict(list)
     for file in files:
         by_suffix[file.parent, file.suffix.lower()].append(file)
@@ -259,6 +262,7 @@ def label_groups(files):
         opened[form, suffix, "all"] += len(chosen)
         opened[form, suffix, "so"] += count
 
+    groups = {key: some for key, some in groups.items() if key[0] not in passed_over}
     known = {key: some for key, some in groups.items() if key[0]}
     return [group_line(form, some, opened[form, suffix, "so"], opened[form, suffix, "all"])
             for (form, suffix), some in (known or groups).items()]

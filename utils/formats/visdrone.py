@@ -27,7 +27,7 @@ def visdrone_row(line):
                         "occlusion")
     numbers = numbers_of(words[:4], READINGS["xywh"].split())
     score, category = words[4].strip(), words[5].strip()
-    if not category.isdecimal() or int(category) >= len(CATEGORIES):
+    if category not in map(str, range(len(CATEGORIES))):
         raise UserError(f"category {category[:40]!r}, expected 0 to {len(CATEGORIES) - 1}")
 
     # The toolkit counts neither category 0 nor others with score 0.

@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 from utils.errors import UserError
 from utils.formats.objects import keep_box, read_objects, told_size
+from utils.formats.sniff import FORMATS, XML
 from utils.lists import NUMBER
 from utils.settings import shown
 from utils.system.files import decode_text, printable, read_bytes
@@ -108,8 +109,9 @@ def parse_tree(path):
     except (ElementTree.ParseError, UnicodeError) as error:
         raise UserError(f"{shown(path)} is not complete XML: {error}.", kind="xml_broken") from None
     if root.tag != "annotation":
+        looks = f" It looks like {FORMATS[XML[root.tag]].title}." if root.tag in XML else ""
         raise UserError(f"{shown(path)} is not a VOC annotation: its outermost tag is "
-                        f"<{printable(root.tag)[:40]}>, expected <annotation>.", kind="xml_schema")
+                        f"<{printable(root.tag)[:40]}>, expected <annotation>.{looks}", kind="xml_schema")
     return root, text
 
 

@@ -5,6 +5,8 @@ The form of RetinaFace is read too: "# name of the image", then lines of x y wid
 face marked as invalid is difficult.
 Source: Yang et al., "WIDER FACE: A Face Detection Benchmark", CVPR 2016; the readme beside its annotations.
 """
+import re
+
 from utils.errors import UserError
 from utils.findings import Finding
 from utils.formats.foreign import files_below
@@ -84,7 +86,7 @@ def records_of(file, findings):
             findings.append(Finding("label_line", file, number, "it stands before the first image"))
 
         # The line after the name holds the number of faces; without a face a line of zeros may follow.
-        elif len(words) == 1 and words[0].isdecimal() and not records[-1][3]:
+        elif len(words) == 1 and re.fullmatch("[0-9]{1,8}", words[0]) and not records[-1][3]:
             records[-1][2] = int(words[0])
         elif records[-1][2] != 0 or set(words) != {"0"}:
             records[-1][3].append(face_row(number, words))

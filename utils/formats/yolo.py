@@ -14,6 +14,7 @@ from utils.errors import UserError, did_you_mean
 from utils.findings import Finding, from_error
 from utils.formats.foreign import SPLIT_NAMES, class_names, files_below, folder_split, locate
 from utils.formats.objects import keep_box, read_objects
+from utils.formats.sniff import what_lies_there
 from utils.formats.sweep import look_at_sample, sweep, with_truth
 from utils.formats.yaml_file import read_yaml
 from utils.images import SUFFIXES
@@ -47,7 +48,8 @@ def read_yolo(path, findings):
     if without and len(without) == len(images):
         raise UserError(f"{shown(path)}: none of the {len(without)} images has a txt file of labels; "
                         f"{shown(without[0])} should have {shown(label_of(without[0]))}. Put the labels into "
-                        "a folder labels beside the folder images, or beside the images.")
+                        "a folder labels beside the folder images, or beside the images.\n"
+                        + what_lies_there(path if path.is_dir() else yaml_root(path), passed_over=("yolo",)))
 
     findings += settle_shares(found, len(images) - len(without)) + lonely_labels(images)
     usable = {split: [samples[image] for image in paths if samples[image]] for split, paths in lists.items()}
