@@ -219,3 +219,14 @@ def test_memory_and_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(environment.os, "access", lambda *_: False)
     assert environment.check_disk(tmp_path).effect == STOPS
     assert environment.check_shared_memory(tmp_path / "none") is None
+
+
+def test_labels_of_another_program_are_named(root, monkeypatch, capsys):
+    (root / "Set" / "images").mkdir(parents=True)
+    (root / "Set" / "labelTxt").mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(root / "Set" / "images" / f"{number}.png")
+        (root / "Set" / "labelTxt" / f"{number}.txt").write_text("imagesource:x\ngsd:1\n1 1 9 1 9 9 1 9 plane 0\n")
+    code, out, folder = run(monkeypatch, capsys, classes_path=None)
+    assert code == 1 and "3 .txt files like Set/labelTxt/0.txt look like DOTA (rotated boxes) (3 of 3 opened)" in out
+    assert "labels.csv with the columns filename,class,xmin,ymin,xmax,ymax" in (folder / "report.txt").read_text(encoding="utf-8")
