@@ -92,7 +92,8 @@ def main(s):
     texts = sources.split_sources(s.source)
     items, left_out = sources.find_items(texts, s.mode, target) if texts or s.mode != "image" else ([], [])
     model, info = load_model(s)
-    check_filters(s, info["class_names"])
+    if model.task == "detection":
+        check_filters(s, info["class_names"])
     say_unused(s, model.task, info["class_names"])
     items = items or samples_of_the_test_list(info, model.task)
 
@@ -375,6 +376,8 @@ def say_unused(s, task, class_names):
         if s.fit != "letterbox":
             print(f'fit="{s.fit}" is for boxes; '
                   'for a network that finds the class of every pixel images are letterboxed.')
+        if s.classes is not None or s.class_confidence:
+            print("classes and class_confidence are for boxes; here every pixel keeps its class.")
         if s.crop:
             print("crop=True is for boxes; this network finds the class of every pixel: see save_cut_out.")
         if s.save_cut_out and masks.background_of(class_names) is None:
