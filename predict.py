@@ -312,7 +312,7 @@ def tell_video(video, readable, fps):
     """Where a video is, and what it is not. readable: frames that can be read back from it.
     Error: fewer than were written."""
     # OpenCV says nothing when the disk is full, so the frames were counted once more.
-    if readable != video.written:
+    if readable < video.written:
         raise UserError(f"{shown(video.path)} holds {readable} of {video.written} frames. Is the disk full?")
     print(f"{shown(video.path)}: {counted(readable, 'frame')}, {fps:g} per second" if readable
           else "No frame was read, so there is no video.")

@@ -208,10 +208,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def server():
     """-> its address."""
+    offline = os.environ.pop("PLAINVISION_OFFLINE", None)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
+    if offline is not None:
+        os.environ["PLAINVISION_OFFLINE"] = offline
 
 
 def test_an_image_by_its_address(go, tmp_path, server):
@@ -239,6 +242,7 @@ def test_failures_of_an_address_are_sentences(go, tmp_path, monkeypatch, server,
 
 
 def test_no_server_answers(go, monkeypatch):
+    monkeypatch.delenv("PLAINVISION_OFFLINE", raising=False)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -246,6 +250,10 @@ def test_no_server_answers(go, monkeypatch):
         go(source=f"http://127.0.0.1:{port}/a.jpg")
     with pytest.raises(UserError, match="is no address"):
         go(source="http://[::1/a.jpg")
+    with monkeypatch.context() as offline:
+        offline.setenv("PLAINVISION_OFFLINE", "1")
+        with pytest.raises(UserError, match="is not fetched: PLAINVISION_OFFLINE is set"):
+            go(source=f"http://127.0.0.1:{port}/a.jpg")
     monkeypatch.setattr(address, "PAUSE", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

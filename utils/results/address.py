@@ -1,5 +1,6 @@
 """A picture from the net: its size, its type and the time are limited, and every failure has its sentence."""
 import http.client
+import os
 import tempfile
 import time
 import urllib.error
@@ -10,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from utils.errors import UserError
 from utils.images import SUFFIXES, open_image
 from utils.system.files import printable
+from utils.weights import OFFLINE
 
 LARGEST = 100_000_000           # bytes of a picture
 PAUSE, PATIENCE = 10.0, 60.0    # seconds without an answer, and for the whole picture
@@ -47,6 +49,8 @@ def type_of(answer):
 
 def answer_of(address):
     """-> the server's answer, of which only the head has been read. Errors: there is none, or a refusal."""
+    if os.environ.get(OFFLINE):
+        raise UserError(f"{address} is not fetched: {OFFLINE} is set.")
     place = parts_of(address).netloc.rpartition("@")[2]
 
     # Spaces and Chinese characters are written as browsers write them.

@@ -5,6 +5,7 @@ OpenCV reads. PyAV writes where it is installed (pip install av), see h264.py; e
 import contextlib
 import math
 import os
+import subprocess
 import sys
 import time
 from fractions import Fraction
@@ -23,6 +24,7 @@ CAMERAS = 4                     # numbers that are tried when a camera gives no 
 PATIENCE = 30                   # reads in a row without a picture, after which a video or camera has ended
 LONGEST_HOLE = 1000             # the same for a file that has not reached the end its header names
 LEAST, JUMP = 0.0005, 60.0      # seconds between two frames: less or more, and the times are nonsense
+ENCODER = Path(__file__).with_name("encoder.py")
 _told = set()                   # what has been said in this run
 CODECS = (("VP80", ".webm"), ("mp4v", ".mp4"), ("MJPG", ".avi"))        # of OpenCV, the best one first
 
@@ -148,20 +150,6 @@ def camera_works(camera):
         capture.release()
 
 
-@contextlib.contextmanager
-def silent_stderr():
-    """OpenCV's writer says of every .webm that it does not know its tag, whatever its log level is."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 class VideoFile:
     """A video being written. It takes its size from the first image.
 
@@ -200,9 +188,8 @@ class VideoFile:
         """-> a writer with this codec at self.path, or None where it cannot be opened."""
         if codec == "H.264":
             return open_h264(self.path, self.fps, self.size, self.aspect, self.like)
-        with silent_stderr():
-            writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), self.fps, self.size)
-        return OpenCVWriter(writer) if writer.isOpened() else None
+        writer = OpenCVWriter(self.path, codec, self.fps, self.size)
+        return writer if writer.opened else None
 
     def write(self, image, moment=None):
         """Add one (H, W, 3) uint8 RGB image. One of another size than the first (a stream may change) is
@@ -252,16 +239,29 @@ class VideoFile:
 
 
 class OpenCVWriter:
-    """Frames at equal distances."""
+    """Frames at equal distances, encoded by another process, see encoder.py.
 
-    def __init__(self, writer):
-        self.writer = writer
+    opened: whether OpenCV can write this codec there.
+    """
+
+    def __init__(self, path, codec, fps, size):
+        command = [sys.executable, str(ENCODER), str(path), codec, repr(fps), *map(str, size)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL)          # it complains about every .webm
+        self.opened = self.process.stdout.readline().strip() == b"open"
+        if not self.opened:
+            self.close()
 
     def write(self, image, moment):
-        self.writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        # If it has ended, frames are missing, which `VideoFile.close` finds.
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(image.tobytes())
 
     def close(self):
-        self.writer.release()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
 
 
 def count_frames(path):
