@@ -256,6 +256,7 @@ class OpenCVWriter:
         # If it has ended, frames are missing, which `VideoFile.close` finds.
         with contextlib.suppress(OSError):
             self.process.stdin.write(image.tobytes())
+            self.process.stdin.flush()
 
     def close(self):
         with contextlib.suppress(OSError):
