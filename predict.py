@@ -1,14 +1,16 @@
-"""Find the objects, or the class of every pixel, in an image, a folder, a video or what a camera sees:
+"""Find the objects, or the class of every pixel, in images, folders, videos or what a camera sees:
 as the network was trained.
 
     python predict.py                        some images of the test list, with the newest trained network
     python predict.py source=street.jpg
     python predict.py source=photos save_json=True confidence=0.5
+    python predict.py source="photos/*.jpg" classes=person,dog
     python predict.py source=photos save_index=True
     python predict.py mode=camera
     python predict.py net=ssd300 model_path=model_data/ssd300_vgg16_coco-b556d3b4.pth source=street.jpg
 """
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing, and answers --help
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -22,14 +24,18 @@ from utils.errors import UserError
 from utils.evaluate import choose_input, detect, segment
 from utils.images import open_image
 from utils.lists import read_list, read_mask_list
-from utils.results import masks, media
+from utils.results import masks, media, sources
+from utils.results.address import open_address
 from utils.results.draw import draw_boxes
+from utils.results.filters import check_filters, thresholds_of
+from utils.results.video import VideoFile, VideoSource
 from utils.settings import counted
-from utils.settings import check, find, number, optional, read_settings, shown, whole
+from utils.settings import check, find, number, one_of, optional, read_settings, shown, whole
+from utils.system import signals
 from utils.system.device import choose_device
 
 # What is looked at                                                                      来源
-source = ""                 # a path, or a camera's number; "": images of the test list     路径或摄像头编号
+source = ""                 # path, pattern, list, address, camera; "": the test list       路径、通配符、列表、网址或摄像头
 mode = "image"              # "image", "folder", "video" or "camera"; source decides        图片、文件夹、视频、摄像头
 
 # The network                                                                            网络
@@ -49,8 +55,15 @@ show = False                # also open a window, where there is a display; Esc 
 
 # Detection only                                                                         仅检测
 confidence = 0.3            # boxes with a lower score are left out                         检测：置信度阈值
-nms_iou = None              # same class, more overlap: only the better box stays           检测：非极大抑制阈值
+class_confidence = {}       # another one for some classes, like {"cat": 0.6}               检测：某些类别另用的阈值
+classes = None              # only these, names or numbers, like ["cat", "dog"]; None: all  检测：只要这些类别
+nms = "hard"                # "hard", "diou" (kinder to neighbours), "soft" (lowers scores) 检测：非极大抑制的方式
+nms_iou = None              # more overlap than this: only the better box stays             检测：非极大抑制阈值
+agnostic_nms = False        # also between boxes of different classes                       检测：不同类别之间也抑制
 max_boxes = 100             # boxes kept per image, the best ones                           检测：每图最多框数
+max_per_class = None        # boxes kept per image and class; None: as many as there are    检测：每图每类最多框数
+line_width = None           # of the boxes in pixels; None: fits the image                  检测：框线宽度
+show_labels = True          # False: boxes without name and score                           检测：显示类别与得分
 crop = False                # also save every found object as an image of its own           检测：保存裁剪的目标
 
 # Segmentation only                                                                      仅分割
@@ -66,27 +79,55 @@ flip = False                # mean of the scores of the image and its mirror ima
 LOWEST = 0.001              # boxes down to this score are asked for, to say how close the best one came
 SAMPLES = 8                 # images of the test list that are taken without a source
 NAMED = 10                  # skipped files that are named at the end
+NMS = ("hard", "diou", "soft")
 
 
 def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     # Every mistake in a setting or a path ends here, before anything is written.
-    check(s, confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1))
+    check(s, confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
+          nms=one_of(NMS), max_per_class=optional(whole(1)), line_width=optional(whole(1)))
     masks.check_settings(s)
-    kind, place = media.find_place(s.source, s.mode)
-    target = media.check_output(s.output, place)
+    target = media.check_output(s.output)
+    texts = sources.split_sources(s.source)
+    items, left_out = sources.find_items(texts, s.mode, target) if texts or s.mode != "image" else ([], [])
     model, info = load_model(s)
+    if model.task == "detection":
+        check_filters(s, info["class_names"])
     say_unused(s, model.task, info["class_names"])
+    items = items or samples_of_the_test_list(info, model.task)
 
     # The folder for the results is made last: it holds something, or it is not there.
-    if kind in ("video", "camera"):
-        with media.output_folder(target) as folder:
-            predict_video(s, model, info, kind, place, folder, open_window(s))
-    else:
-        paths, names, below = list_sources(kind, place, target, info, model.task)
-        with media.output_folder(target) as folder:
-            predict_images(s, model, info, paths, names, media.fresh(folder, below) if below else folder,
-                           open_window(s))
+    with media.output_folder(target) as folder:
+        predict_all(s, model, info, items, folder)
+    sources.tell_left_out(left_out)
+
+
+def predict_all(s, model, info, items, folder):
+    """Images first, then videos; each group of items has a folder of its own below `folder`."""
+    window = open_window(s)
+    groups = dict.fromkeys(item.group for item in items)
+    folders = {"": folder} | {group: media.fresh(folder, group) for group in groups if group}
+    images = [item for item in items if item.kind == "image"]
+    videos = [item for item in items if item.kind != "image"]
+    if images:
+        predict_images(s, model, info, images, folders, window)
+
+    # A single video that cannot be read ends in its sentence, one of several is skipped.
+    skipped = []
+    for item in videos:
+        try:
+            predict_video(s, model, info, item, folders[item.group], window)
+        except UserError as error:
+            if len(items) == 1:
+                raise
+            print(f"skipped: {error}")
+            skipped.append(error)
+    if skipped and len(skipped) == len(items):
+        raise UserError(f"None of the {len(items)} videos could be read. The first: {skipped[0]}")
+    if len(videos) > 1:
+        read = counted(len(videos) - len(skipped), "video")
+        print(f"{read}, {len(skipped)} skipped. Results: {shown(folder)}")
 
 
 def load_model(s):
@@ -111,28 +152,8 @@ def open_window(s):
     return window
 
 
-def list_sources(kind, place, target, info, task):
-    """-> paths of the images, names of their results without suffix (with the sub-folders below the source),
-    name of the folder below `target` for them, or "" for none."""
-    if place is None:
-        paths, name = samples_of_the_test_list(info, task)
-        return paths, [Path(path.stem) for path in paths], name
-    if kind == "image":
-        return [place], [Path(place.stem)], ""
-
-    # Results of an earlier run below the source would otherwise be looked at as well.
-    if target.is_relative_to(place.resolve()):
-        print(f"{shown(target)} is inside the source and is not read.")
-    paths = media.list_images(place, leave_out=target)
-    if not paths:
-        raise UserError(f"There is no image in {shown(place)} or below it "
-                        f"(looked for {' '.join(media.SUFFIXES)}).")
-    names = [path.relative_to(place).with_suffix("") for path in paths]
-    return paths, names, place.resolve().name or "images"
-
-
 def samples_of_the_test_list(info, task):
-    """Without a source: -> paths of the first images of the training's test list, name of the list."""
+    """Without a source: -> items for the first images of the training's test list."""
     name = info.get("settings", {}).get("test_list") or ""
     if not name:
         raise UserError(f"These weights of {info['net']} name no test list to take images from: "
@@ -145,50 +166,71 @@ def samples_of_the_test_list(info, task):
     read = read_mask_list if task == "segmentation" else read_list
     paths = [find(path) for path in read(find(name))[0][:SAMPLES]]
     print(f"source is not set: the first {counted(len(paths), 'image')} of {name}")
-    return paths, Path(name).stem
+    return [sources.Item("image", path, Path(name).stem, Path(path.stem)) for path in paths]
 
 
-def predict_images(s, model, info, paths, names, folder, window):
+def predict_images(s, model, info, items, folders, window):
     """Every image: find, draw, save, print. What cannot be read is skipped and named at the end."""
     records, skipped, total = [], [], Counter()
     try:
-        for path, name in zip(paths, names):
+        for item in items:
             try:
-                image = open_image(path)
+                image = open_item(item)
             except UserError as error:
-                if len(paths) == 1:
+                if len(items) == 1:
                     raise
                 print(f"skipped: {error}")
-                skipped.append((path, error))
+                skipped.append((item, error))
                 continue
-            picture, found = predict_image(s, model, info, image, path, name, folder)
-            records.append({"file": shown(path), "width": image.shape[1], "height": image.shape[0]} | found)
+            picture, found = predict_image(s, model, info, image, item, folders[item.group])
+            record = {"file": title_of(item), "width": image.shape[1], "height": image.shape[0]}
+            records.append(record | found)
             total += tally(found)
             window = window and media.show_image(picture, 0)
     finally:
         # Also after Ctrl-C: what was found before it is kept.
+        groups = {item.group for item in items}
+        place = folders[items[0].group if len(groups) == 1 else ""]
         if records:
-            save_records(s, folder, names[0].name if len(paths) == 1 else None, records)
+            save_records(s, place, items[0].name.name if len(items) == 1 else None, records)
 
     if skipped and not records:
-        raise UserError(f"None of the {len(paths)} images could be read. The first: {skipped[0][1]}")
-    if len(paths) > 1:
-        which = ", ".join(path.name for path, _ in skipped[:NAMED]) + " ..." * (len(skipped) > NAMED)
+        raise UserError(f"None of the {len(items)} images could be read. The first: {skipped[0][1]}")
+    if len(items) > 1:
+        names = [Path(item.place).name for item, _ in skipped]
+        which = ", ".join(names[:NAMED]) + " ..." * (len(names) > NAMED)
         print(f"{counted(len(records), 'image')}, {len(skipped)} skipped{': ' + which if skipped else ''}. "
-              f"Results: {shown(folder)}")
+              f"Results: {shown(place)}")
         print_count(s, "all images", model.task, total)
 
 
-def predict_image(s, model, info, image, path, name, folder):
+def open_item(item):
+    """-> the picture of an item, (h, w, 3) uint8 RGB."""
+    if not isinstance(item.place, Path):
+        return open_address(item.place)
+    try:
+        return open_image(item.place)
+    except UserError as error:
+        known = item.place.suffix.lower() in sources.SUFFIXES
+        raise error if known else UserError(f"{error} If it is a video, say mode=video.") from None
+
+
+def title_of(item):
+    """Path or address of an item, as it is shown."""
+    return shown(item.place) if isinstance(item.place, Path) else item.place
+
+
+def predict_image(s, model, info, image, item, folder):
     """One image: find, draw, save, print. -> picture with the result drawn on it,
     what was found as the .json has it."""
     look_for = find_regions if model.task == "segmentation" else find_objects
     picture, found, note, labels = look_for(s, model, info, image)
 
     # A photo stays a .jpg; everything else is saved without loss.
-    suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+    name, given = item.name, sources.suffix_of(item.place)
+    suffix = given if given.lower() in (".jpg", ".jpeg") else ".png"
     target = media.fresh(folder / name.parent, name.name, suffix)
-    media.save_image(target, picture, path)
+    media.save_image(target, picture, item.place if isinstance(item.place, Path) else None)
     print_record(s, shown(target), found, note)
 
     if s.crop and "boxes" in found:
@@ -208,49 +250,74 @@ def save_records(s, folder, name, records):
             print(f"{shown(written)}: the {kind} of {counted(len(records), 'image')}")
 
 
-def predict_video(s, model, info, kind, place, folder, window):
+def predict_video(s, model, info, item, folder, window):
     """Every frame of a video, or what a camera sees until Ctrl-C or Esc, drawn into a new video."""
-    images, fps, frames = media.frames(place)
-    look_for = find_regions if model.task == "segmentation" else find_objects
-    video = media.VideoFile(folder, video_name(kind, place), fps)
-    total, seen, start = Counter(), 0, time.monotonic()
+    source = VideoSource(item.place)
+    like = item.place if item.kind == "video" else None
+    video = VideoFile(folder / item.name.parent, item.name.name, source.fps, like, source.aspect)
     if s.save_json or s.save_csv or s.crop or s.save_index or s.save_colour or s.save_cut_out:
         print("save_json, save_csv, crop, save_index and so on are for images; here only the video is saved.")
-    if kind == "camera":
-        print(f"Camera or stream {place}: {'Esc in the window or ' if window else ''}Ctrl-C ends it.")
+    if item.kind == "camera":
+        print(f"Camera or stream {item.place}: {'Esc in the window or ' if window else ''}Ctrl-C ends it.")
 
+    # Ctrl-C is how a camera ends. Anything else that is stopped ends the program too, with what there is.
+    start, stopped, total = time.monotonic(), None, Counter()
     try:
-        for image in tqdm(images, total=frames or None, unit="frame", disable=None):
-            picture, found, *_ = look_for(s, model, info, image, video=True)
-            seen += 1
-            total += tally(found)
-            # A camera goes on while the network computes: repeated frames keep the video at true speed.
-            copies = round((time.monotonic() - start) * fps) - video.written if kind == "camera" else 1
-            for _ in range(max(1, copies)):
-                video.write(picture)
-            if window and not media.show_image(picture, 1):
-                break
-    except KeyboardInterrupt:
-        print("\nStopped by Ctrl-C; what was seen so far is kept.")
+        whole_file = predict_frames(s, model, info, source, video, total, window)
+    except (KeyboardInterrupt, signals.Stopped) as stop:
+        stopped = stop
+        print("\nStopped; what was seen so far is kept.")
     finally:
-        images.close()
+        source.close()
         readable = video.close()
 
-    # OpenCV says nothing when the disk is full, so the frames are counted once more.
-    seconds = time.monotonic() - start
+    # The frame in which it was stopped is not in the video.
+    seen, seconds = source.seen - (stopped is not None), time.monotonic() - start
     print(f"{counted(seen, 'frame')} in {seconds:.1f} s, {seen / max(seconds, 1e-6):.1f} frames per second")
     print_count(s, "all frames together", model.task, total)
-    if readable != video.written:
+    tell_video(video, readable, source.fps)
+    if stopped is None and whole_file and source.complaint():
+        print(source.complaint())
+    if isinstance(stopped, signals.Stopped) and (stopped.number != signal.SIGINT or not source.live):
+        raise stopped
+
+
+def predict_frames(s, model, info, source, video, total, window):
+    """Frame after frame: find, draw, write. total: Counter that is added to. -> False after Esc"""
+    look_for = find_regions if model.task == "segmentation" else find_objects
+    start, last = time.monotonic(), None
+    bar = tqdm(source.frames(), total=source.count or None, unit="frame", disable=None)
+    for image, moment, hole in bar:
+        picture, found, *_ = look_for(s, model, info, image, video=True)
+        total += tally(found)
+
+        # A hole is filled with the frame before it, so that everything after it keeps its time.
+        for _ in range(hole):
+            video.write(picture if last is None else last)
+        last = picture
+
+        # A camera goes on while the network computes: repeated frames keep the video at true speed.
+        if source.live:
+            copies = round((time.monotonic() - start) * source.fps) - video.written
+            for _ in range(max(1, copies)):
+                video.write(picture)
+        else:
+            video.write(picture, moment)
+        if window and not media.show_image(picture, 1):
+            return False
+    return True
+
+
+def tell_video(video, readable, fps):
+    """Where a video is, and what it is not. readable: frames that can be read back from it.
+    Error: fewer than were written."""
+    # OpenCV says nothing when the disk is full, so the frames were counted once more.
+    if readable < video.written:
         raise UserError(f"{shown(video.path)} holds {readable} of {video.written} frames. Is the disk full?")
-    print(f"{shown(video.path)}: {counted(readable, 'frame')}, {fps:g} per second" if seen
+    print(f"{shown(video.path)}: {counted(readable, 'frame')}, {fps:g} per second" if readable
           else "No frame was read, so there is no video.")
-
-
-def video_name(kind, place):
-    """The name of the new video, without suffix."""
-    if kind == "video":
-        return place.stem
-    return f"camera{place}" if place.isdigit() else "stream"
+    if complaint := video.complaint():
+        print(complaint)
 
 
 def find_objects(s, model, info, image, video=False):
@@ -260,9 +327,11 @@ def find_objects(s, model, info, image, video=False):
     None (see find_regions).
     """
     names = info["class_names"]
-    lowest = s.confidence if video else min(LOWEST, s.confidence)
-    (every,) = detect(model, [image], s.input_shape, lowest, s.nms_iou, s.max_boxes, s.fit)
-    sure = every["scores"] >= s.confidence
+    wanted = thresholds_of(s, names)                                                # (K,)
+    lowest = wanted if video else np.where(np.isfinite(wanted), np.minimum(LOWEST, wanted), wanted)
+    (every,) = detect(model, [image], s.input_shape, lowest, s.nms_iou, s.max_boxes, s.fit, kind=s.nms,
+                      agnostic=s.agnostic_nms, most_per_class=s.max_per_class)
+    sure = every["scores"] >= wanted[every["labels"]]
     boxes, scores, labels = (every[name][sure] for name in ("boxes", "scores", "labels"))
     found = [{"label": names[label], "score": round(float(score), 4),
               "xyxy": [round(float(edge), 2) for edge in box]}
@@ -275,7 +344,8 @@ def find_objects(s, model, info, image, video=False):
         note = f'nothing reaches confidence={s.confidence:g}; the best was "{best}" with {score:.3f}'
     elif not found:
         note = f"nothing reaches confidence={s.confidence:g}; no box has even {LOWEST}"
-    return draw_boxes(image, boxes, labels, names, scores), {"boxes": found}, note, None
+    picture = draw_boxes(image, boxes, labels, names, scores, s.line_width, s.show_labels)
+    return picture, {"boxes": found}, note, None
 
 
 def find_regions(s, model, info, image, video=False):
@@ -306,6 +376,8 @@ def say_unused(s, task, class_names):
         if s.fit != "letterbox":
             print(f'fit="{s.fit}" is for boxes; '
                   'for a network that finds the class of every pixel images are letterboxed.')
+        if s.classes is not None or s.class_confidence:
+            print("classes and class_confidence are for boxes; here every pixel keeps its class.")
         if s.crop:
             print("crop=True is for boxes; this network finds the class of every pixel: see save_cut_out.")
         if s.save_cut_out and masks.background_of(class_names) is None:
@@ -355,4 +427,4 @@ def print_count(s, where, task, total):
 
 
 if __name__ == "__main__":
-    main(read_settings(globals()))
+    signals.run(main, read_settings(globals()))

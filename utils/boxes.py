@@ -143,16 +143,20 @@ def match(iou: Tensor, high: float, low: float, rescue: bool) -> Tensor:
     return matched                                                                  # (N,)
 
 
-def nms(boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float, max_boxes: int,
-        max_candidates: int = 4096, per_class: int | None = None,
-        parts: list[int] | None = None) -> list[dict[str, Tensor]]:
+def nms(boxes: Tensor, scores: Tensor, score_threshold: float | Sequence[float], iou_threshold: float,
+        max_boxes: int, max_candidates: int = 4096, per_class: int | None = None,
+        parts: list[int] | None = None, kind: str = "hard", agnostic: bool = False,
+        most_per_class: int | None = None) -> list[dict[str, Tensor]]:
     """Non-maximum suppression within each class: the one place where thresholds are applied.
 
     boxes: (B, N, 4) xyxy px, or (B, N, K, 4) when every class has its own.
     scores: (B, N, K) in 0-1; a prediction may come back with several classes.
+    score_threshold: a number, or K numbers, one for each class.
     max_candidates: at most so many (prediction, class) pairs of an image enter, the best ones; with `parts`
     (lengths that sum to N, like the levels of a pyramid) so many of each part.  per_class: also at most so
     many of each class.
+    kind: "hard", "diou" (see `diou_nms`) or "soft" (see `soft_nms`).  agnostic: boxes of different classes
+    suppress each other too.  most_per_class: so many of each class remain at most.
     -> list of B dicts: boxes (P, 4), scores (P,) falling, labels (P,) int64, P <= max_boxes.
     """
     # Apple's GPU has no float64, which keeps the classes exactly apart in batched_nms below.
@@ -160,21 +164,94 @@ def nms(boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: fl
         boxes, scores = boxes.cpu(), scores.cpu()
 
     results = []
+    least = torch.as_tensor(score_threshold, dtype=torch.float32, device=scores.device)             # (...,)
     for image_boxes, image_scores in zip(boxes.float(), scores.float()):
         # The pairs (prediction, class) that are good enough, each with its score and its box.
         sizes = parts or [len(image_scores)]
-        rows, labels = candidates(image_scores, score_threshold, max_candidates, per_class, sizes)          # (M,), (M,)
+        rows, labels = candidates(image_scores, least, max_candidates, per_class, sizes)        # (M,), (M,)
         values = image_scores[rows, labels]                                         # (M,)
         own_box = image_boxes.ndim == 3
         chosen = image_boxes[rows, labels] if own_box else image_boxes[rows]        # (M, 4)
 
         # Of boxes of one class that overlap more than iou_threshold the one of highest score stays.
-        keep = batched_nms(chosen.double(), values.double(), labels, iou_threshold)[:max_boxes]     # (P,)
+        group = torch.zeros_like(labels) if agnostic else labels                    # (M,)
+        if kind == "soft":
+            limits = least.expand(image_scores.shape[1])[labels]                    # (M,)
+            keep, values = soft_nms(chosen, values, group, limits)                  # (p,), (M,)
+        elif kind == "diou":
+            keep = diou_nms(chosen, values, group, iou_threshold)                   # (p,)
+        else:
+            keep = batched_nms(chosen.double(), values.double(), group, iou_threshold)          # (p,)
+
+        # Not too many, the best ones.
+        if most_per_class:
+            keep = keep[rank_in_class(labels[keep]) < most_per_class]               # (q,)
+        keep = keep[:max_boxes]                                                     # (P,)
         results.append({"boxes": chosen[keep], "scores": values[keep], "labels": labels[keep]})
     return results
 
 
-def candidates(scores: Tensor, score_threshold: float, max_candidates: int, per_class: int | None,
+def soft_nms(boxes: Tensor, scores: Tensor, group: Tensor, limits: Tensor,
+             sigma: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Soft-NMS: an overlapped box is not removed, its score falls by exp(-IoU^2 / sigma) for every better box
+    of its group, so that two objects that stand close can both stay.
+
+    boxes: (M, 4), scores: (M,), group: (M,) int64, only boxes of the same one meet.  limits: (M,) a box whose
+    score falls to this or below is removed.
+    -> rows that stay (P,) by falling score, the new scores (M,).
+    Source: Soft-NMS, arXiv 1704.04503, eq. 3 (Gaussian).
+    """
+    scores = scores.clone()                                                         # (M,)
+    waiting = scores > limits                                                       # (M,)
+    kept = []
+    while waiting.any():
+        # The best box of those that wait is done: no score behind it can rise.
+        best = torch.where(waiting, scores, -1.0).argmax()                          # ()
+        kept.append(best)
+        waiting[best] = False
+
+        # Those that wait pay for their overlap with it.
+        iou = pairwise_iou(boxes[best][None], boxes)[0]                             # (M,)
+        meets = waiting & (group == group[best])                                    # (M,)
+        scores = torch.where(meets, scores * torch.exp(-iou**2 / sigma), scores)    # (M,)
+        waiting = waiting & (scores > limits)                                       # (M,)
+    return torch.stack(kept) if kept else torch.zeros_like(group[:0]), scores       # (P,), (M,)
+
+
+def diou_nms(boxes: Tensor, scores: Tensor, group: Tensor, threshold: float) -> Tensor:
+    """NMS by DIoU: the IoU less the squared distance of the centres, measured in the diagonal of the smallest
+    box around both. Two objects one behind the other overlap much, but their centres are apart.
+
+    boxes: (M, 4), scores: (M,), group: (M,) int64, only boxes of the same one meet.  threshold: a box whose
+    DIoU with a better one is higher is removed. -> rows that stay (P,) by falling score.
+    Source: Distance-IoU Loss, arXiv 1911.08287, section "Non-Maximum Suppression using DIoU", eq. 13.
+    """
+    waiting = scores.argsort(descending=True, stable=True)                          # (M,)
+    kept = []
+    while len(waiting):
+        best, waiting = waiting[0], waiting[1:]                                     # (), (m,)
+        kept.append(best)
+        meets = group[waiting] == group[best]                                       # (m,)
+        close = distance_iou(boxes[best][None], boxes[waiting]) > threshold         # (m,)
+        waiting = waiting[~(meets & close)]                                         # (n,)
+    return torch.stack(kept) if kept else torch.zeros_like(group[:0])               # (P,)
+
+
+def distance_iou(box: Tensor, boxes: Tensor) -> Tensor:
+    """DIoU of one box (1, 4) with others (M, 4) -> (M,) in -1 to 1; see `diou_nms`."""
+    between = (box[:, :2] + box[:, 2:] - boxes[:, :2] - boxes[:, 2:]) / 2           # (M, 2)
+    hull = torch.maximum(box[:, 2:], boxes[:, 2:]) - torch.minimum(box[:, :2], boxes[:, :2])    # (M, 2)
+    distance = between.square().sum(-1) / hull.square().sum(-1).clamp(min=1e-7)     # (M,)
+    return pairwise_iou(box, boxes)[0] - distance                                   # (M,)
+
+
+def rank_in_class(labels: Tensor) -> Tensor:
+    """labels: (P,) -> (P,) int64, how many of the same label stand before each."""
+    same = labels[:, None] == labels[None]                                          # (P, P)
+    return same.tril(-1).sum(1)                                                     # (P,)
+
+
+def candidates(scores: Tensor, score_threshold: float | Tensor, max_candidates: int, per_class: int | None,
                parts: list[int]) -> list[Tensor]:
     """Which (prediction, class) pairs enter, see `nms`. scores: (N, K) of one image -> rows, labels (M,)"""
     found, first = [], 0

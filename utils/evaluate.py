@@ -70,10 +70,11 @@ def choose_input(s, model, info):
 
 
 @torch.inference_mode()
-def detect(model, images, input_shape, confidence=0.5, nms_iou=None, max_boxes=300, fit="letterbox"):
+def detect(model, images, input_shape, confidence=0.5, nms_iou=None, max_boxes=300, fit="letterbox",
+           **rules):
     """Find objects in images of any size.
 
-    images: list of (h, w, 3) uint8 RGB.  nms_iou: see `suppress`.
+    images: list of (h, w, 3) uint8 RGB.  confidence, nms_iou, rules: see `suppress`.
     input_shape, fit: how the images are put into the network's input, see utils.images.fitted_size.
     -> list of dicts (numpy): boxes (P, 4) float32 xyxy px of the image, scores (P,) falling, labels (P,).
     """
@@ -85,21 +86,22 @@ def detect(model, images, input_shape, confidence=0.5, nms_iou=None, max_boxes=3
 
     # What remains after NMS, back in pixels of the original images.
     results = []
-    detections = suppress(model, outputs, confidence, nms_iou, max_boxes)
+    detections = suppress(model, outputs, confidence, nms_iou, max_boxes, **rules)
     for found, transform, image in zip(detections, transforms, images):
         results.append(in_picture(found, transform, image.shape[:2]))
     return results
 
 
-def suppress(model, outputs, confidence, nms_iou, max_boxes):
+def suppress(model, outputs, confidence, nms_iou, max_boxes, **rules):
     """A network's outputs -> what remains after NMS, see utils.boxes.nms.
 
-    nms_iou: None: as the network's recipe says.  How many boxes may enter the network says in `candidates`.
+    confidence: a number, or one for each class.  nms_iou: None: as the network's recipe says.
+    rules: kind, agnostic, most_per_class.  How many boxes may enter the network says in `candidates`.
     """
     if nms_iou is None:
         nms_iou = model.recipe["nms_iou"]
     limits = model.candidates(outputs) if hasattr(model, "candidates") else {}
-    return nms(*model.decode(outputs), confidence, nms_iou, max_boxes, **limits)
+    return nms(*model.decode(outputs), confidence, nms_iou, max_boxes, **limits, **rules)
 
 
 def in_picture(found, transform, size):

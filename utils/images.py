@@ -234,6 +234,15 @@ def one_channel(pixels, path):
                     kind="mask_colour")
 
 
+def is_moving(path):
+    """Whether a file holds several pictures, like a moving .gif. One that cannot be read does not."""
+    try:
+        with opened(path) as image:
+            return getattr(image, "is_animated", False)
+    except UserError:
+        return False
+
+
 def image_size(path):
     """(width, height) in pixels, EXIF orientation applied; only the header is read."""
     try:

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from darknet import picture, weight_file
+from fake_detector import NAMES, go_fixture, grey, results, save  # noqa: F401
 from PIL import Image, ImageDraw
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
@@ -20,12 +20,6 @@ from utils.errors import UserError
 from utils.evaluate import detect
 from utils.results import draw, media
 from utils.settings import ROOT, read_settings
-
-NAMES = ["cat", "a/b dog", "person"]
-
-
-def grey(height, width, value=100):
-    return np.full((height, width, 3), value, np.uint8)
 
 
 def changed(before, after):
@@ -151,59 +145,6 @@ def test_grid():
     assert draw.grid([], 4, 50).ndim == 3 and draw.grid(images[:1], 4, 50).shape == (54, 54, 3)
 
 
-def save(path, image):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
-    return path
-
-
-def results(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def test_list_images_in_a_junk_folder(tmp_path):
-    good = ["a.jpg", "A b.JPG", "c.Jpeg", "sub/深/d.png", "sub/e.TIF", "f.tiff", "g.bmp", "h.webp", "i.gif", "v1.2.jpg"]
-    junk = ["._a.jpg", ".hidden.png", "Thumbs.db", "notes.txt", "x.jpg.part", "__MACOSX/a.jpg", ".git/b.png", "$RECYCLE.BIN/c.jpg", "jpg"]
-    for name in good + junk:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "folder.jpg").mkdir()
-    found = [path.relative_to(tmp_path).as_posix() for path in media.list_images(tmp_path)]
-    assert found == sorted(good)
-    found = media.list_images(tmp_path, leave_out=(tmp_path / "sub").resolve())
-    assert len(found) == len(good) - 2
-
-
-def test_find_source_takes_pasted_paths_and_names_the_nearest(tmp_path):
-    path = save(tmp_path / "my photos" / "street.jpg", grey(4, 4))
-    for text in (f' "{path}" ', f"'{path}'", f"{path} ", f"“{path}”"):
-        assert media.find_source(text) == path
-    with pytest.raises(UserError, match='"street.jpg"'):
-        media.find_source(str(path.with_name("stret.jpg")))
-    with pytest.raises(UserError, match='"my photos"'):
-        media.find_source(str(tmp_path / "my photo" / "deep" / "street.jpg"))
-    with pytest.raises(UserError):
-        media.find_source("x" * 5000)
-
-
-@pytest.mark.parametrize("mode, source, kind", [
-    ("image", "{}/a.jpg", "image"), ("image", "{}", "folder"), ("image", "{}/v.MP4", "video"), ("folder", "{}/a.jpg", "image"),
-    ("video", "{}/a.gif", "video"), ("image", "{}/a.gif", "image"), ("video", "{}/v.odd", "video"), ("image", "3", "camera"),
-    ("camera", "", "camera"), ("video", "rtsp://x/y", "camera"), ("image", "", "image"), ("video", "{}/a.jpg", "image")])
-def test_mode_follows_the_source_and_says_so(tmp_path, capsys, mode, source, kind):
-    for name in ("a.jpg", "v.MP4", "a.gif", "v.odd"):
-        (tmp_path / name).write_bytes(b"")
-    assert media.find_place(source.format(tmp_path), mode)[0] == kind
-    assert (f'mode = "{kind}"' in capsys.readouterr().out) == (kind != mode)
-
-
-def test_find_place_refuses():
-    with pytest.raises(UserError, match='"folder"'):
-        media.find_place("", "foldr")
-    with pytest.raises(UserError, match="needs a source"):
-        media.find_place("", "video")
-
-
 def test_save_image_never_over_its_source(tmp_path):
     path = save(tmp_path / "a.png", grey(4, 4))
     with pytest.raises(UserError, match="never overwrite"):
@@ -237,90 +178,6 @@ def test_fresh_and_file_name(tmp_path):
     assert media.file_name("../a:b c*") == "a_b_c" and media.file_name("行人") == "行人" and media.file_name("//") == "_"
 
 
-def make_video(folder, frames, width, height, name="clip"):
-    video = media.VideoFile(folder, name, 12)
-    for number in range(frames):
-        video.write(grey(height, width, 20 + 20 * number))
-    assert video.close() == frames
-    return video.path
-
-
-@pytest.mark.parametrize("width, height", [(64, 48), (65, 49), (31, 200), (1, 1)])
-def test_video_round_trip(tmp_path, width, height):
-    path = make_video(tmp_path / "new", 7, width, height)
-    images, fps, count = media.frames(path)
-    images = list(images)
-    assert len(images) == count == media.count_frames(path) == 7 and fps == pytest.approx(12)
-    assert images[0].shape[0] >= height and images[0].shape[1] >= width and images[0].dtype == np.uint8
-    means = [image[:height, :width].mean() for image in images]
-    assert np.abs(np.subtract(means, range(20, 160, 20))).max() < 8           # every frame, the first one too, in order
-
-
-def test_video_colours_are_not_swapped(tmp_path):
-    video = media.VideoFile(tmp_path, "red", 25)
-    for _ in range(3):
-        video.write(np.tile(np.uint8([220, 30, 30]), (32, 32, 1)))
-    video.close()
-    assert next(media.frames(video.path)[0])[16, 16, 0] > 150
-
-
-def test_video_of_changing_size_and_an_empty_one(tmp_path):
-    video = media.VideoFile(tmp_path, "clip", 25)
-    for size in (40, 40, 50, 20):
-        video.write(grey(size, size))
-    assert video.close() == video.written == 4
-    assert media.VideoFile(tmp_path, "none", 25).close() == 0
-
-
-def test_video_falls_back_to_avi(tmp_path, monkeypatch):
-    real = cv2.VideoWriter
-
-    def without_mp4(path, *rest):
-        Path(path).write_bytes(b"")
-        return real("" if path.endswith(".mp4") else path, *rest)
-    monkeypatch.setattr(media.cv2, "VideoWriter", without_mp4)
-    assert make_video(tmp_path, 3, 64, 48).name == "clip.avi" and results(tmp_path) == ["clip.avi"]
-    monkeypatch.setattr(media.cv2, "VideoWriter", lambda path, *rest: real("", *rest))
-    with pytest.raises(UserError, match="mp4v"):
-        make_video(tmp_path, 3, 64, 48)
-
-
-class FakeCapture:
-    """A camera without a frame rate: 5 pictures with a gap between them, then nothing."""
-    pictures = [1, 2, None, None, 3, 4, 5]
-
-    def __init__(self, source):
-        self.left = list(self.pictures) if source in (0, "rtsp://x") else []
-
-    def isOpened(self):
-        return bool(self.left)
-
-    def read(self):
-        value = self.left.pop(0) if self.left else None
-        return value is not None, None if value is None else grey(48, 64, value * 20)
-
-    def get(self, _):
-        return 0.0
-
-    def release(self):
-        self.left = []
-
-
-def test_camera(monkeypatch):
-    monkeypatch.setattr(media.cv2, "VideoCapture", FakeCapture)
-    monkeypatch.setattr(media.time, "sleep", lambda seconds: None)
-    images, fps, count = media.frames("0")
-    assert [int(image[0, 0, 0]) // 20 for image in images] == [1, 2, 3, 4, 5] and fps == 25 and count == 0
-    with pytest.raises(UserError, match="Camera 7 gives no picture; tried 0 to 3, working: 0"):
-        media.frames("7")
-
-
-def test_video_that_is_none(tmp_path):
-    (tmp_path / "a.mp4").write_text("no video")
-    with pytest.raises(UserError, match="a.mp4 gives no picture"):
-        media.frames(tmp_path / "a.mp4")
-
-
 def test_has_display_without_one(monkeypatch):
     monkeypatch.setattr(media.sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -332,39 +189,6 @@ def test_has_display_without_one(monkeypatch):
         raise OSError
     monkeypatch.setattr(media.subprocess, "run", broken)
     assert media.has_display() is False
-
-
-class Detector:
-    task, stride, recipe = "detection", 32, {"nms_iou": 0.45}
-
-
-def fake_detect(model, images, input_shape, confidence, nms_iou, max_boxes, fit):
-    """A bright image holds three boxes, one of them partly outside; a dark one only a weak one; a black one nothing."""
-    results = []
-    for image in images:
-        height, width = image.shape[:2]
-        scores = np.float32([0.9, 0.6, 0.2] if image.mean() > 60 else [0.12] if image.mean() > 5 else [])
-        boxes = np.float32([[1, 2, width / 2, height / 2], [width / 2, height / 2, width + 9, height + 9], [0, 0, 5, 5]])[:len(scores)]
-        keep = scores >= confidence
-        results.append({"boxes": boxes[keep], "scores": scores[keep], "labels": np.array([1, 0, 2])[:len(scores)][keep]})
-    return results
-
-
-@pytest.fixture
-def go(monkeypatch, tmp_path, capsys):
-    """A function: run predict.main with these variables -> what it printed. Results lie in tmp_path/out."""
-    info = {"net": "fake", "class_names": NAMES, "input_shape": (64, 96), "options": {}, "settings": {"test_list": str(tmp_path / "my test.txt")}}
-    monkeypatch.setattr(predict, "newest_best", lambda: tmp_path / "best.pth")
-    monkeypatch.setattr(predict, "choose_device", lambda device: "cpu")
-    monkeypatch.setattr(predict.nets, "load", lambda path, device, net, options: (Detector(), info))
-    monkeypatch.setattr(predict, "detect", fake_detect)
-
-    def run(**variables):
-        for name, value in ({"output": str(tmp_path / "out"), "input_shape": None, "fit": None, "nms_iou": None} | variables).items():
-            monkeypatch.setattr(predict, name, str(value) if isinstance(value, Path) else value)
-        predict.main(read_settings(vars(predict), []))
-        return capsys.readouterr().out
-    return run
 
 
 def test_one_image(go, tmp_path):
@@ -422,15 +246,6 @@ def test_same_names_with_another_suffix_do_not_collide(go, tmp_path):
     assert results(tmp_path / "out") == ["x/a.png", "x/a_2.png", "x/a_3.png"]
 
 
-def test_no_source_takes_the_test_list(go, tmp_path):
-    with pytest.raises(UserError, match="my test.txt"):
-        go(source="")
-    lines = [f"{save(tmp_path / 'VOC 2007' / f'{i:03}.jpg', grey(60, 80, 150))} 1,2,30,40,0\n" for i in range(11)]
-    (tmp_path / "my test.txt").write_text("".join(lines), encoding="utf-8")
-    said = go(source="")
-    assert "8 images, 0 skipped" in said and results(tmp_path / "out") == [f"my test/{i:03}.jpg" for i in range(8)]
-
-
 def test_errors_are_sentences(go, tmp_path):
     save(tmp_path / "in" / "street.jpg", grey(20, 20))
     with pytest.raises(UserError, match='Did you mean "street.jpg"'):
@@ -438,7 +253,7 @@ def test_errors_are_sentences(go, tmp_path):
     with pytest.raises(UserError, match="output is the folder that is read"):
         go(source=tmp_path / "in", output=tmp_path / "in" / "." / "")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no image in"):
+    with pytest.raises(UserError, match="no image or video in"):
         go(source=tmp_path / "empty")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.jpg").write_bytes(b"x")
@@ -450,39 +265,6 @@ def test_errors_are_sentences(go, tmp_path):
     with pytest.raises(UserError, match="confidence=30"):
         go(source=tmp_path / "in", confidence=30)
     assert results(tmp_path / "in") == ["street.jpg"] and not (tmp_path / "out" / "bad").exists()
-
-
-def test_video(go, tmp_path):
-    path = make_video(tmp_path, 6, 65, 49, name="clip one")
-    said = go(source=path, count=True, show=True, save_csv=True)
-    assert 'mode = "video"' in said and "6 frames in" in said and "clip one.mp4: 6 frames, 12 per second" in said
-    assert media.count_frames(tmp_path / "out" / "clip one.mp4") == 6
-    assert "count, all frames together" in said and "only the video is saved" in said
-
-
-def test_ctrl_c_at_the_camera_leaves_a_whole_video(go, tmp_path, monkeypatch):
-    seen = []
-
-    def interrupted(*arguments):
-        seen.append(1)
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-        return fake_detect(*arguments)
-    monkeypatch.setattr(media.cv2, "VideoCapture", FakeCapture)
-    monkeypatch.setattr(media, "count_frames", lambda path: 3)
-    monkeypatch.setattr(predict, "detect", interrupted)
-    monkeypatch.setattr(predict.time, "monotonic", lambda: 0.0)
-    said = go(mode="camera", source="")
-    assert "Ctrl-C" in said and "3 frames in" in said
-    monkeypatch.undo()
-    assert media.count_frames(tmp_path / "out" / "camera0.mp4") == 3
-
-
-def test_video_that_lost_frames_is_an_error(go, tmp_path, monkeypatch):
-    path = make_video(tmp_path, 4, 64, 48)
-    monkeypatch.setattr(media, "count_frames", lambda path: 1)
-    with pytest.raises(UserError, match="holds 1 of 4 frames"):
-        go(source=path)
 
 
 def test_script_ends_with_one_sentence():
@@ -528,13 +310,13 @@ def test_torchvisions_ssd_works_at_once(official, tmp_path, monkeypatch):
     """The whole picture is warped to 300 x 300, and the boxes lie in the picture."""
     torch.manual_seed(0)
     asked = []
-    monkeypatch.setattr(predict, "detect", lambda *words: asked.append(words) or detect(*words))
+    monkeypatch.setattr(predict, "detect", lambda *words, **rules: asked.append(words) or detect(*words, **rules))
     with torch.device("meta"):                                                  # its own first weights take two seconds
         theirs = ssd300_vgg16(weights=None, weights_backbone=None).state_dict()
     torch.save({name: 0.02 * torch.randn(tensor.shape) for name, tensor in theirs.items()}, tmp_path / "ssd300_vgg16_coco-b556d3b4.pth")
     said, record = official(net="ssd300", model_path=tmp_path / "ssd300_vgg16_coco-b556d3b4.pth", confidence=0.0)
     assert "ssd300, 90 classes, input 300 x 300" in said
-    assert asked[0][2:] == ((300, 300), 0.0, 0.45, 100, "stretch")
+    assert asked[0][2] == (300, 300) and not asked[0][3].any() and asked[0][4:] == (0.45, 100, "stretch")
     boxes = np.array([box["xyxy"] for box in record["boxes"]])
     assert len(boxes) == 100 and boxes.min() >= 0 and 150 < boxes[:, 2].max() <= 200 and 110 < boxes[:, 3].max() <= 150
 

@@ -10,7 +10,7 @@ from PIL import Image
 import nets
 import predict
 from utils.errors import UserError
-from utils.results import masks, media
+from utils.results import masks, video
 from utils.settings import read_settings
 
 SAME = {"size": (48, 64), "labels": (1,)}               # as large as the input: nothing is resized, so every pixel is right
@@ -121,7 +121,7 @@ def test_what_has_no_meaning_is_said(go, tmp_path, monkeypatch):
             with pytest.raises(UserError, match=f"{name}="):
                 predict.main(read_settings(vars(predict), []))
     monkeypatch.setattr(ColourNet, "task", "detection")
-    monkeypatch.setattr(predict, "detect", lambda *_: [{"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "labels": np.zeros(0, int)}])
+    monkeypatch.setattr(predict, "detect", lambda *_, **__: [{"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "labels": np.zeros(0, int)}])
     assert "this network finds boxes: see crop" in go(source=tmp_path / "a.png", save_index=True, threshold=None)
 
 
@@ -135,18 +135,18 @@ def test_the_threshold_of_the_training_counts(go, tmp_path):
 
 
 def test_video_is_blended_and_all_frames_are_of_one_size(go, tmp_path, monkeypatch):
-    video = media.VideoFile(tmp_path, "clip one", 12)
+    made = video.VideoFile(tmp_path, "clip one", 12)
     for labels in ((1,), (), (2,), (1, 2, 3)):
         draw(tmp_path / "frame.png", size=(96, 128), labels=labels)
-        video.write(opened(tmp_path / "frame.png"))
-    assert video.close() == 4
-    shapes, write = set(), media.VideoFile.write
-    monkeypatch.setattr(media.VideoFile, "write", lambda self, image: (shapes.add(image.shape), write(self, image)))
-    said = go(source=video.path, count=True, save_index=True, opacity=1.0)
-    assert "clip one.mp4: 4 frames, 12 per second" in said and "only the video is saved" in said
+        made.write(opened(tmp_path / "frame.png"))
+    assert made.close() == 4
+    shapes, write = set(), video.VideoFile.write
+    monkeypatch.setattr(video.VideoFile, "write", lambda self, image, moment: (shapes.add(image.shape), write(self, image, moment)))
+    said = go(source=made.path, count=True, save_index=True, opacity=1.0)
+    assert f"{made.path.name}: 4 frames, 12 per second" in said and "only the video is saved" in said
     assert "pixels, all frames together: background" in said
     assert len(shapes) == 1
-    frames = list(media.frames(tmp_path / "out" / "clip one.mp4")[0])
+    frames = [image for image, *_ in video.VideoSource(tmp_path / "out" / made.path.name).frames()]
     assert len(frames) == 4 and frames[0].shape[0] > 96 + 10 and frames[0].shape[1] == 128
     assert np.abs(frames[0][25, 20].astype(int) - (128, 0, 0)).max() < 40 and np.abs(frames[2][25, 20].astype(int) - (0, 128, 0)).max() < 40
-    assert results(tmp_path / "out") == ["clip one.mp4"]
+    assert results(tmp_path / "out") == [made.path.name]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.models.detection._utils import BoxCoder, Matcher
 
-from utils.boxes import clip, complete_iou, cxcywh_to_xyxy, decode, encode, match, nms, pairwise_iou, size_iou, xyxy_to_cxcywh
+from utils.boxes import clip, complete_iou, cxcywh_to_xyxy, decode, encode, match, nms, pairwise_iou, size_iou, soft_nms, xyxy_to_cxcywh
 
 
 def random_boxes(count, seed=0):
@@ -70,6 +70,60 @@ def test_nms_equals_brute_force(seed):
     expected = brute_nms(boxes, scores, 0.3, 0.4, 25)
     assert [(round(s, 6), k) for s, _, k in expected] == [(round(s, 6), k) for s, k in zip(found["scores"].tolist(), found["labels"].tolist())]
     assert torch.equal(found["boxes"], boxes[[n for _, n, _ in expected]])
+
+
+def slow_diou(one, two):
+    """DIoU of two boxes, as the paper writes it."""
+    (x1, y1, x2, y2), (u1, v1, u2, v2) = one.tolist(), two.tolist()
+    shared = max(0, min(x2, u2) - max(x1, u1)) * max(0, min(y2, v2) - max(y1, v1))
+    iou = shared / ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - shared)
+    apart = ((x1 + x2 - u1 - u2) / 2) ** 2 + ((y1 + y2 - v1 - v2) / 2) ** 2
+    return iou, iou - apart / ((max(x2, u2) - min(x1, u1)) ** 2 + (max(y2, v2) - min(y1, v1)) ** 2)
+
+
+def slow_nms(boxes, scores, kind, least, limit, agnostic):
+    """Each pair with each other: -> [(score, prediction, class)]."""
+    waiting = [[s.item(), n, k] for n, row in enumerate(scores) for k, s in enumerate(row) if s > least[k]]
+    kept = []
+    while waiting:
+        waiting.sort(reverse=True)
+        best = waiting.pop(0)
+        kept.append(tuple(best))
+        for other in list(waiting):
+            if not agnostic and other[2] != best[2]:
+                continue
+            iou, diou = slow_diou(boxes[best[1]], boxes[other[1]])
+            if kind == "soft":
+                other[0] *= math.exp(-iou * iou / 0.5)
+            if kind == "soft" and other[0] <= least[other[2]] or kind == "diou" and diou > limit or kind == "hard" and iou > limit:
+                waiting.remove(other)
+    return kept
+
+
+@pytest.mark.parametrize("kind", ["hard", "diou", "soft"])
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_kinds_of_nms_equal_slow_ones(kind, agnostic, seed):
+    """With a threshold for each class, of which one wants nothing."""
+    boxes, scores = random_boxes(40, seed), torch.rand(40, 3, generator=torch.Generator().manual_seed(seed))
+    least = [0.3, 0.6, math.inf]
+    (found,) = nms(boxes[None], scores[None], least, 0.4, 1000, kind=kind, agnostic=agnostic)
+    expected = slow_nms(boxes, scores, kind, least, 0.4, agnostic)
+    assert found["scores"].tolist() == pytest.approx([score for score, _, _ in expected], abs=1e-5)
+    assert found["labels"].tolist() == [k for _, _, k in expected] and 2 not in found["labels"]
+    assert torch.equal(found["boxes"], boxes[[n for _, n, _ in expected]]) and 5 < len(expected) < 60
+    (few,) = nms(boxes[None], scores[None], least, 0.4, 1000, kind=kind, agnostic=agnostic, most_per_class=3)
+    for label in (0, 1):
+        assert torch.equal(few["boxes"][few["labels"] == label], found["boxes"][found["labels"] == label][:3])
+
+
+def test_two_objects_close_together():
+    """What the two kinder ones are for: IoU 0.52, which nms_iou=0.5 takes for one object."""
+    boxes, scores = torch.tensor([[[0.0, 0, 20, 20], [6.3, 0, 26.3, 20]]]), torch.tensor([[[0.9], [0.8]]])
+    assert [len(nms(boxes, scores, 0.1, 0.5, 10, kind=kind)[0]["boxes"]) for kind in ("hard", "diou", "soft")] == [1, 2, 2]
+    softer = nms(boxes, scores, 0.1, 0.5, 10, kind="soft")[0]["scores"]
+    assert softer.tolist() == pytest.approx([0.9, 0.8 * math.exp(-((274 / 526) ** 2) / 0.5)])
+    assert soft_nms(boxes[0], scores[0, :, 0], torch.tensor([0, 1]), torch.zeros(2))[1].tolist() == pytest.approx([0.9, 0.8])
 
 
 def test_nms_of_nothing_and_of_too_much():

@@ -45,6 +45,9 @@ def box_runs():
         yield {"K": K}, lambda given=given: boxes.nms(given, scores, 0.3, 0.5, 11)
         yield {"K": K}, lambda given=given: boxes.nms(given, scores, 0.3, 0.5, 11, **limits)
         yield {"K": K}, lambda given=given: boxes.nms(given, scores * 0, 0.3, 0.5, 11)
+        for kind in ("soft", "diou"):
+            yield {"K": K}, lambda given=given, kind=kind: boxes.nms(given, scores, 0.3, 0.5, 11, kind=kind, most_per_class=2)
+            yield {"K": K}, lambda given=given, kind=kind: boxes.nms(given, scores * 0, [0.3] * K, 0.5, 11, kind=kind, agnostic=True)
 
 
 def loss_runs():

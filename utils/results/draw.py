@@ -17,18 +17,20 @@ CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "sourcehanserif",
 _told = set()
 
 
-def draw_boxes(image, boxes, labels, class_names, scores=None):
+def draw_boxes(image, boxes, labels, class_names, scores=None, line_width=None, show_labels=True):
     """A copy of the image with boxes and their labels drawn on it.
 
     image: (H, W, 3) uint8 RGB.  boxes: (P, 4) xyxy px of this image, clipped here;
     what is empty after that is left out.
     labels: (P,) int.  class_names: list of text.  scores: (P,) 0..1 or None;
     a higher score is drawn over a lower one.
+    line_width: px, None: fits the image.  show_labels: False: boxes alone.
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     height, width = image.shape[:2]
     line, size = line_and_font_size(width, height)
+    line = line_width or line
     colours = class_colours(max([len(class_names), *(int(label) + 1 for label in labels)]))
 
     # From the lowest score to the highest, so that the surest box is on top.
@@ -45,7 +47,7 @@ def draw_boxes(image, boxes, labels, class_names, scores=None):
         drawn.append((i, x1, y1, colour))
 
     # The labels after all boxes, so that no line crosses them. On a tiny image only the name has room.
-    for i, x1, y1, colour in drawn:
+    for i, x1, y1, colour in drawn if show_labels else []:
         name, font = label_text(class_names, int(labels[i]), size)
         text = name if scores is None else f"{name} {scores[i]:.2f}"
         if draw.textlength(text, font) + 2 * line > width:
