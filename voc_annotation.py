@@ -19,6 +19,7 @@ from utils.checks.prepare import prepare, tasks_of
 from utils.errors import UserError
 from utils.formats.voc_folder import LABELS
 from utils.settings import check, find, number, one_of, optional, read_settings, shown
+from utils.system.files import together
 
 # The data                                                                               数据
 dataset = "VOCdevkit/Shapes"    # VOC folder, data.yaml, COCO ...; or a list of them        数据集，或用列表合并多个
@@ -46,11 +47,13 @@ def main(s):
     folders = ast.literal_eval(s.dataset) if s.dataset.startswith("[") else s.dataset
     tasks = [s.task] if s.task else tasks_of(folders)
 
-    for position, name in enumerate(tasks):
-        print(("\n" if position else "") + f"Lists for {name}:")
-        prepare(folders, s.classes_path, s.trainval_percent, s.train_percent,
-                s.train_set, s.val_set, s.test_set, s.new_split, s.seed,
-                name, s.ignore_labels, s.stratify, s.palette)
+    # The lists of both tasks appear together, or none does.
+    with together():
+        for position, name in enumerate(tasks):
+            print(("\n" if position else "") + f"Lists for {name}:")
+            prepare(folders, s.classes_path, s.trainval_percent, s.train_percent,
+                    s.train_set, s.val_set, s.test_set, s.new_split, s.seed,
+                    name, s.ignore_labels, s.stratify, s.palette)
 
 
 def check_values(s):

@@ -25,7 +25,7 @@ from utils.findings import KINDS, MARKS, STOPS, WORKS, Finding, report, verdict 
 from utils.images import check_fit  # noqa: E402
 from utils.formats.sweep import Sample  # noqa: E402
 from utils.results.media import save_image  # noqa: E402
-from utils.results.report import new_folder  # noqa: E402
+from utils.results.report import results_folder  # noqa: E402
 from utils.settings import check, find, number, optional, read_settings, several, shown, whole  # noqa: E402
 from utils.lists import folder_name, list_name, survey_classes  # noqa: E402
 from utils.system.files import printable, write_text  # noqa: E402
@@ -52,9 +52,16 @@ MOST = 1000                     # files of a kind in the written report
 
 def main(s):
     check(s, samples=whole(0), seed=whole(0), input_shape=optional(several(2, number(1))))
-    began = time.perf_counter()
     name = Path(s.train_list).stem if s.train_list else folder_name(folders(s)[0])
-    folder = new_folder(find(s.out), name)
+    with results_folder(find(s.out), name) as folder:
+        stopping = examine(s, folder)
+    if stopping:
+        raise SystemExit(1)
+
+
+def examine(s, folder):
+    """Look at everything, write report and pages into the folder, print. -> how much stops a training."""
+    began = time.perf_counter()
 
     # A section: title, text for the screen, text with every file for the report, how much stops training.
     sections = [section("Environment", check_environment())]
@@ -84,8 +91,7 @@ def main(s):
     write_text(folder / "report.txt", f"{whole_report}\n\n{last}\n")
     written = ", ".join(shown(path) for path in sorted(folder.iterdir()))
     print(f"\nWritten: {written} ({time.perf_counter() - began:.0f} s)\n{last}")
-    if stopping:
-        raise SystemExit(1)
+    return stopping
 
 
 def section(title, checks):

@@ -22,7 +22,7 @@ from utils.formats.foreign import DEVICES, STEERING, deal  # noqa: E402
 from utils.formats.recognise import home  # noqa: E402
 from utils.lists import folder_name, format_box  # noqa: E402
 from utils.settings import find, read_settings, shown  # noqa: E402
-from utils.system.files import printable, write_text  # noqa: E402
+from utils.system.files import printable, whole_folder, write_text  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # a VOC folder, a data.yaml, a COCO .json, a labelme folder ...    数据集
 to = "yolo"                     # "voc", "yolo" or "coco"    目标格式
@@ -48,18 +48,8 @@ def export(dataset, to, out=None, link=False, seed=0):
     target = new_target(out, source, to)
 
     # Written beside it under another name: what breaks off half way never looks like a dataset.
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True)
+    with whole_folder(target) as part:
         counts = writers[to](part, names, splits, safe_names(splits), link)
-        if target.is_dir():
-            target.rmdir()                                  # an empty one
-        os.replace(part, target)
-    except OSError as error:
-        raise UserError(f"{shown(target)} cannot be written: {error.strerror or error}. "
-                        "Nothing of it is left.") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)     # ours: made above, and gone by now if all went well
 
     # What the new format cannot express is said, not lost in silence.
     images = ", ".join(f"{split} {len(some)}" for split, some in splits.items()) + " images"

@@ -10,8 +10,6 @@ masks stay. A line of a palette file is a colour and the name of its class:  128
 utils/formats/mask_key.py). The order is palette, values, images. A mask that cannot be read is named and
 skipped.
 """
-import os
-import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -28,7 +26,7 @@ from utils.images import IGNORED, SUFFIXES, image_size, open_colours, open_mask,
 from utils.labels import spans  # noqa: E402
 from utils.results.masks import index_png  # noqa: E402
 from utils.settings import find, read_settings, shown  # noqa: E402
-from utils.system.files import replace_text  # noqa: E402
+from utils.system.files import CannotWrite, replace_text, whole_folder  # noqa: E402
 
 masks = "VOCdevkit/Shapes/SegmentationClass"    # folder of the masks    掩码文件夹
 values = {}                                     # what becomes what, {255: 1}; others stay    数值替换
@@ -49,19 +47,12 @@ def main(s):
                         "Delete or rename it, or set out=...")
 
     # Written under another name and renamed at the end: a run that breaks off leaves no half a folder.
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True)
+    with whole_folder(target) as part:
         one = lambda path: fix(s, path, part, key, pictures)        # noqa: E731
         done = sweep(one, [(path,) for path in files.values()], "Masks")
         errors = [error for error, _ in done if error]
         if len(errors) == len(done):
             raise UserError(f"None of the {len(done)} masks can be used, the first: {errors[0]}")
-        os.replace(part, target)
-    except OSError as error:
-        raise UserError(f"{shown(target)} cannot be written: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     tell_result(target, folder, errors, Counter(change for error, change in done if not error), key)
 
 
@@ -113,6 +104,8 @@ def fix(s, path, part, key, pictures):
             labels = resize_mask(labels, height, width)
         index_png(part / f"{path.stem}.png", labels)
         return None, ", ".join(changes) or "as it was"
+    except CannotWrite:
+        raise
     except UserError as error:
         return str(error), None
 

@@ -7,8 +7,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from utils.errors import is_lack_of_memory, lack_of_memory, speak_plainly
+
 script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
 is_ours = script.resolve().is_relative_to(Path(__file__).resolve().parent.parent)
+if is_ours:
+    speak_plainly()
 if is_ours and {"-h", "--help", "help"} & set(sys.argv[1:]):
     from utils.settings import print_help
     print_help(script)
@@ -25,6 +29,8 @@ if missing:
 try:
     import cv2  # noqa: F401
 except ImportError as error:            # opencv-python on a server without graphics libraries
+    if is_lack_of_memory(error):
+        raise SystemExit(f"Stopped: {lack_of_memory()}") from None
     pip = f'"{sys.executable}" -m pip'
     raise SystemExit(f"OpenCV is installed but cannot be loaded ({error}). "
                      "On a computer without a screen use its headless edition:\n"

@@ -4,15 +4,12 @@ A file of ours ends with the SHA-256 of everything before it (as the comment of 
 reads it all the same): a bit that flips anywhere, on the disk or on the way to another one, is found before
 the weights are used.
 """
-import contextlib
 import errno
 import hashlib
 import mmap
 import os
 import pickle
-import shutil
 import struct
-import time
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +18,7 @@ import torch
 
 from utils.errors import UserError
 from utils.settings import ROOT, AnyPath, shown
+from utils.system.files import cannot_write, free_bytes, written_whole
 
 FORMAT = 2                      # 1: without the SHA-256
 SEAL = b"sha256:"               # what the end of a file begins with, followed by 64 hexadecimal digits
@@ -38,31 +36,21 @@ def save_checkpoint(path: AnyPath, **content: Any) -> None:
     Error: no room (with the bytes needed) or the disk refuses; what was there before is untouched.
     """
     path = Path(path)
-    part = path.with_name(path.name + ".part")
     needed = size_of(content)
     try:
-        # Ask for the room first: a disk that fills up halfway costs minutes. A part left by an earlier try is
-        # overwritten, so its room counts as free.
+        # Ask for the room first: a disk that fills up halfway costs minutes.
         free = free_bytes(path.parent)
-        reusable = part.stat().st_size if part.exists() else 0
-        if free is not None and free + reusable < needed:
+        if free is not None and free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         # All of it is on the disk before it takes the old file's name: a power cut leaves one of the two.
-        with open(part, "w+b") as file:
+        with written_whole(path, sync=True) as part, open(part, "w+b") as file:
             torch.save({**content, "format": FORMAT}, file)
             seal(file)
             file.flush()
             os.fsync(file.fileno())
-        replace(part, path)
-
     except (OSError, RuntimeError) as error:            # torch reports a full disk as a RuntimeError
-        with contextlib.suppress(OSError):
-            part.unlink()
-        room = f"{needed / 2**20:.1f} MiB are needed, {free_space(path.parent)}"
-        raise UserError(f"{shown(path)} could not be written ({first_line(error)}): {room}. "
-                        "What was there before is untouched.") from None
-    sync_folder(path.parent)
+        raise cannot_write(path, error, needed) from None
 
 
 def size_of(content: Any) -> int:
@@ -76,19 +64,6 @@ def size_of(content: Any) -> int:
         elif isinstance(value, (dict, list, tuple)):
             waiting += value.values() if isinstance(value, dict) else value
     return sum(storages.values()) + 2**18
-
-
-def free_bytes(folder: Path) -> int | None:
-    """None where the system does not tell, as for some network folders."""
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return None
-
-
-def free_space(folder: Path) -> str:
-    free = free_bytes(folder)
-    return "how much is free is not known" if free is None else f"{free / 2**20:.1f} MiB are free"
 
 
 def seal(file: BinaryIO) -> None:
@@ -108,27 +83,6 @@ def hash_of(file: BinaryIO, length: int) -> bytes:
         digest.update(chunk)
         length -= len(chunk)
     return digest.hexdigest().encode()
-
-
-def sync_folder(folder: Path) -> None:
-    """The rename itself reaches the disk with its folder, where that is possible."""
-    if os.name == "posix":
-        with contextlib.suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-
-
-def replace(part: Path, path: Path) -> None:
-    """os.replace, tried several times: on Windows it fails while another program reads the old file."""
-    for seconds in (0.1, 0.5, 2.0):
-        try:
-            return os.replace(part, path)
-        except PermissionError:
-            time.sleep(seconds)
-    return os.replace(part, path)
 
 
 def read_checkpoint(path: AnyPath) -> Any:

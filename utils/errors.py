@@ -1,7 +1,16 @@
 """A mistake of the user ends in one sentence, not in a traceback."""
+import atexit
+import contextlib
 import difflib
+import errno
 import os
 import sys
+
+STREAM_ERRORS = (OSError, ValueError, AttributeError)  # closed: ValueError; pythonw has none: AttributeError
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))     # no room for a file
+# words of errors that mean that there is no more memory: of Python, PyTorch, and the system's loader
+MEMORY_WORDS = ("annot allocate memory", "can't allocate memory", "out of memory", "bad_alloc",
+                "bad allocation", "failed to map segment", "new thread", "nsufficient memory")
 
 
 class UserError(Exception):
@@ -32,12 +41,79 @@ def show_sentence_only(kind, error, trace):
     therefore only what follows the last "UserError: " counts.
     """
     debug = os.environ.get("DEBUG")
+
+    # What the user can do something about, from the clearest to the most general.
     if issubclass(kind, UserError) and not debug:
         sentence = str(error).rpartition("UserError: ")[2].strip()
         print(f"\nStopped: {sentence}", file=sys.stderr)
+    elif issubclass(kind, BrokenPipeError):                 # as of  python summary.py | head
+        mute(sys.stdout, sys.stderr)
+    elif is_lack_of_memory(error) and not debug:
+        print(f"\nStopped: {lack_of_memory()}", file=sys.stderr)
     elif issubclass(kind, OSError) and error.filename and not debug:
         print(f"\nStopped: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
+    elif issubclass(kind, OSError) and error.errno in FULL and not debug:      # where the output is sent to
+        print(f"\nStopped: the output cannot be written: {error.strerror}.", file=sys.stderr)
     elif issubclass(kind, KeyboardInterrupt):
         print("\nStopped by Ctrl-C.", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def speak_plainly():
+    """From here on a mistake of the user ends in one sentence, which every console can show."""
+    sys.excepthook = show_sentence_only
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")            # a character that it cannot show becomes ?
+
+    # What is printed last is on its way when Python ends: then too a closed pipe is no error.
+    atexit.unregister(mute_at_exit)
+    atexit.register(mute_at_exit)
+
+
+def mute_at_exit():
+    error = mute(sys.stdout)
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        show_sentence_only(type(error), error, error.__traceback__)
+        mute(sys.stderr)
+        os._exit(1)                                         # what was said is lost: no success
+    mute(sys.stderr)
+
+
+def mute(*streams):
+    """Streams that cannot be written lead nowhere from now on; others are only flushed. -> last error."""
+    failed = None
+    for stream in streams:
+        try:
+            stream.flush()
+        except STREAM_ERRORS as error:
+            failed = error
+            with contextlib.suppress(*STREAM_ERRORS):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+    return failed
+
+
+def is_lack_of_memory(error):
+    """Whether an error, or one that led to it, says that the machine gives no more memory."""
+    while error is not None:
+        text = str(error)
+        if isinstance(error, MemoryError) or any(words in text for words in MEMORY_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def lack_of_memory():
+    """The sentence for it."""
+    limit = ""
+    with contextlib.suppress(ImportError):
+        import resource  # not on Windows
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            limit = (f" This shell allows a program {most / 2**30:.1f} GiB (ulimit -v), of which PyTorch "
+                     "alone reserves about 4: try  ulimit -v unlimited  first.")
+    return ("there is no more memory for this program. Close others, or choose a smaller batch_size, "
+            f"input_shape or num_workers.{limit}")

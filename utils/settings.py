@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, did_you_mean, show_sentence_only
+from utils.errors import UserError, did_you_mean, speak_plainly
 
 # The repository; paths in variables and lists are relative to it.
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,10 +61,7 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
     arguments: list of words, default the command line.
     Errors: unknown name (with the nearest one), wrong type, a recipe missing or with more than values.
     """
-    # From here on a mistake of the user ends in one sentence, which every console can show.
-    sys.excepthook = show_sentence_only
-    never_fail_to_print()
-
+    speak_plainly()
     script = Path(variables.get("__file__", "script.py")).name
     s = Settings({name: variables[name] for name in settable(variables)}, script)
     defaults = as_dict(s)                                   # a later word need not be like an earlier one
@@ -91,13 +88,6 @@ def settable(variables: dict[str, Any]) -> list[str]:
     """The names of a script that a recipe or the command line may set, in the script's order."""
     return [name for name, value in variables.items()
             if name.islower() and not name.startswith("_") and isinstance(value, PLAIN)]
-
-
-def never_fail_to_print() -> None:
-    """A console that cannot show a character shows ? instead."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
 
 
 def fill(s: Settings, values: dict[str, Any], where: str) -> None:
@@ -314,7 +304,7 @@ def print_help(path: AnyPath) -> None:
     The script is read, not run: no package is loaded.
     """
     path = Path(path)
-    never_fail_to_print()
+    speak_plainly()
     groups = groups_of(path)
     width = max(len(assignment) for _, rows in groups for assignment, _ in rows)
     print(f"python {path.name} [recipe.py] [name=value ...]")

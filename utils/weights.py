@@ -20,6 +20,7 @@ from torch import nn
 from utils.checkpoint import is_darknet, read_checkpoint, refuse_web_page
 from utils.errors import NoWeights, UserError
 from utils.settings import ROOT, shown
+from utils.system.files import clear_leftovers, part_name
 
 OFFLINE = "PLAINVISION_OFFLINE"             # an environment variable: when it is set nothing is ever fetched
 LICENCES = {"https://download.pytorch.org/": "torchvision, BSD-3-Clause",
@@ -256,8 +257,8 @@ def download(url, sha256=None, timeout=20):
         return path
 
     # Under another name until all of it is here: a download that breaks off must not pass for the file.
-    part = path.with_name(path.name + ".part")
-    began = time.monotonic()
+    clear_leftovers(path.parent)
+    part, began = part_name(path), time.monotonic()
     try:
         if os.environ.get(OFFLINE):
             raise OSError(f"{OFFLINE} is set")

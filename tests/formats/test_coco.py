@@ -212,7 +212,7 @@ def test_made_masks_are_reused_and_made_again(root):
     masks[1].write_bytes(b"cut")
     text(folder / "plainvision_masks" / made_masks.RECORD, "{damaged")
     read(folder, "segmentation")
-    assert open_mask(masks[1]).shape == (30, 40) and not list(folder.rglob("*.tmp*"))
+    assert open_mask(masks[1]).shape == (30, 40) and not list(folder.rglob("*.part*"))
 
 
 def test_somebody_elses_folder_is_left_alone(root):
@@ -231,7 +231,7 @@ def test_a_failing_write_leaves_no_half_mask(root, monkeypatch):
     monkeypatch.setattr(made_masks.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(UserError, match="No space left"):
         read(folder, "segmentation")
-    assert not list(folder.rglob("*.tmp*")) and not list(folder.rglob("plainvision_masks/**/*.png"))
+    assert not list(folder.rglob("*.part*")) and not list(folder.rglob("plainvision_masks/**/*.png"))
 
 
 def test_boxes_have_no_masks(root):

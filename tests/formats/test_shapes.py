@@ -199,7 +199,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="could not be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         shapes.make_shapes(tmp_path / "file" / "Shapes", train=1, val=0, test=0)
     with pytest.raises(UserError, match="0 or more"):
         shapes.make_shapes(tmp_path / "Shapes", train=-1)

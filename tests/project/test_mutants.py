@@ -17,9 +17,9 @@ HANDLER = "tests/training/test_signals.py::test_handler"
 MUTANTS = {
     "no fsync": ("utils/checkpoint.py", "            os.fsync(file.fileno())\n", "", CUT),
     "no flush": ("utils/checkpoint.py", "            file.flush()\n", "", CUT),
-    "no fsync of the folder": ("utils/checkpoint.py", "                os.fsync(handle)\n", "                pass\n", CUT),
-    "written in place": ("utils/checkpoint.py", 'path.with_name(path.name + ".part")', "path", DISK),
-    "a broken part stays": ("utils/checkpoint.py", "            part.unlink()\n", "            pass\n", DISK),
+    "no fsync of the folder": ("utils/system/files.py", "                os.fsync(handle)\n", "                pass\n", CUT),
+    "written in place": ("utils/system/files.py", 'path.with_name(f"{name}.{os.getpid()}.plainvision.part")', "path", DISK),
+    "a broken part stays": ("utils/system/files.py", "            part.unlink()\n    if sync", "            pass\n    if sync", DISK),
     "the room is not looked at": ("utils/checkpoint.py", "< needed:", "< 0:", DISK),
     "the SHA-256 is not checked": ("utils/checkpoint.py", "if sealed and hash_of", "if False and hash_of", DAMAGED + "::test_every_byte"),
     "a lost SHA-256 is no matter": ("utils/checkpoint.py", ">= 2 and not sealed", ">= 9 and not sealed", DAMAGED),

@@ -22,7 +22,7 @@ from utils.labels import derived_names, describe_labels, mask_table
 from utils.lists import classes_name, first_image, list_name, survey_classes, write_list, write_mask_list
 from utils.results.report import text_table, text_width
 from utils.settings import counted, find, shown
-from utils.system.files import printable, replace_text
+from utils.system.files import printable, replace_text, together
 
 
 def tasks_of(dataset):
@@ -64,17 +64,20 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
         print(f'Warning: val_set and test_set are both "{val_set}": '
               'best.pth is then chosen on the test set and its result is too good.')
 
-    # Split what can be used. Only from here on something is written.
-    samples = {split: [] for split in wanted}
-    for part in parts:
-        ids = part.sets if part.fixed else make_sets(part.folder, part.samples, part.sets, task=task, **how)
-        for split, name in wanted.items():
-            chosen = ids.get(split if part.fixed else name, [])
-            samples[split] += [part.samples[stem] for stem in chosen if stem in part.samples]
-    replace_empty(samples)
-    if derived:
-        write_classes(classes_path, names, samples, task)
-    return classes_path, write_lists(dataset, samples, names, task, ignore_labels)
+    # Split what can be used. Only from here on something is written, and that all at once.
+    with together():
+        samples = {split: [] for split in wanted}
+        for part in parts:
+            ids = part.sets
+            if not part.fixed:
+                ids = make_sets(part.folder, part.samples, part.sets, task=task, **how)
+            for split, name in wanted.items():
+                chosen = ids.get(split if part.fixed else name, [])
+                samples[split] += [part.samples[stem] for stem in chosen if stem in part.samples]
+        replace_empty(samples)
+        if derived:
+            write_classes(classes_path, names, samples, task)
+        return classes_path, write_lists(dataset, samples, names, task, ignore_labels)
 
 
 def look_at(folder, task, wanted, new_split, palette=None, **how):

@@ -4,7 +4,6 @@ beside the data.
 A mask is made again only when what it is made from has changed. Nothing else is ever written, changed or
 deleted there.
 """
-import contextlib
 import hashlib
 import json
 import os
@@ -149,7 +148,7 @@ def make_masks(home, jobs, findings):
                 mask = make()
             except UserError as error:
                 return from_error(error, source)
-            write_mask(path, mask)
+            index_png(path, mask)
         return [fingerprint, path.stat().st_size], np.bincount(open_mask(path).ravel(), minlength=256)
 
     made = {}
@@ -198,16 +197,3 @@ def open_folder(folder):
     except (ValueError, RecursionError):
         return {}                                           # damaged: the masks are made again
     return record if isinstance(record, dict) else {}
-
-
-def write_mask(path, mask):
-    """Write the whole mask or nothing."""
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.png")
-    try:
-        index_png(temporary, mask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{shown(path)} cannot be written: {error.strerror}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -8,8 +8,6 @@ the same bytes on every run.
 import math
 import os
 import random
-import tempfile
-from pathlib import Path
 
 from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter
 
@@ -17,7 +15,7 @@ from utils.errors import UserError
 from utils.formats.paper import cut_out, mixed, paste_thing, pick
 from utils.results.masks import voc_palette
 from utils.settings import find, shown
-from utils.system.files import write_text
+from utils.system.files import whole_folder, write_text
 
 CLASSES = ("circle", "cross", "ring", "square", "star", "triangle")    # as in model_data/shapes_classes.txt
 OTHERS = ("blob", "crescent", "arc", "bar")                            # drawn the same way, but background
@@ -55,15 +53,8 @@ def make_shapes(folder, seed=0, train=400, val=80, test=120):
     if min(train, val, test) < 0:
         raise UserError(f"train={train}, val={val}, test={test}: the numbers of pictures must be 0 or more.")
 
-    # Drawn in a temporary folder beside it and renamed: the folder appears whole or not at all.
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(".unfinished", folder.name + ".", folder.parent) as part:
-            drawn = Path(part) / folder.name
-            write_shapes(drawn, seed, {"train": train, "val": val, "test": test})
-            os.rename(drawn, folder)
-    except OSError as error:
-        raise UserError(f"{shown(folder)} could not be written: {error}") from error
+    with whole_folder(folder) as drawn:
+        write_shapes(drawn, seed, {"train": train, "val": val, "test": test})
     return folder
 
 

@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.images import SUFFIXES
 from utils.results.report import remove_empty
 from utils.settings import find, shown
-from utils.system.files import write_text
+from utils.system.files import cannot_write, clear_leftovers, write_bytes, write_text
 
 
 def unquote(text):
@@ -56,6 +56,7 @@ def output_folder(folder):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
+            clear_leftovers(folder, "**/*.part*")
         except OSError as error:
             raise UserError(f"Nothing can be written to {shown(folder)} ({error.strerror or error}): "
                             "set output to another folder.") from None
@@ -97,14 +98,18 @@ def save_image(path, image, source=None, palette=None):
 
     # Pillow's usual JPEG blurs thin coloured lines, which is what boxes are.
     options = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
+    picture = Image.fromarray(image)
+    if palette is not None:
+        picture.putpalette(palette.ravel().tolist())
+
+    # In memory first, so that the file is written in one go.
+    Image.init()
+    data = io.BytesIO()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture = Image.fromarray(image)
-        if palette is not None:
-            picture.putpalette(palette.ravel().tolist())
-        picture.save(path, **options)
-    except OSError as error:
-        raise UserError(f"{shown(path)} cannot be written: {error.strerror or error}.") from None
+        picture.save(data, format=Image.EXTENSION[path.suffix.lower()], **options)
+    except OSError as error:                                # a format that cannot hold such a picture
+        raise cannot_write(path, error) from None
+    write_bytes(path, data.getvalue())
 
 
 def save_crops(folder, name, image, boxes):

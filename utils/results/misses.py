@@ -126,7 +126,7 @@ def misses_page(cases, image_paths, detections, truths, class_names, path, score
                       score_threshold)
             axes.text(0.5, -0.02, plots.label(image_path.name), transform=axes.transAxes, ha="center",
                       va="top", fontsize=6)
-        figure.savefig(path)
+        plots.save_figure(figure, path)
 
 
 def draw_case(axes, case, image, found, truth, class_names, score_threshold):

@@ -1,6 +1,7 @@
 """Pictures of an evaluation and of a training, written as PNG files.
 No window, no display, no global state of matplotlib."""
 import csv
+import io
 import logging
 import math
 import warnings
@@ -13,6 +14,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from utils.settings import counted
+from utils.system.files import write_bytes
 
 MOST_NAMED = 12                                      # lines that a legend can name and an eye can tell apart
 MOST_CELLS = 26                                      # rows of a matrix whose cells have room for a text
@@ -49,6 +51,13 @@ def drawing_style():
             yield
     finally:
         logger.setLevel(level)
+
+
+def save_figure(figure, path):
+    """Write a figure as PNG."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    write_bytes(path, data.getvalue())
 
 
 def label(name, index=None):
@@ -117,7 +126,7 @@ def precision_recall(curves, path):
         axes.set(xlabel="recall", ylabel="precision (best at this recall or higher)", xlim=(0, 1.01),
                  ylim=(0, 1.02), title=title)
         outside_legend(axes)
-        figure.savefig(path)
+        save_figure(figure, path)
 
 
 def precision_at(recalls, curve):
@@ -157,7 +166,7 @@ def score_curves(curves, path, score_threshold=0.5):
             one.set(xlabel="score threshold (dotted: the one of the table)", title=title, xlim=(0, 1),
                     ylim=(0, 1.02))
         outside_legend(axes[-1])
-        figure.savefig(path)
+        save_figure(figure, path)
 
 
 def ap_bars(results, path):
@@ -171,7 +180,7 @@ def ap_bars(results, path):
         map50 = "–" if results["map50"] is None else f"{results['map50']:.3f}"
         axes.set_title(f"AP per class, mAP50 {map50}  (in brackets: objects)")
         outside_legend(axes, reverse=True)
-        figure.savefig(path)
+        save_figure(figure, path)
 
 
 def class_bars(results, key, title, path):
@@ -187,7 +196,7 @@ def class_bars(results, key, title, path):
             every = counted(len(results["per_class"]), "class")
             title += f"\n(not drawn, because undefined: {left_out} of {every})"
         axes.set_title(title)
-        figure.savefig(path)
+        save_figure(figure, path)
 
 
 def bars(per_class, key, colour, text):
@@ -223,7 +232,7 @@ def confusion(matrix, class_names, path, score_threshold=0.25):
         axes.axvline(len(names) - 1.5, color="0.5", linewidth=0.8)
         axes.set(xlabel="the truth", ylabel="the network says",
                  title=f"Confusion at score > {score_threshold:g}, IoU > 0.45")
-        figure.savefig(path)
+        save_figure(figure, path)
 
 
 def pixel_confusion(matrix, class_names, path):
@@ -237,7 +246,7 @@ def pixel_confusion(matrix, class_names, path):
         figure, axes = share_matrix(share, np.array(text), names, names, "share of the row")
         axes.set(xlabel="the network says", ylabel="the truth",
                  title="Where the pixels of each true class went, in % of the row")
-        figure.savefig(path)
+        save_figure(figure, path)
 
 
 def share_matrix(share, text, rows, columns, meaning):
@@ -303,7 +312,7 @@ def training_curves(metrics_csv_path, png_path):
             one.set_xlim(0, np.max(epochs, initial=1, where=np.isfinite(epochs)) + 0.5)
             if one.get_legend_handles_labels()[0]:
                 one.legend(fontsize=7, framealpha=0.6, handlelength=3)
-        figure.savefig(png_path)
+        save_figure(figure, png_path)
 
 
 def draw_column(axes, epochs, values, **options):

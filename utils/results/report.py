@@ -1,7 +1,9 @@
 """What a measurement begins with and leaves behind besides pictures: the list, a fresh folder,
 a table as text, CSV files."""
 import csv
+import io
 import json
+import shutil
 import time
 import unicodedata
 from contextlib import contextmanager, suppress
@@ -10,6 +12,7 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.images import IGNORED
 from utils.settings import counted, find, shown
+from utils.system.files import CannotWrite, clear_leftovers, write_text
 
 COLUMNS = ("objects", "detections", "ap50", "voc07", "ap50_95", "precision", "recall", "f1", "best_f1",
            "best_score")
@@ -46,12 +49,17 @@ def new_folder(parent, name):
 @contextmanager
 def results_folder(parent, name):
     """`with results_folder(...) as folder`: a fresh folder, see `new_folder`.
-    If nothing is written into it, it disappears again."""
+    If nothing is written into it, it disappears again; so it does when the disk is full: half of the results
+    would pass for all."""
     parent = Path(parent)
+    clear_leftovers(parent, "*/*.part*")
     made = [] if parent.exists() else [parent]
     folder = new_folder(parent, name)
     try:
         yield folder
+    except CannotWrite as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise CannotWrite(f"{error} Nothing of {shown(folder)} is left.") from None
     finally:
         remove_empty([folder, *made])
 
@@ -85,15 +93,15 @@ def write_results(folder, results, text):
     """results.txt, results.json, per_class.csv. results: plain values, and a list per_class of dicts."""
     for name, content in (("results.txt", text),
                           ("results.json", json.dumps(results, ensure_ascii=False, indent=1))):
-        with open(folder / name, "w", encoding="utf-8", newline="\n") as file:
-            file.write(content + "\n")
+        write_text(folder / name, content + "\n")
     titles = list(results["per_class"][0])
     write_csv(folder / "per_class.csv", [titles, *(row.values() for row in results["per_class"])])
 
 
 def write_csv(path, rows):
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def as_cell(value):

@@ -19,6 +19,7 @@ from utils.errors import UserError
 from utils.results.h264 import open_h264
 from utils.results.media import fresh
 from utils.settings import counted, shown
+from utils.system.files import part_name, replace
 
 CAMERAS = 4                     # numbers that are tried when a camera gives no picture
 PATIENCE = 30                   # reads in a row without a picture, after which a video or camera has ended
@@ -161,7 +162,7 @@ class VideoFile:
         """like: the video file whose sound is copied, or None.  aspect: see VideoSource."""
         self.folder, self.name, self.fps = Path(folder), name, fps
         self.like, self.aspect = like, aspect
-        self.path = self.writer = None
+        self.path = self.part = self.writer = None
         self.written, self.last, self.uneven = 0, 0.0, 0.0
 
     def open(self, image):
@@ -175,20 +176,22 @@ class VideoFile:
         # The best one that opens.
         for codec, suffix in (("H.264", ".mp4"), *CODECS):
             self.codec, self.path = codec, fresh(self.folder, self.name, suffix)
+            part = part_name(self.path)
+            self.part = part.with_name(part.name + suffix)      # what is written goes by its suffix
             self.writer = self.start(codec)
             if self.writer:
                 return
-            self.path.unlink(missing_ok=True)           # the empty file of the failed attempt
+            self.part.unlink(missing_ok=True)           # the empty file of the failed attempt
 
         raise UserError(f"No video can be written to {shown(self.folder)}: OpenCV {cv2.__version__} opened "
                         f"neither VP8 in .webm, mp4v in .mp4 nor MJPG in .avi for {width}x{height} at "
                         f"{self.fps:g} fps. Is there space, and the right to write?")
 
     def start(self, codec):
-        """-> a writer with this codec at self.path, or None where it cannot be opened."""
+        """-> a writer with this codec at self.part, or None where it cannot be opened."""
         if codec == "H.264":
-            return open_h264(self.path, self.fps, self.size, self.aspect, self.like)
-        writer = OpenCVWriter(self.path, codec, self.fps, self.size)
+            return open_h264(self.part, self.fps, self.size, self.aspect, self.like)
+        writer = OpenCVWriter(self.part, codec, self.fps, self.size)
         return writer if writer.opened else None
 
     def write(self, image, moment=None):
@@ -214,11 +217,15 @@ class VideoFile:
         self.written += 1
 
     def close(self):
-        """Finish the file -> frames that can be read back from it."""
+        """Finish the file -> frames that can be read back from it. One without any is deleted."""
         if self.writer is None:
             return 0
         self.writer.close()
-        return count_frames(self.path)
+        frames = count_frames(self.part)
+        if frames:
+            replace(self.part, self.path)
+        self.part.unlink(missing_ok=True)
+        return frames
 
     def complaint(self):
         """A sentence about what this file is not, or ""."""

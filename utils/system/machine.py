@@ -21,3 +21,22 @@ def machine_memory():
     limit = Path("/sys/fs/cgroup/memory.max")
     allowed = limit.read_text().strip() if limit.is_file() else "max"
     return min(memory, int(allowed)) if allowed.isdigit() else memory
+
+
+def is_running(process):
+    """Whether there is a process with this number on this machine."""
+    if os.name == "nt":
+        import ctypes
+        kernel = ctypes.windll.kernel32                     # signal 0 would be Ctrl-C there
+        handle = kernel.OpenProcess(0x1000, False, process)
+        kernel.CloseHandle(handle)
+        return bool(handle)
+
+    # Signal 0 does nothing; it only tells whether it could be sent.
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:                                 # somebody else's
+        pass
+    return True
