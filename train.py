@@ -19,7 +19,7 @@ from utils.system.device import autocast
 from utils.training import accidents, keep
 from utils.training.begin import begin_training, make_data, set_stage
 from utils.training.plan import build_options, complete
-from utils.training.resume import find_run
+from utils.training.resume import find_run, hold_run
 
 # The network                                                                                          网络
 net = "yolov8"                  # which network, see nets/__init__.py                                   网络名称
@@ -101,6 +101,7 @@ def main(s):
     # Mistakes end here: in the settings, in the size of the input, in any file of the data.
     run, state = find_run(s)                                    # of a resumed run; else None, None
     machine = distributed.begin(s.device)
+    hold_run(run)                                               # nobody else may train in its folder
     network = nets.find_net(s.net)
     complete(s, network, state, nets.try_to_build)              # every None gets its value
     train_data, val_data = make_data(s, network)
@@ -198,7 +199,7 @@ def step(s, training, images, targets):
     solver.zero_grad()
     if training.average:
         training.average.update()
-    progress.end_step(sums, len(targets))
+    progress.end_step(sums, training.loader.batch_sampler.share(progress.step))
     training.last = images, targets, loss
 
 

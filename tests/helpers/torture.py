@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,7 @@ class Server:
         """The fingerprint of the newest run that has begun. A folder without settings.py belongs to a run that was killed before that."""
         (folder,) = (path.parent for path in self.logs().glob("*/last.pth"))
         assert not list(folder.glob("*.part*"))
+        assert_every_epoch_is_logged(folder)
         return fingerprint(folder)
 
 
@@ -112,6 +114,14 @@ def write_start(path):
     with torch.no_grad():
         next(model.parameters()).view(-1)[0] = KNOWN
     torch.save(model.state_dict(), path)
+
+
+def assert_every_epoch_is_logged(run):
+    """The table of epochs in train.log has a line for each that was done, no line twice."""
+    if (run / "train.log").exists():                        # else nothing could be written
+        done = torch.load(run / "last.pth", weights_only=True)["epoch"]
+        lines = (run / "train.log").read_text(encoding="utf-8").splitlines()
+        assert [int(line.split("/")[0]) for line in lines if re.match(r" +\d+/\d+  ", line)] == list(range(1, done + 1)), "\n".join(lines)
 
 
 def fingerprint(run):

@@ -52,7 +52,7 @@ def nothing_else_can_be_written():
     real = builtins.open
 
     def refuse(path, mode="r", *arguments, **options):
-        if "logs" in str(path) and set(mode) & set("wax") and not str(path).endswith(".pth.part"):
+        if "logs" in str(path) and set(mode) & set("wax") and ".pth." not in str(path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return real(path, mode, *arguments, **options)
     builtins.open = refuse

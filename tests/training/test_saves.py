@@ -2,22 +2,29 @@
 
 kill -9 cannot show a missing fsync (what a process wrote stays with the system), so a disk that forgets what was not synced is simulated as well.
 """
+import contextlib
 import errno
 import os
 import random
 import resource
 import shutil
+import signal
+import socket
 import subprocess
+import time
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
+import user
 from torture import FAMILIES, LINUX, differences, fingerprint
 
 from utils import checkpoint
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.errors import UserError
+from utils.system import files, lock
+from utils.training import log, resume
 
 Usage = namedtuple("Usage", "total used free")
 WORDS = FAMILIES["yolo"]
@@ -44,6 +51,114 @@ def test_killed_while_saving(server, kills):
         assert answer["status"] == -9 and is_whole(read_checkpoint(path), said[-1] if said else 0)
         reached.append(len(said))
     assert sum(reached) > 2 * kills                        # it was saving indeed
+
+
+@LINUX
+@pytest.mark.parametrize("looks", [30, pytest.param(200, marks=pytest.mark.torture)])
+def test_two_writers(tmp_path, looks):
+    """Two processes save back to back into one file, as where a file system has no locks: at every look it is whole."""
+    path, made = tmp_path / "last.pth", [content(number, 20_000) for number in (1, 2)]
+    save_checkpoint(path, **made[0])
+    writers = []
+    for one in made:
+        writers.append(os.fork())
+        if not writers[-1]:
+            torch.set_num_threads(1)
+            while True:
+                save_checkpoint(path, **one)
+    try:
+        seen = [read_checkpoint(path) for _ in range(looks)]
+    finally:
+        for writer in writers:
+            os.kill(writer, signal.SIGKILL)
+            os.waitpid(writer, 0)
+    assert all(map(is_whole, seen)) and len({one["step"] for one in seen}) == 2
+
+
+@pytest.fixture
+def another(root):
+    """-> function(folder): another process holds the lock of this run; it gives the process's number."""
+    children = []
+
+    def hold(folder):
+        ready, tell = os.pipe()
+        children.append(os.fork())
+        if not children[-1]:
+            os.write(tell, lock.take(folder).encode() or b"taken")
+            time.sleep(60)
+            os._exit(0)
+        assert os.read(ready, 100) == b"taken"
+        return children[-1]
+    yield hold
+    for child in children:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+@LINUX
+def test_one_training_a_folder(root, another, monkeypatch, capsys):
+    """A run that is being trained is passed over by resume=True, refused where it is named, and free again once its process was killed."""
+    monkeypatch.setattr(resume, "ROOT", root)
+    old, new = root / "logs/old", root / "logs/new"
+    for number, folder in enumerate((old, new)):
+        folder.mkdir(parents=True)
+        (folder / "last.pth").touch()
+        os.utime(folder / "last.pth", (number, number))
+    assert resume.folder_of(True) == new
+    process = another(new)
+    who = f"process {process} on {socket.gethostname()} since 20"
+    assert who in (new / lock.NAME).read_text()
+    assert resume.folder_of(True) == old and f"logs/new is being trained by {who}" in capsys.readouterr().out
+    for name in ("logs/new", "logs/new/last.pth"):
+        with pytest.raises(UserError, match=f"logs/new is being trained by {who}.*two trainings"):
+            resume.folder_of(name)
+    with pytest.raises(UserError, match=who):
+        resume.hold_run(new)
+    another(old)
+    with pytest.raises(UserError, match="every run in logs/ is being trained"):
+        resume.folder_of(True)
+
+    # Killed: the system gives the lock back, and what its saves left goes.
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    (new / f"last.pth.{process}.plainvision.part").touch()
+    assert resume.folder_of(True) == resume.folder_of("logs/new") == new
+    resume.hold_run(new)
+    assert who not in (new / lock.NAME).read_text() and f"process {os.getpid()} " in (new / lock.NAME).read_text()
+    assert not list(new.glob("*.part")) and lock.holder_of(new) == ""
+    lock.release(new)
+    assert not (new / lock.NAME).exists()
+
+
+def test_a_lock_that_cannot_be_is_no_reason_to_stop(tmp_path):
+    assert lock.take(tmp_path / "gone") == "" and lock.holder_of(tmp_path / "gone") == ""
+    (tmp_path / lock.NAME).mkdir()
+    assert lock.take(tmp_path) == "" and lock.holder_of(tmp_path) == ""
+
+
+@LINUX
+@pytest.mark.torture
+def test_a_second_training_of_the_same_run(server):
+    """Two real processes: the second ends in a sentence that names the first, which goes on and ends with the same bits."""
+    words = (*WORDS, "epochs=2", "num_workers=2")
+    _, whole = server.whole(*words)
+    server.clear()
+    first = user.start(server.project, "train.py", *words)
+    while not list(server.logs().glob("*/last.pth")):
+        assert first.poll() is None
+        time.sleep(0.1)
+    (folder,) = server.logs().iterdir()
+    first.send_signal(signal.SIGSTOP)                       # so that it is still there
+    try:
+        for word in ("resume=True", f"resume=logs/{folder.name}"):
+            out = user.run(server.project, "train.py", word, status=1)
+            assert f"is being trained by process {first.pid} on " in out
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert first.wait(timeout=200) == 0
+    first.stdout.close(), first.stderr.close()
+    assert not (folder / lock.NAME).exists() and not differences(whole, server.result())
 
 
 class Disk:
@@ -110,7 +225,7 @@ def limited(share):
 
 def patched(name, number, count=0):
     def fault(path, patch):
-        patch.setattr(checkpoint.time, "sleep", lambda seconds: None)
+        patch.setattr(files.time, "sleep", lambda seconds: None)
         if name == "open":
             patch.setattr(checkpoint, "open", failing(number, open, count), raising=False)
         else:
@@ -124,7 +239,7 @@ def full_device(path, patch):
 
 
 def no_room(path, patch):
-    patch.setattr(checkpoint.shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - 10**5, 10**5))
+    patch.setattr(files.shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - 10**5, 10**5))
 
 
 def torch_says(words):
@@ -156,7 +271,7 @@ def test_a_disk_that_fails(tmp_path, monkeypatch, fault):
     with monkeypatch.context() as patch:
         undo = fault(path, patch)
         try:
-            with pytest.raises(UserError, match=r"last\.pth could not be written \(.+\): \d+\.\d MiB are needed, \d+\.\d MiB are free.*untouched"):
+            with pytest.raises(UserError, match=r"last\.pth cannot be written \(.+\): \d+\.\d MiB are needed, \d+\.\d MiB are free.*untouched"):
                 save_checkpoint(path, **content(2))
         finally:
             if undo:
@@ -170,7 +285,7 @@ def test_a_disk_that_does_not_tell_its_room(tmp_path, monkeypatch):
     """Some network folders cannot say how much is free: that is no reason not to save."""
     def unknown(folder):
         raise OSError(errno.ENOSYS, "Function not implemented")
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", unknown)
+    monkeypatch.setattr(files.shutil, "disk_usage", unknown)
     save_checkpoint(tmp_path / "last.pth", **content(1))
     assert is_whole(read_checkpoint(tmp_path / "last.pth"), 1)
 
@@ -187,7 +302,7 @@ def test_a_full_little_disk(tmp_path):
         path = disk / "last.pth"
         save_checkpoint(path, **content(1))
         before = path.read_bytes()
-        with pytest.raises(UserError, match=r"last\.pth could not be written.*2\.\d MiB are needed, 1\.\d MiB are free"):
+        with pytest.raises(UserError, match=r"last\.pth cannot be written.*2\.\d MiB are needed, 1\.\d MiB are free"):
             save_checkpoint(path, **content(2))
         assert path.read_bytes() == before and len(list(disk.iterdir())) == 1
         shutil.move(path, tmp_path)
@@ -205,8 +320,8 @@ def test_training_outlives_saves_that_fail(server):
     answer, result = server.whole(*words, draw=True, faults=[["saves_fail", [1, 2]], ["nothing_else_can_be_written"]])
     assert not differences(whole, result)
     notes = [line for line in answer["out"].splitlines() if line.startswith("NOTE: ")]
-    failed = [line for line in notes if "could not be written (" in line]
-    assert len(failed) == 2 and all("MiB are needed" in line and "tries again at the next save" in line for line in failed)
+    failed = [line for line in notes if "tries again at the next save" in line]
+    assert len(failed) == 2 and all("cannot be written (" in line and "MiB are needed" in line for line in failed)
     for name in ("settings.py", "metrics.csv", "first_batches.png", "predictions_epoch_001.png"):
         assert any(name in line and line.endswith("; the training goes on.") for line in notes), name
     (folder,) = server.logs().iterdir()
@@ -222,6 +337,34 @@ def test_when_the_last_save_fails_it_says_so(server):
     answer = server.run(*words, status=1, faults=[["saves_fail", list(range(3, 9))]])
     assert "The last save failed" in answer["out"] and "python train.py resume=True" in answer["out"]
     assert not differences(whole, server.finish())
+
+
+def test_train_log_follows_the_history(tmp_path):
+    """An epoch that was learned again after a kill has one line, one whose save was lost none, one that a full disk swallowed gets its own."""
+    rows = [{"epoch": number, "epochs": 4, "lr": 0.1, "train_box": float(number)} for number in range(1, 5)]
+    lines = [log.epoch_lines(row, (), 2.0, 10, 5.0)[1] for row in rows]
+    path, state = tmp_path / "train.log", {"training": {"history": rows[:3], "seconds": [2.0] * 3}}
+    path.write_text("\n".join(["Settings", "  lr  1/4", lines[0], lines[0], "Resumed", lines[2], lines[3]]) + "\n", encoding="utf-8")
+    log.settle_epochs(tmp_path, state, (), 10)
+    found = path.read_text(encoding="utf-8").splitlines()
+    assert found[:5] == ["Settings", "  lr  1/4", lines[0], "Resumed", lines[2]] and len(found) == 6
+    assert found[5].startswith("    2/4  ") and found[5].split()[:4] == lines[1].split()[:4]
+    before = path.stat().st_mtime_ns
+    log.settle_epochs(tmp_path, state, (), 10)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_full_disk_leaves_no_half_of_a_line(tmp_path):
+    path = tmp_path / "train.log"
+    log.note(tmp_path, "whole")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30, limit[1]))
+    try:
+        log.note(tmp_path, "x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    log.note(tmp_path, "next")
+    assert path.read_text() == "whole\nnext\n"
 
 
 def test_the_fingerprint_sees_everything(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from utils import steps
 from utils.checkpoint import first_line
 from utils.dataset import collate
-from utils.errors import UserError
+from utils.errors import UserError, is_lack_of_memory
 from utils.evaluate import to_device
 from utils.system import distributed
 from utils.system.device import autocast, memory_used, total_memory
@@ -20,16 +20,13 @@ AMP_PICTURES = 4
 GAP = 5.0                       # the loss so many times larger in eval mode: BatchNorm's statistics are off
 EARLY = 5                       # epochs after which something should be found
 FAINT = 0.05                    # a score below this is nothing
-MEMORY_WORDS = ("can't allocate memory", "out of memory")
 WORKER_WORDS = ("DataLoader worker", "worker exited", "Bus error", "shared memory", "paging file",
                 "Cannot allocate memory")
 
 
 def is_out_of_memory(error):
     """Of a GPU, or of the machine as far as it refuses instead of killing the process."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error) for words in MEMORY_WORDS)
+    return isinstance(error, torch.OutOfMemoryError) or is_lack_of_memory(error)
 
 
 def is_dead_worker(error):

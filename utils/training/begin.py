@@ -23,9 +23,9 @@ from utils.settings import ROOT, as_dict, as_table, counted, find, shown
 from utils.system import distributed, signals
 from utils.system.device import choose_device, choose_precision, make_repeatable
 from utils.training import accidents, log
-from utils.training.keep import GOALS, tell_once
+from utils.training.keep import GOALS, MEASURES, tell_once
 from utils.training.plan import SHAPES, choose_epochs, small_input
-from utils.training.resume import Progress, check_same_run, restore
+from utils.training.resume import Progress, check_same_run, hold_run, restore
 from utils.weights import load_weights
 
 
@@ -147,7 +147,10 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
     # Only now, with everything checked, does the run get its folder: mistakes leave none behind.
     if run is None:
         run = distributed.first_says(new_folder(ROOT / "logs", s.net) if distributed.rank() == 0 else None)
+        hold_run(run)
     say = log.logger(run)
+    if state:
+        log.attempt(say, lambda: log.settle_epochs(run, state, MEASURES[model.task], len(train_data)))
     log.attempt(say, lambda: log.write_settings(run, as_dict(s)))
     log.note(run, f"Settings\n{as_table(s)}")
     say_what_learns(s, model, weights, train_data, val_data, say)
@@ -155,7 +158,7 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
     if s.deterministic:
         make_repeatable()
     if distributed.world() > 1:
-        say_shares(device, say)
+        say_shares(s, device, say)
 
     # Before anything that all processes share is set up: a trial step may fail in one of them alone.
     model = model.to(device, memory_format=torch.channels_last)
@@ -194,7 +197,7 @@ def say_what_learns(s, model, weights, train_data, val_data, say):
     say(f"Training    {describe(train_data)}\nValidation  {describe(val_data)}")
 
 
-def say_shares(device, say):
+def say_shares(s, device, say):
     """What several processes mean for a batch."""
     what = f"{distributed.world()} processes, each with its share of every batch"
     if device.type == "cuda":
@@ -202,6 +205,10 @@ def say_shares(device, say):
     else:
         say(f"{what}; on CPUs BatchNorm sees this share only (SyncBatchNorm needs GPUs), "
             "and the first process's statistics are saved.")
+    if s.batch_size == distributed.world() and device.type != "cuda":
+        say("NOTE: a share is a single picture, which is too little for BatchNorm, so each process takes "
+            "the whole batch: several processes gain no time then. Set a larger batch_size, "
+            "or train with one process.")
 
 
 def changed(s):
@@ -231,8 +238,9 @@ def try_steps(s, model, data, device, say):
             say(note)
 
     # One step of each stage, with the batch that it will have.
-    each = distributed.world()
-    stages = [(False, s.batch_size // each)] + [(True, s.freeze_batch_size // each)] * (s.freeze_epochs > 0)
+    sizes = [(False, s.batch_size)] + [(True, s.freeze_batch_size)] * (s.freeze_epochs > 0)
+    shares = [(frozen, distributed.share_of(batch)) for frozen, batch in sizes]
+    stages = [(frozen, end - first) for frozen, (first, end) in shares]
     s.accumulate, notes = accidents.try_stages(model, data, stages, s.accumulate, device, precision, s.seed)
     for text in notes:
         say(text)

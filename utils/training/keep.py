@@ -7,7 +7,7 @@ from utils.errors import UserError
 from utils.results.media import save_image
 from utils.results.pages import prediction_page
 from utils.settings import as_dict
-from utils.system import distributed, signals
+from utils.system import distributed, lock, signals
 from utils.system.device import memory_used
 from utils.training import log
 from utils.training.plan import network_options
@@ -39,9 +39,13 @@ def end_epoch(s, training, row):
     with signals.undisturbed():
         progress.end_epoch(row, goal, better)
         log.write_epoch(training.run, progress.history, progress.seconds, training.board, training.say)
+        say_epoch(s, training, row)
         save(s, training, better)
 
-    # One line of the table of epochs, now and then below its head.
+
+def say_epoch(s, training, row):
+    """One line of the table of epochs, now and then below its head."""
+    progress = training.progress
     each = (time.perf_counter() - training.began) / (progress.epoch - training.first)
     left = each * (s.epochs - progress.epoch)
     measures = MEASURES[training.model.task]
@@ -103,6 +107,7 @@ def end_training(s, training, seconds):
                  f"{training.folder}/best.pth")
     training.say(f"Now run\n  python {SCRIPTS[training.model.task]}     to measure it on the test list\n"
                  "  python predict.py      to see what it finds")
+    lock.release(training.run)
     distributed.end()
 
 

@@ -8,7 +8,8 @@ from utils import steps
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 from utils.settings import ROOT, find, read_recipe, shown
-from utils.system import distributed
+from utils.system import distributed, lock
+from utils.system.files import clear_leftovers
 
 OF_THE_MACHINE = ("device", "num_workers")              # where it runs, not what it does: not in best.pth
 
@@ -91,8 +92,48 @@ def folder_of(resume):
         runs = {path.parent: path.stat().st_mtime for path in files}
         if not runs:
             raise UserError("resume=True, but logs/ holds no last.pth: there is no run to go on with.")
-        return max(runs, key=runs.get)
-    return find(resume).parent if resume.endswith(".pth") else find(resume)
+        return newest_at_rest(sorted(runs, key=runs.get, reverse=True))
+
+    # The one that is named.
+    folder = find(resume).parent if resume.endswith(".pth") else find(resume)
+    refuse_running(folder, lock.holder_of(folder))
+    return folder
+
+
+def newest_at_rest(runs):
+    """The first of these folders that no process is training. Error: all are being trained."""
+    for folder in runs:
+        holder = lock.holder_of(folder)
+        if not holder:
+            return folder
+        if not distributed.is_follower():
+            print(f"NOTE: {shown(folder)} is being trained by {holder}: resume=True passes over it.")
+    raise UserError("resume=True: every run in logs/ is being trained at this moment, see above. "
+                    "There is nothing to go on with.")
+
+
+def refuse_running(folder, holder):
+    """Error: another process is training this run. holder: its name, or ""."""
+    if holder:
+        raise UserError(f"{shown(folder)} is being trained by {holder}: two trainings in one folder would "
+                        "overwrite each other. Wait for its end, stop it with Ctrl-C, or train "
+                        "anew without resume.")
+
+
+def hold_run(folder):
+    """From now on this process alone trains in the folder of a run.
+
+    What killed ones left there and beside it goes.  Error: another process does already.
+    """
+    if folder is None or distributed.rank() > 0:
+        return
+    refuse_running(folder, lock.take(folder))
+    for run in folder.parent.iterdir():
+        if run.is_dir() and not lock.holder_of(run):
+            clear_leftovers(run)
+    for part in folder.glob("*.pth.part"):                  # of versions up to 0.4.0
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def load_run(s, folder):
@@ -117,10 +158,6 @@ def load_run(s, folder):
         if name != "resume" and name in s and s.origin[name] != "command line":
             s.put(name, value, "resumed run")
 
-    # What a save left behind that was cut off.
-    for part in folder.glob("*.part"):
-        with contextlib.suppress(OSError):
-            part.unlink()
     if state and state["epoch"] >= s.epochs:
         raise UserError(f"{shown(folder)} has already done its {state['epoch']} epochs. "
                         f"To go on: epochs={state['epoch'] + 10}")
