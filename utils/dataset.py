@@ -337,6 +337,11 @@ class KeySampler:
         if train and count > batch_size > 1 and rest - self.dropped == 1:
             self.dropped = rest
 
+    def share(self, step):
+        """How many of the images of this training step, counted from 0 in an epoch, are this process's."""
+        left = self.count - self.dropped - step * self.batch_size
+        return min(self.batch_size, left) // distributed.world()
+
     def __len__(self):
         batches = -(-(self.count - self.dropped) // self.batch_size)
         return batches if self.train else len(range(distributed.rank(), batches, distributed.world()))

@@ -136,7 +136,8 @@ def wait(pids, command):
                     for other in set(pids) - ended.keys():
                         os.kill(other, signal.SIGTERM)
         if time.monotonic() > deadline:
-            os.killpg(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):   # the last one has just ended
+                os.killpg(pid, signal.SIGKILL)
         time.sleep(0.002)
     worst = next((status for status in ended.values() if status), 0)        # of the first that failed
     return worst, 0 if command.get("leave") else count_left(pid)

@@ -1,4 +1,6 @@
 """tools/fix_masks.py: a new folder of masks beside the old one, which stays as it is."""
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -113,7 +115,7 @@ def test_a_full_disk_leaves_nothing(root, monkeypatch):
 
     def full(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(fix_masks.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     assert "No space left" in error_of(monkeypatch, root, values={255: 1}) and not (root / "Set/masks_fixed").exists()
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -16,7 +17,7 @@ from torture import FAMILIES, LINUX, RANKS, SMALL, differences, fingerprint
 
 from utils import evaluate
 from utils.dataset import KeySampler
-from utils.system import distributed
+from utils.system import distributed, heartbeat
 
 pytestmark = LINUX
 TOLERANCE = 1e-6                                        # of every weight after all steps
@@ -51,6 +52,84 @@ def test_two_are_one(server, name):
     assert 0 <= farthest(one, two) <= TOLERANCE
     for a, b in zip(one["training"]["history"], two["training"]["history"]):
         assert a.keys() == b.keys() and all(a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-6) for key in a)
+
+
+@pytest.mark.torture
+def test_no_process_sees_a_picture_alone(server):
+    """BatchNorm at work, and shares that would be single pictures: each process takes the whole batch, and two are one."""
+    words = (*FAMILIES["yolo"], *PLAIN, "epochs=1", "freeze_epochs=0", "batch_size=2")
+    states, outs = [], []
+    for ranks in (1, 2):
+        server.clear()
+        outs.append(server.run(*words, ranks=ranks, status=0)["out"])
+        states.append(state(server))
+    assert "gain no time" in outs[1] and "gain no time" not in outs[0]
+    assert farthest(*states) <= TOLERANCE
+    for a, b in zip(*(one["training"]["history"] for one in states)):
+        assert a.keys() == b.keys() and all(a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-6) for key in a)
+
+
+class Store:
+    """What the processes share, as heartbeat.py uses it."""
+
+    def __init__(self):
+        self.values = {}
+
+    def set(self, key, value):
+        self.values[key] = value if isinstance(value, bytes) else value.encode()
+
+    def get(self, key):
+        return self.values[key]
+
+    def check(self, keys):
+        return all(key in self.values for key in keys)
+
+
+@pytest.mark.parametrize("ending, alarmed", [
+    ("stands still", True), ("ends", False), ("goes on", False), ("store ends", False), ("store hangs", True)])
+def test_heartbeat(monkeypatch, ending, alarmed):
+    """One process counts, the other watches it."""
+    monkeypatch.setattr(heartbeat, "BEAT", 0.01)
+    store, alarms = Store(), []
+    counts = [{"theirs": None, "lost": False, "last": None} for _ in range(2)]
+    stops, hang = [threading.Event() for _ in range(2)], threading.Event()
+    threads = [threading.Thread(target=heartbeat.exchange, args=(store, str(i), str(1 - i), counts[i], stops[i])) for i in range(2)]
+    threads.append(threading.Thread(target=heartbeat.guard, args=(counts[0], stops[0], lambda: alarms.append(1))))
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    assert not alarms and counts[0]["theirs"]
+    if ending == "ends":
+        counts[1]["last"] = heartbeat.DONE
+    if ending == "store ends":
+        def refused(*_):
+            raise RuntimeError("Connection reset by peer")
+        monkeypatch.setattr(store, "set", refused)
+    if ending == "store hangs":
+        monkeypatch.setattr(store, "get", lambda _: hang.wait(5))
+    if ending in ("stands still", "ends"):
+        stops[1].set()
+    time.sleep(0.5)
+    assert bool(alarms) == alarmed
+    hang.set()
+    for stop in stops:
+        stop.set()
+    for thread in threads:
+        thread.join(5)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("still", [0, 1])
+def test_one_of_two_stands_still(server, still):
+    """SIGSTOP: the other one ends within 60 s, with a sentence; the run goes on to the same end."""
+    words = (*FAMILIES["yolo"], "epochs=2")
+    _, whole = server.whole(*words, ranks=2)
+    server.clear()
+    began = time.monotonic()
+    answer = server.run(*words, ranks=2, only=still, at=[["before torch.nn.utils.clip_grad_norm_", 3]], signal=signal.SIGSTOP, limit=75)
+    assert answer["status"] == 1 and f"process {still} has not answered for 30 s" in answer["out"], (answer["status"], answer["out"][-2000:])
+    assert time.monotonic() - began < 90                    # the server itself waits for the one that stands still
+    assert not differences(whole, server.finish(*words, ranks=2))
 
 
 @pytest.mark.torture
@@ -198,12 +277,15 @@ def test_sampler_shares(monkeypatch):
                 assert len(shares[-1]) == len(sampler)
                 sampler.first = 1
                 assert list(sampler) == shares[-1][1:] or not train
+            alone = [sampler.share(number) == 1 for number in range(len(shares[0]))]        # then each takes all of them
             monkeypatch.setattr(distributed, "world", lambda: 1)
             monkeypatch.setattr(distributed, "rank", lambda: 0)
             whole = KeySampler(count, batch, 3, train)
             whole.epoch = 5
             if train:
-                together = [[key for share in step for key in share] for step in zip(*shares)]
+                steps = [list(step) for step in zip(*shares)]
+                assert all(step == [step[0]] * world if one else min(map(len, step)) > 1 for step, one in zip(steps, alone))
+                together = [step[0] if one else [key for share in step for key in share] for step, one in zip(steps, alone)]
                 assert len({len(share) for share in shares}) == 1 and all(len(set(map(len, step))) == 1 for step in zip(*shares))
                 assert all(batch == full[:len(batch)] for batch, full in zip(together, whole))
                 assert sum(map(len, together)) >= count - world

@@ -19,8 +19,9 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
+from utils.system import heartbeat
 
-PATIENCE = timedelta(minutes=30)        # how long a process waits for the others; torchrun sees a dead one
+PATIENCE = timedelta(minutes=30)        # how long a process waits for others that are busy
 
 
 def begin(device="auto"):
@@ -44,6 +45,7 @@ def begin(device="auto"):
 
     # From here on the processes know each other. The same line four times helps nobody: the first prints.
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    heartbeat.start_counting(dist.get_rank(), dist.get_world_size())
     if dist.get_rank() > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  open as long as the process
     return f"cuda:{local}" if on_gpu else "cpu"
@@ -51,12 +53,18 @@ def begin(device="auto"):
 
 def end():
     if dist.is_initialized():
+        heartbeat.stop_counting()
         dist.destroy_process_group()
 
 
 def world():
     """How many processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_follower():
+    """Whether this is one of several processes and not the first, as torchrun says, also before `begin`."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("RANK", "0") != "0"
 
 
 def rank():
@@ -86,9 +94,20 @@ def sync_norms(model, device):
 
 
 def share_of(count):
-    """(first, last + 1) of a batch's `count` pictures that are this process's."""
+    """(first, last + 1) of a batch's `count` pictures that this process takes: its share of them.
+
+    Where that would be a single picture, and BatchNorm would see it alone, every process takes them all: the
+    mean of their gradients is then the gradient of that batch, and so are the statistics.
+    """
     per = count // world()
+    if per == 1 and norms_apart():
+        return 0, world()
     return rank() * per, (rank() + 1) * per
+
+
+def norms_apart():
+    """Whether each process measures BatchNorm's statistics for itself: without GPUs, see `sync_norms`."""
+    return world() > 1 and not (dist.is_initialized() and dist.get_backend() == "nccl")
 
 
 # whether all processes are at the same batch: in a training step, but not in an evaluation

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM: the step that is being done is finished and saved; a second signal means now."""
+"""Ctrl-C, SIGTERM and a closed terminal: the step that is being done is finished and saved; a second signal
+means now."""
 import multiprocessing
 import os
 import signal
@@ -6,9 +7,13 @@ import sys
 import time
 from contextlib import contextmanager
 
+from utils.errors import mute
 from utils.system import distributed
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+PIPE = getattr(signal, "SIGPIPE", 13)       # Windows has none
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM",
+         PIPE: "a broken pipe: nobody reads the output any more"}
 ECHO = 5.0                      # seconds in which torchrun passes Ctrl-C on as SIGTERM: not a second signal
 
 asked = {"signal": None, "at": 0.0, "busy": False}
@@ -23,21 +28,55 @@ class Stopped(BaseException):
 
 
 def set_handlers(handler):
-    """What SIGINT and SIGTERM do from now on."""
+    """What these signals do from now on. `nohup` has SIGHUP ignored, and so it stays."""
     for number in SIGNALS:
-        signal.signal(number, handler)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+class Voice:
+    """stdout or stderr that never fails: what nobody can see any more is not said.
+
+    Of a terminal that is closed nothing else follows here (SIGHUP says what does); a pipe whose reader has
+    ended stops the training, as it stops any program.
+    """
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            return self.fall_silent(error)
+
+    def flush(self):
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self.fall_silent(error)
+
+    def fall_silent(self, error):
+        mute(self.stream)
+        if isinstance(error, BrokenPipeError) and asked["signal"] is None:
+            handle(PIPE, None)
 
 
 def run(main, *arguments):
-    """Run main of a script; the exit code is 130 (Ctrl-C) or 143 (SIGTERM) when it is stopped."""
+    """Run main of a script; stopped, its exit code is 128 and the signal's number: 130 after Ctrl-C."""
     set_handlers(handle)
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(Voice, streams)
     try:
         main(*arguments)
 
         # All is saved. While Python ends by itself a signal may do what it always does.
         set_handlers(signal.SIG_DFL)
     except Stopped as stop:
-        name = "Ctrl-C" if stop.number == signal.SIGINT else "SIGTERM"
+        name = NAMES.get(stop.number, "SIGHUP: the terminal was closed")
         print(f"\nStopped by {name}.", file=sys.stderr)
         raise SystemExit(128 + stop.number) from None
 
@@ -48,6 +87,8 @@ def run(main, *arguments):
         print("\nStopped: another process has ended (its own lines say why), so all of them end.",
               file=sys.stderr)
         raise SystemExit(1) from None
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
 def let_children_die():
@@ -102,3 +143,5 @@ def for_workers():
     """In a loader's process: Ctrl-C reaches the whole group, but the parent decides. SIGTERM ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)        # the parent decides about that as well
