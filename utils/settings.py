@@ -20,6 +20,13 @@ from utils.errors import UserError, did_you_mean, show_sentence_only
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
+MOST = 10**12                   # of any number in a setting: what is larger is a slip of the keyboard
+LONGEST_SHOWN = 200             # letters of a value in a message
+LONGEST_PATH = 4096             # letters, as systems have it
+LONGEST_WORD = 100_000          # letters of a value on the command line
+# Control characters, marks that turn the direction of writing, invisible ones, line ends, halves of letters.
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+                      "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]")
 AnyPath = str | Path
 Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and that in words
 # What other programs call these things.
@@ -94,10 +101,14 @@ def settable(variables: dict[str, Any]) -> list[str]:
 
 
 def never_fail_to_print() -> None:
-    """A console that cannot show a character shows ? instead."""
+    """A console that cannot show a character shows ? instead; one that would obey it shows its number."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    if not isinstance(sys.stdout, Harmless):
+        sys.stdout = Harmless(sys.stdout, "\n\t")           # type: ignore[assignment]
+    if not isinstance(sys.stderr, Harmless):
+        sys.stderr = Harmless(sys.stderr, "\n\t\r")         # type: ignore[assignment]    # a bar goes back
 
 
 def fill(s: Settings, values: dict[str, Any], where: str) -> None:
@@ -138,10 +149,42 @@ def find(path: AnyPath) -> Path:
     return path.resolve() if not inside.exists() and path.exists() else inside
 
 
-def shown(path: AnyPath) -> str:
-    """A path for people: relative to the repository when it is inside, with / on every system."""
+def as_listed(path: AnyPath) -> str:
+    """A path as lists have it: relative to the repository when it is inside, with / on every system."""
     path = Path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
+
+
+def shown(path: AnyPath) -> str:
+    """A path for people, see `as_listed`."""
+    return printable(as_listed(path))
+
+
+def printable(text: str) -> str:
+    """A name as it can be printed: what is in it from a stranger must neither steer the terminal nor begin
+    a line of its own."""
+    return ascii(text) if STEERING.search(text) else text
+
+
+def harmless(text: str, kept: str = "\n\t") -> str:
+    """Text as it can go out: with its line ends and tabs; only what would steer the terminal changes."""
+    return STEERING.sub(lambda found: found[0] if found[0] in kept else ascii(found[0])[1:-1], text)
+
+
+class Harmless:
+    """sys.stdout or sys.stderr, through which nothing goes that steers the terminal.
+
+    Names in files from strangers may: this is the one place that all messages pass.
+    """
+
+    def __init__(self, stream: Any, kept: str) -> None:
+        self.stream, self.kept = stream, kept
+
+    def write(self, text: str) -> int:
+        return self.stream.write(text if text.isprintable() else harmless(text, self.kept))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def counted(number: int, word: str) -> str:
@@ -150,18 +193,34 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word if number == 1 else plural}"
 
 
-def whole(low: int) -> Rule:
+def brief(value: Any) -> str:
+    """A value for a message: of a long one only its beginning."""
+    try:
+        written = repr(value)
+    except (ValueError, RecursionError):                    # a number of thousands of digits
+        written = f"a {type(value).__name__}"
+    return written if len(written) <= LONGEST_SHOWN else written[:LONGEST_SHOWN - 4] + " ..."
+
+
+def whole(low: int, high: int = MOST) -> Rule:
     """A rule for `check`: a whole number, at least low."""
     def good(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
     return good, f"a whole number, {low} or more"
 
 
-def number(low: float, high: float = float("inf")) -> Rule:
+def number(low: float = -MOST, high: float = MOST) -> Rule:
     """A rule for `check`: a number from low to high."""
     def good(value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-    return good, f"a number, {low} or more" if high == float("inf") else f"a number from {low} to {high}"
+    if high != MOST:
+        return good, f"a number from {low} to {high}"
+    return good, "a number" if low == -MOST else f"a number, {low} or more"
+
+
+def text() -> Rule:
+    """A rule for `check`: text of one line."""
+    return lambda value: isinstance(value, str) and len(value) < LONGEST_PATH, "text"
 
 
 def optional(rule: Rule) -> Rule:
@@ -196,7 +255,7 @@ def check(s: Settings, **rules: Rule) -> None:
     for name, (good, expected) in rules.items():
         value = getattr(s, name)
         if not good(value):
-            raise UserError(f"{name}={value!r}: expected {expected}.")
+            raise UserError(f"{name}={brief(value)}: expected {expected}.")
 
 
 def check_name(name: str, s: Settings, where: str) -> None:
@@ -275,7 +334,8 @@ def check_type(name: str, value: Any, default: Any) -> Any:
     if type(value) is not type(default):
         kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text",
                  dict: "a dict {...}"}
-        raise UserError(f"{name}={value!r}: expected {kinds.get(type(default), 'values')}, like {default!r}.")
+        expected = kinds.get(type(default), "values")
+        raise UserError(f"{name}={brief(value)}: expected {expected}, like {default!r}.")
     return value
 
 

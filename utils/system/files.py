@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.settings import printable as printable  # a rule of names in messages, wherever they go
 from utils.settings import shown
 
 # utf-32 before utf-16: its BOM begins with the same bytes.
@@ -126,8 +127,3 @@ def replace_text(path, text):
                             f"{error.strerror}.") from None
     write_text(path, text)
     return kept
-
-
-def printable(text):
-    """A name as it can be printed: control characters in it must not steer the terminal."""
-    return text if text.isprintable() else ascii(text)
