@@ -20,7 +20,7 @@ import nets
 from utils.checkpoint import newest_best
 from utils.errors import UserError
 from utils.evaluate import choose_input, detect, segment
-from utils.images import open_image
+from utils.images import HUGE_PIXELS, open_image
 from utils.lists import read_list, read_mask_list
 from utils.results import masks, media
 from utils.results.draw import draw_boxes
@@ -161,6 +161,8 @@ def predict_images(s, model, info, paths, names, folder, window):
                 print(f"skipped: {error}")
                 skipped.append((path, error))
                 continue
+            if image.shape[0] * image.shape[1] > HUGE_PIXELS:
+                print(f"{shown(path)} has {image.shape[1]} x {image.shape[0]} pixels: it takes its time.")
             picture, found = predict_image(s, model, info, image, path, name, folder)
             records.append({"file": shown(path), "width": image.shape[1], "height": image.shape[0]} | found)
             total += tally(found)

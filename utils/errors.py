@@ -21,7 +21,7 @@ class NoWeights(UserError):
 
 def did_you_mean(name, known):
     """' Did you mean "x"?' for the nearest of the known names, or '' when none is near."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:100], [str(k) for k in known], n=1, cutoff=0.5)
     return f' Did you mean "{near[0]}"?' if near else ""
 
 

@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 import tokenize
+import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
 MOST = 10**12                   # of any number in a setting: what is larger is a slip of the keyboard
 LONGEST_SHOWN = 200             # letters of a value in a message
-LONGEST_PATH = 4096             # letters, as systems have it
-LONGEST_WORD = 100_000          # letters of a value on the command line
+LONGEST_WORD = 4096             # letters of a word on the command line, and of a path, as systems have it
 # Control characters, marks that turn the direction of writing, invisible ones, line ends, halves of letters.
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
                       "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]")
@@ -79,11 +79,14 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
     # Word by word, so that the later one wins; a recipe is as many words as it has lines.
     for word in sys.argv[1:] if arguments is None else arguments:
         name, equals, text = word.partition("=")
+        if len(word) > LONGEST_WORD:
+            raise UserError(f'"{word[:60]} ...": a word of {len(word):,} letters; at most {LONGEST_WORD:,} are '
+                            "understood. Write long values into a recipe.")
         if word in HELP:
             print_help(variables["__file__"])
             raise SystemExit(0)
         if equals and not word.startswith("-"):
-            check_name(name, s, f"python {script} {word}")
+            check_name(name, s, f"python {script} {cut(word)}")
             s.put(name, check_type(name, from_text(text, defaults[name]), defaults[name]), "command line")
         elif word.endswith(".py"):
             for name, value, line in read_recipe(find(word)):
@@ -144,9 +147,42 @@ def find(path: AnyPath) -> Path:
 
     Relative ones belong to the repository; what exists only below the current folder is found there.
     """
-    path = Path(path).expanduser()
-    inside = ROOT / path
-    return path.resolve() if not inside.exists() and path.exists() else inside
+    try:
+        if "\0" in str(path):
+            raise ValueError("it holds a NUL character")
+        path = Path(path).expanduser()
+        inside = ROOT / path
+        return path.resolve() if not inside.exists() and path.exists() else inside
+    except (OSError, ValueError, RuntimeError) as error:    # ~nobody, a name too long, a link to itself
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{brief(str(path))} cannot be used as a path: {why}.") from None
+
+
+def several_paths(words: str) -> list[str]:
+    """A variable that is one path, or several as Python writes a list: ["a", "b"].
+
+    Error: it begins like a list and is none of paths.
+    """
+    if not words.startswith("["):
+        return [words]
+    paths = as_python(words)
+    good = isinstance(paths, list) and all(isinstance(one, str) and one.strip() for one in paths)
+    if not good or not paths:
+        raise UserError(f'{brief(words)}: expected a path, or a list like ["VOCdevkit/VOC2007", '
+                        '"VOCdevkit/VOC2012"].')
+    return paths
+
+
+def as_python(words: str) -> Any:
+    """The value that Python would read, or None when it is none; thousands of brackets are none."""
+    if len(words) > LONGEST_WORD:
+        return None
+    try:
+        with warnings.catch_warnings():                     # about words like "\\d" in it
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(words)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def as_listed(path: AnyPath) -> str:
@@ -199,7 +235,11 @@ def brief(value: Any) -> str:
         written = repr(value)
     except (ValueError, RecursionError):                    # a number of thousands of digits
         written = f"a {type(value).__name__}"
-    return written if len(written) <= LONGEST_SHOWN else written[:LONGEST_SHOWN - 4] + " ..."
+    return cut(written)
+
+
+def cut(words: str) -> str:
+    return words if len(words) <= LONGEST_SHOWN else words[:LONGEST_SHOWN - 4] + " ..."
 
 
 def whole(low: int, high: int = MOST) -> Rule:
@@ -220,7 +260,7 @@ def number(low: float = -MOST, high: float = MOST) -> Rule:
 
 def text() -> Rule:
     """A rule for `check`: text of one line."""
-    return lambda value: isinstance(value, str) and len(value) < LONGEST_PATH, "text"
+    return lambda value: isinstance(value, str) and len(value) < LONGEST_WORD, "text"
 
 
 def optional(rule: Rule) -> Rule:
@@ -264,13 +304,14 @@ def check_name(name: str, s: Settings, where: str) -> None:
         return
     if PEERS.get(name.lower(), "") in s:
         raise UserError(f'{where}: what other programs call "{name}" is called {PEERS[name.lower()]} here.')
-    raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} '
+    raise UserError(f'{where}: there is no variable "{cut(name)}".{did_you_mean(name, s.origin)} '
                     f'All names: {", ".join(s.origin)}')
 
 
 def explain_word(word: str, s: Settings, script: str) -> UserError:
     """A word that is neither name=value nor a recipe -> UserError that guesses what was meant."""
     first, value = next(iter(as_dict(s).items()))
+    word = cut(word)
 
     # As other programs want it: --epochs 50.
     if word.startswith("-"):
@@ -306,12 +347,10 @@ def from_text(text: str, default: Any) -> Any:
     # Two ways of writing that Python does not know, then whatever Python does.
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if re.fullmatch(r"[0-9]+x[0-9]+", text):                # input_shape=416x416
+    if re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text):                # input_shape=416x416
         return tuple(int(side) for side in text.split("x"))
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    value = as_python(text)
+    return text if value is None else value
 
 
 def check_type(name: str, value: Any, default: Any) -> Any:
@@ -343,15 +382,18 @@ def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
     """[(name, value, line number)] of a recipe file."""
     # Parsed, not run: a recipe from elsewhere can do no harm.
     try:
+        if path.exists() and not path.is_file():            # a pipe or a device may never end
+            raise OSError("it is not a file")
         tree = ast.parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         folder = path.parent
         known = [shown(p) for p in sorted(folder.glob("*.py"))] if folder.is_dir() else []
         raise UserError(f"There is no recipe {shown(path)}.{did_you_mean(shown(path), known)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown(path)} cannot be read as a recipe, a text file in utf-8: {error}") from None
     except SyntaxError as error:
         raise UserError(f"{shown(path)}, line {error.lineno}: not Python: {error.msg}") from None
+    except (OSError, ValueError, MemoryError, RecursionError) as error:
+        raise UserError(f"{shown(path)} cannot be read as a recipe, a text file in utf-8: "
+                        f"{error or 'its brackets are nested too deeply'}") from None
 
     # Nothing but a docstring and assignments of plain values.
     rows = []
@@ -362,7 +404,7 @@ def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
         try:
             (target,) = node.targets
             rows.append((target.id, ast.literal_eval(node.value), node.lineno))
-        except (AttributeError, ValueError):
+        except (AttributeError, ValueError, TypeError, MemoryError, RecursionError):
             place = f"{shown(path)}, line {node.lineno}"
             raise UserError(f"{place}: a recipe holds only lines like  lr = 0.01") from None
     return rows

@@ -28,6 +28,7 @@ LICENCES = {"https://download.pytorch.org/": "torchvision, BSD-3-Clause",
             "https://github.com/Megvii-BaseDetection/YOLOX/": "YOLOX, Apache-2.0",
             "https://github.com/rwightman/": "GluonCV, Apache-2.0"}
 limits = []                                 # of `in_time`, in seconds; the last one holds
+MOST_BYTES = 4 * 2**30          # of a download: the largest official file has half a GiB
 
 
 @dataclass
@@ -288,18 +289,24 @@ def download(url, sha256=None, timeout=20):
                 file.write(block)
                 if limits and time.monotonic() - began > limits[-1]:
                     raise OSError(f"more than {limits[-1]} s")
+                if file.tell() > MOST_BYTES:
+                    raise OSError(f"it has more than {MOST_BYTES // 2**30} GiB")
 
         # A connection that breaks looks like the end of the file; a proxy may send something else altogether.
         if length and part.stat().st_size != int(length):
             raise OSError(f"{part.stat().st_size} of {length} bytes arrived")
         if not digest.hexdigest().startswith(sha256):
             raise OSError("the checksum is wrong")
+        os.replace(part, path)
 
-    except (OSError, ValueError, HTTPException) as error:   # URLError and time-outs are OSErrors
-        part.unlink(missing_ok=True)
-        raise NoWeights(f"Could not download {url} ({error}). Fetch it by hand and put it at {shown(path)}, "
+    # URLError and time-outs are OSErrors; a header that makes no sense is a ValueError or an HTTPException.
+    except (OSError, ValueError, HTTPException) as error:
+        why = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        raise NoWeights(f"Could not download {url} ({why}). Fetch it by hand and put it at {shown(path)}, "
                         "or set pretrained=False.") from None
-    os.replace(part, path)
+    finally:                                            # after Ctrl-C as well
+        with contextlib.suppress(OSError):
+            part.unlink()
     return path
 
 

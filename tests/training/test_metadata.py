@@ -19,8 +19,8 @@ from utils.settings import read_settings
 from utils.training import resume
 from utils.training.plan import complete
 
-WRONG = (None, 3, -1, 2.5, float("nan"), float("inf"), 10**30, True, "x", "\x1b[2J\n", "", [], [None], {}, {1: 2}, {"a": [{}]}, (1, 2), torch.zeros(2),
-         ["a"] * 20_000, [10**9, 10**9], [[]])
+WRONG = (None, 3, -1, 2.5, float("nan"), float("inf"), 10**30, True, "x", "\x1b[2J\n", "", [], [None], {}, {1: 2}, {"a": [{}]}, (1, 2),
+         torch.zeros(2), ["a"] * 20_000, [10**9, 10**9], [[]])
 TOP = [("net",), ("options",), ("class_names",), ("input_shape",), ("epoch",), ("model",), ("settings",), ("training",)]
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
 
 from utils.errors import UserError
@@ -56,9 +57,17 @@ def decode_wide(data):
     return text
 
 
+def check_file(path, kind="file_missing"):
+    """Error: a pipe, a device or a socket, which may have no end. OSError: there is nothing."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{shown(path)} is no file but a pipe, a device or a socket: it is not read.", kind=kind)
+
+
 def read_bytes(path, limit=None):
-    """The content of a file. limit: in bytes. Errors: too large, not readable."""
+    """The content of a file. limit: in bytes. Errors: too large, not readable, not a file."""
     try:
+        check_file(path)
         if limit and os.path.getsize(path) > limit:
             raise UserError(f"{shown(path)} is larger than {limit // 1_000_000} MB: not an annotation.",
                             kind="label_too_large")
