@@ -108,7 +108,7 @@ KINDS = {
         "Copy or download them again."),
     "image_too_large": (WITHOUT, "Images that are far too large",
         "Cut them into tiles or shrink them, with their labels."),
-    "image_huge": (WORKS, "Images of more than 50 megapixels: each takes seconds and up to a gigabyte to open",
+    "image_huge": (WORKS, "Images of more than 50 megapixels: each takes seconds and much memory to open",
         "Shrink them or cut them into tiles, with their labels, or training waits for them."),
     "listed_missing": (STOPS, "Images or masks of a list that are missing",
         "Was the folder moved, or something deleted? Run python voc_annotation.py again (new_split=True "

@@ -147,6 +147,8 @@ def find(path: AnyPath) -> Path:
 
     Relative ones belong to the repository; what exists only below the current folder is found there.
     """
+    if not isinstance(path, (str, Path)):
+        raise UserError(f"{brief(path)} is no path: expected text.")
     try:
         if "\0" in str(path):
             raise ValueError("it holds a NUL character")
@@ -358,11 +360,13 @@ def check_type(name: str, value: Any, default: Any) -> Any:
 
     Error: it cannot be converted; it says what is expected.
     """
+    if value is None and isinstance(default, (str, dict, list)):
+        return type(default)()                              # model_path=None: no path
     if value is None or default is None:                    # None says nothing about a type
         return value
 
     # What is meant is clear, only written in another way.
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(default, float) and type(value) is int and abs(value) <= MOST:
         return float(value)
     if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(default)(value)

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.results.plots import training_curves
+from utils.settings import harmless
 from utils.system import distributed
 from utils.system.files import write_text
 
@@ -30,7 +31,7 @@ def logger(run):
 def note(run, text):
     """Lines for train.log alone. A full disk must not end a training."""
     with contextlib.suppress(OSError), open(run / "train.log", "a", encoding="utf-8", newline="\n") as file:
-        file.write(text + "\n")
+        file.write(harmless(text) + "\n")
 
 
 def attempt(say, write):
