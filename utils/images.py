@@ -32,7 +32,7 @@ LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")     # may change pixel value
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 MAX_PIXELS = 178_000_000        # more is refused before memory is taken: 48 kB can become 400 million pixels
-HUGE_PIXELS = 50_000_000        # from here on it is said that a picture takes its time
+HUGE_PIXELS = 50_000_000        # from here on a note says that a picture takes its time
 MAX_BYTES = 2_000_000_000       # so is a larger file
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS      # Pillow warns from here on; check_pixels comes before
 # How files begin that are often taken for pictures, and what they are.

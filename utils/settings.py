@@ -80,13 +80,13 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
     for word in sys.argv[1:] if arguments is None else arguments:
         name, equals, text = word.partition("=")
         if len(word) > LONGEST_WORD:
-            raise UserError(f'"{word[:60]} ...": a word of {len(word):,} letters; at most {LONGEST_WORD:,} are '
-                            "understood. Write long values into a recipe.")
+            raise UserError(f'"{word[:60]} ...": a word of {len(word):,} letters; at most {LONGEST_WORD:,} '
+                            "are understood. Write long values into a recipe.")
         if word in HELP:
             print_help(variables["__file__"])
             raise SystemExit(0)
         if equals and not word.startswith("-"):
-            check_name(name, s, f"python {script} {cut(word)}")
+            check_name(name, s, f"python {script} {shortened(word)}")
             s.put(name, check_type(name, from_text(text, defaults[name]), defaults[name]), "command line")
         elif word.endswith(".py"):
             for name, value, line in read_recipe(find(word)):
@@ -237,10 +237,10 @@ def brief(value: Any) -> str:
         written = repr(value)
     except (ValueError, RecursionError):                    # a number of thousands of digits
         written = f"a {type(value).__name__}"
-    return cut(written)
+    return shortened(written)
 
 
-def cut(words: str) -> str:
+def shortened(words: str) -> str:
     return words if len(words) <= LONGEST_SHOWN else words[:LONGEST_SHOWN - 4] + " ..."
 
 
@@ -306,14 +306,14 @@ def check_name(name: str, s: Settings, where: str) -> None:
         return
     if PEERS.get(name.lower(), "") in s:
         raise UserError(f'{where}: what other programs call "{name}" is called {PEERS[name.lower()]} here.')
-    raise UserError(f'{where}: there is no variable "{cut(name)}".{did_you_mean(name, s.origin)} '
+    raise UserError(f'{where}: there is no variable "{shortened(name)}".{did_you_mean(name, s.origin)} '
                     f'All names: {", ".join(s.origin)}')
 
 
 def explain_word(word: str, s: Settings, script: str) -> UserError:
     """A word that is neither name=value nor a recipe -> UserError that guesses what was meant."""
     first, value = next(iter(as_dict(s).items()))
-    word = cut(word)
+    word = shortened(word)
 
     # As other programs want it: --epochs 50.
     if word.startswith("-"):

@@ -61,7 +61,8 @@ def check_file(path, kind="file_missing"):
     """Error: a pipe, a device or a socket, which may have no end. OSError: there is nothing."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise UserError(f"{shown(path)} is no file but a pipe, a device or a socket: it is not read.", kind=kind)
+        raise UserError(f"{shown(path)} is no file but a pipe, a device or a socket: it is not read.",
+                        kind=kind)
 
 
 def read_bytes(path, limit=None):
