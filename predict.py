@@ -22,7 +22,7 @@ import nets
 from utils.checkpoint import newest_best
 from utils.errors import UserError
 from utils.evaluate import choose_input, detect, segment
-from utils.images import open_image
+from utils.images import HUGE_PIXELS, open_image
 from utils.lists import read_list, read_mask_list
 from utils.results import masks, media, sources
 from utils.results.address import open_address
@@ -182,6 +182,8 @@ def predict_images(s, model, info, items, folders, window):
                 print(f"skipped: {error}")
                 skipped.append((item, error))
                 continue
+            if image.shape[0] * image.shape[1] > HUGE_PIXELS:
+                print(f"{title_of(item)} has {image.shape[1]} x {image.shape[0]} pixels: it takes its time.")
             picture, found = predict_image(s, model, info, image, item, folders[item.group])
             record = {"file": title_of(item), "width": image.shape[1], "height": image.shape[0]}
             records.append(record | found)

@@ -13,12 +13,11 @@ Every image and label is read first, and all problems are reported in one go (do
 used is skipped, and where that is not enough, nothing is written. Nothing of yours is changed or deleted.
 """
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing, and answers --help
-import ast
 
 from utils.checks.prepare import prepare, tasks_of
 from utils.errors import UserError
 from utils.formats.voc_folder import LABELS
-from utils.settings import check, find, number, one_of, optional, read_settings, shown
+from utils.settings import check, find, number, one_of, optional, read_settings, several_paths, shown
 from utils.system.files import together
 
 # The data                                                                               数据
@@ -44,7 +43,8 @@ stratify = False                # True: every class as evenly as possible in all
 def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     check_values(s)
-    folders = ast.literal_eval(s.dataset) if s.dataset.startswith("[") else s.dataset
+    folders = several_paths(s.dataset)
+    folders = folders[0] if len(folders) == 1 else folders
     tasks = [s.task] if s.task else tasks_of(folders)
 
     # The lists of both tasks appear together, or none does.
@@ -59,21 +59,10 @@ def main(s):
 def check_values(s):
     """What can be wrong with a setting by itself, before any data is read."""
     check(s, task=optional(one_of(LABELS)), trainval_percent=number(0, 1), train_percent=number(0, 1),
-          dataset=(is_dataset, 'a path, or a list like ["VOCdevkit/VOC2007", "VOCdevkit/VOC2012"]'),
+          dataset=(str.strip, "a path"),
           ignore_labels=(are_labels, "mask values from 0 to 255, like [0]"))
     if s.palette is not None and not find(s.palette).is_file():
         raise UserError(f"palette={s.palette!r}: there is no file {shown(find(s.palette))}.")
-
-
-def is_dataset(text):
-    """Whether `dataset` is one path, or a list of paths as Python writes it."""
-    if not text.startswith("["):
-        return bool(text.strip())
-    try:
-        folders = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return False
-    return bool(folders) and all(isinstance(folder, str) and folder.strip() for folder in folders)
 
 
 def are_labels(values):

@@ -4,6 +4,7 @@ build on each other.
 import contextlib
 import inspect
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +30,9 @@ from utils.checkpoint import is_darknet, read_checkpoint
 from utils.errors import UserError, did_you_mean
 from utils.images import nearest_shape, stride_of
 from utils.lists import read_classes
-from utils.settings import ROOT, AnyPath, shown
-from utils.weights import load_weights
+from utils.metadata import check_metadata
+from utils.settings import ROOT, AnyPath, brief, printable, shown
+from utils.weights import load_weights, not_finite
 
 Device = str | torch.device
 NETS: dict[str, type[Network]] = {
@@ -49,6 +51,8 @@ NETS: dict[str, type[Network]] = {
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
 }
+
+MOST_PIXELS = 4096 * 4096       # of an input: no file and no slip of the keyboard decides over the memory
 
 # What the checkpoints of train.py hold, and other files do not.
 OURS = {"net", "options", "class_names", "input_shape", "model"}
@@ -73,6 +77,10 @@ def build(name: str, num_classes: int, input_shape: Sequence[int] | None = None,
     input_shape = tuple(input_shape or network.recipe["input_shape"])
     if len(input_shape) != 2:
         raise UserError(f"input_shape={input_shape}: expected height and width, like (416, 416).")
+    positive = all(isinstance(side, int) and side > 0 for side in input_shape)
+    if not positive or math.prod(input_shape) > MOST_PIXELS:
+        raise UserError(f"input_shape={brief(input_shape)}: expected height and width of together at most "
+                        f"{MOST_PIXELS / 1e6:.0f} million pixels.")
     near = nearest_shape(network, input_shape, options)
     if near != input_shape:
         least = f", at least {network.smallest}" if hasattr(network, "smallest") else ""
@@ -123,20 +131,38 @@ def load(path: AnyPath, device: Device = "cpu", net: str = "",
     if not isinstance(checkpoint, dict) or not OURS.issubset(checkpoint):
         return load_official(path, device, net, options or {})
 
+    check_metadata(checkpoint, path)
     if net and net != checkpoint["net"]:
         raise UserError(f'{shown(path)} holds the network "{checkpoint["net"]}", not "{net}".')
-    model = build(checkpoint["net"], len(checkpoint["class_names"]), checkpoint["input_shape"],
-                  **checkpoint["options"])
+    find_net(checkpoint["net"])
+
+    # Tried without memory first: what the file says decides how large the network is.
     try:
+        with torch.device("meta"):
+            rebuild(checkpoint).load_state_dict(checkpoint["model"], assign=True)
+        model = rebuild(checkpoint)
         model.load_state_dict(checkpoint["model"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise UserError(f"{shown(path)} does not fit nets/{checkpoint['net']}.py as it is now ({reason}). "
+    except UserError as error:
+        raise UserError(f"{shown(path)}: {error}") from None
+    except Exception as error:                          # options of any kind can fail anywhere
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = lines[min(1, len(lines) - 1)].strip()  # PyTorch's first line is only a title
+        raise UserError(f"{shown(path)} does not fit nets/{checkpoint['net']}.py as it is now "
+                        f"({printable(reason[:200])}). "
                         "Was the network changed since that training?") from None
+    if ruined := not_finite(checkpoint["model"]):
+        print(f"NOTE: {shown(path)}: {ruined}. What it says means nothing: "
+              "use an earlier checkpoint.")
 
     # What else the file holds, but for the weights and the state of the training.
     info = {key: value for key, value in checkpoint.items() if key not in ("model", "training")}
     return model.to(device).eval(), info
+
+
+def rebuild(checkpoint: dict[str, Any]) -> Network:
+    """The network of a checkpoint, with random weights."""
+    options = {name: value for name, value in checkpoint["options"].items() if name != "pretrained"}
+    return build(checkpoint["net"], len(checkpoint["class_names"]), checkpoint["input_shape"], **options)
 
 
 def load_official(path: AnyPath, device: Device, net: str,

@@ -5,7 +5,6 @@
 Written: doctor_out/<dataset>_<time>/report.txt and page.png. Nothing of yours is changed. The exit code is 0
 if training would work, else 1. If you ask somebody for help, show them its whole output.
 """
-import ast
 import inspect
 import sys
 import time
@@ -27,6 +26,7 @@ from utils.formats.sweep import Sample  # noqa: E402
 from utils.results.media import save_image  # noqa: E402
 from utils.results.report import results_folder  # noqa: E402
 from utils.settings import check, find, number, optional, read_settings, several, shown, whole  # noqa: E402
+from utils.settings import several_paths  # noqa: E402
 from utils.lists import folder_name, list_name, survey_classes  # noqa: E402
 from utils.system.files import printable, write_text  # noqa: E402
 from utils.weights import state_dict_of  # noqa: E402
@@ -102,7 +102,7 @@ def section(title, checks):
 
 def folders(s):
     """The datasets to look at, one or several."""
-    return ast.literal_eval(s.dataset) if s.dataset.startswith("[") else [s.dataset]
+    return several_paths(s.dataset)
 
 
 def kinds_of_data(s):

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import mmap
 import os
-import pickle
 import struct
 import zipfile
 from pathlib import Path
@@ -17,17 +16,18 @@ from typing import Any, BinaryIO
 import torch
 
 from utils.errors import UserError
-from utils.settings import ROOT, AnyPath, shown
+from utils.settings import ROOT, AnyPath, printable, shown
+from utils.system import pickles
 from utils.system.files import cannot_write, free_bytes, written_whole
 
 FORMAT = 2                      # 1: without the SHA-256
 SEAL = b"sha256:"               # what the end of a file begins with, followed by 64 hexadecimal digits
 SEAL_LENGTH = len(SEAL) + 64
-MOST_RECORDS = 100_000          # in an archive; the largest official files have some thousands
+MOST_RECORDS = 20_000           # in an archive; the largest official files have some thousands
 PICKLE = 2**20                  # bytes of names and structure that an archive may have, and ...
 PICKLE_A_RECORD = 2**10         # ... so many more for each record (a record needs some 200)
 PICKLES_READ = 2**26            # bytes of names and structure that are looked through at most
-BYTES = b"\nbytearray\n"        # in a pickle: a call that takes any amount of memory; PyTorch never needs it
+OLD_PICKLES = 5                 # an old file begins with so many: what it is, its content, its tensors' names
 
 
 def save_checkpoint(path: AnyPath, **content: Any) -> None:
@@ -101,21 +101,20 @@ def read_checkpoint(path: AnyPath) -> Any:
     # memory nor run anything; what it claims about its tensors is checked last.
     try:
         sealed = check_seal(path)
-        if zipfile.is_zipfile(path):
+        if begins_with(path, b"PK\x03\x04"):            # as torch.load decides it
             check_archive(path)
-        elif holds(path, BYTES):
-            raise too_much(path, "it asks for memory by itself")
+        else:
+            check_old(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         check_content(content, path, sealed)
         return content
 
-    except pickle.UnpicklingError as error:
-        raise foreign(path, error) from None
+    except pickles.Refused as error:
+        raise refusal(path, error) from None
     except UserError:
         raise
     except Exception as error:                          # a damaged file can make the reader fail anywhere
-        raise UserError(f"{shown(path)} cannot be read as a weight file: cut off, damaged or not from "
-                        f"PyTorch. ({first_line(error)})") from None
+        raise unreadable(path, first_line(error)) from None
 
 
 def no_file(path: Path) -> UserError:
@@ -126,16 +125,27 @@ def no_file(path: Path) -> UserError:
     return UserError(f"There is no weight file {shown(path)}.{found}")
 
 
-def foreign(path: Path, error: Exception) -> UserError:
-    """The error of a file that holds more than tensors, with a way to get the tensors alone."""
-    if "ultralytics" in str(error):
+def refusal(path: Path, error: pickles.Refused) -> UserError:
+    """The error of a file that is not loaded; where it holds foreign code, with a way to get the tensors."""
+    if not error.foreign:
+        return too_much(path, str(error)) if error.greedy else unreadable(path, str(error))
+
+    # Most of the foreign files are of that package.
+    names = sorted(error.foreign)
+    if any("ultralytics" in name for name in names):
         save = f"torch.save(ultralytics.YOLO('{path.name}').model.state_dict(), '{path.stem}.pth')"
         return UserError(f"{shown(path)} holds objects of the package ultralytics, so loading it would run "
                          "that package's code; it is refused. Where ultralytics is installed, make plain "
                          f"tensors of it and use those: python -c \"import torch, ultralytics; {save}\"")
-    return UserError(f"{shown(path)} holds more than tensors and plain values{foreign_names(path)}, so "
+    some = ", ".join(map(printable, names[:8])) + " ..." * (len(names) > 8)
+    return UserError(f"{shown(path)} holds more than tensors and plain values ({some}), so "
                      "loading it could run foreign code; it is refused. Convert it where it came from: "
                      "torch.save(model.state_dict(), 'weights.pth').")
+
+
+def unreadable(path: Path, why: str) -> UserError:
+    return UserError(f"{shown(path)} cannot be read as a weight file: cut off, damaged or not from "
+                     f"PyTorch. ({printable(why)})")
 
 
 def check_seal(path: Path) -> bool:
@@ -162,55 +172,45 @@ def check_archive(path: Path) -> None:
         total = sum(record.file_size for record in records)
         swollen = packed or total > size or len(names) < len(records) or len(records) > MOST_RECORDS
 
-        # The pickles hold names and structure alone: they are small, and ask for no memory themselves.
-        pickles = sum(record.file_size for record in records if record.filename.endswith(".pkl"))
-        greedy = pickles > PICKLE + PICKLE_A_RECORD * len(records) or pickles >= PICKLES_READ
-        if not greedy:
-            greedy = any(BYTES in archive.read(name) for name in names if name.endswith(".pkl"))
-        if swollen or greedy:
+        # The pickles hold names and structure alone: they are small.
+        lists = [record for record in records if record.filename.endswith(".pkl")]
+        pickled = sum(record.file_size for record in lists)
+        greedy = pickled > PICKLE + PICKLE_A_RECORD * len(records) or pickled >= PICKLES_READ
+        if swollen or greedy or not ends_plainly(path, archive):
             raise too_much(path, f"{len(records)} records, {'compressed, ' if packed else ''}of "
                                  f"{total / 2**20:.0f} MiB in a file of {size / 2**20:.0f}")
+
+        # What they would build is looked at before it is built.
+        tensors = {record.filename.partition("/data/")[2]: record.file_size for record in records}
+        for record in lists:
+            pickles.walk(archive.read(record), size, tensors)
         wrong = archive.testzip()
     if wrong:
         raise damaged(path, f"the checksum of {wrong} is wrong")
 
 
+def ends_plainly(path: Path, archive: zipfile.ZipFile) -> bool:
+    """Whether the archive has one end, with no comment but our SHA-256: all readers find the same records."""
+    comment = len(archive.comment)
+    with open(path, "rb") as file:
+        file.seek(-22 - comment, os.SEEK_END)           # an end without its comment has 22 bytes
+        end = file.read()
+    return end.startswith(b"PK\x05\x06") and end.count(b"PK\x05\x06") == 1 and comment in (0, SEAL_LENGTH)
+
+
+def check_old(path: Path) -> None:
+    """Error: a file of PyTorch before 1.6, which is no archive, is made to fill the memory or to run code."""
+    size = path.stat().st_size
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for _ in range(OLD_PICKLES):
+            pickles.walk(content, size)
+
+
 def check_content(content: Any, path: Path, sealed: bool) -> None:
-    """Error: a file of ours without its SHA-256, or a tensor that claims more numbers than the file holds."""
+    """Error: a file of ours without its SHA-256."""
     written_as = content.get("format") if isinstance(content, dict) else None
     if isinstance(written_as, int) and written_as >= 2 and not sealed:
         raise damaged(path, "its SHA-256 is missing")
-
-    # A tensor is a view of its storage: with strides of 0 a few bytes can claim to be billions of numbers.
-    waiting = [content]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, torch.Tensor) and value.layout == torch.strided:
-            held = value.untyped_storage().nbytes() // value.element_size()
-            if value.numel() > held:
-                raise UserError(f"{shown(path)} holds a tensor of {value.numel():,} numbers that is made of "
-                                f"{held:,}: it could fill the memory; it is refused.")
-        if isinstance(value, (dict, list, tuple)):
-            waiting += value.values() if isinstance(value, dict) else value
-
-
-def foreign_names(path: Path) -> str:
-    """' (os.system, builtins.eval)': what a file would call; '' where PyTorch cannot tell (old formats)."""
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:                                   # of a file that is made to confuse it
-        return ""
-    if not names:
-        return ""
-    return f" ({', '.join(sorted(names)[:8])}{' ...' if len(names) > 8 else ''})"
-
-
-def holds(path: Path, words: bytes) -> bool:
-    """Whether these bytes are anywhere in a file."""
-    if path.stat().st_size == 0:                        # nothing to map
-        return False
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ).find(words) >= 0
 
 
 def too_much(path: Path, why: str) -> UserError:
@@ -225,6 +225,11 @@ def damaged(path: Path, why: str) -> UserError:
 def is_darknet(path: Path) -> bool:
     """By its name: yolov4-tiny.weights, yolov4-tiny.conv.29."""
     return path.suffix == ".weights" or ".conv." in path.name
+
+
+def begins_with(path: Path, *words: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(64).startswith(words)
 
 
 def refuse_web_page(path: Path) -> None:

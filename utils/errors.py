@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import errno
 import os
+import re
 import sys
 
 STREAM_ERRORS = (OSError, ValueError, AttributeError)  # closed: ValueError; pythonw has none: AttributeError
@@ -11,6 +12,10 @@ FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))     #
 # words of errors that mean that there is no more memory: of Python, PyTorch, and the system's loader
 MEMORY_WORDS = ("annot allocate memory", "can't allocate memory", "out of memory", "bad_alloc",
                 "bad allocation", "failed to map segment", "new thread", "nsufficient memory")
+
+# Control characters, marks that turn the direction of writing, invisible ones, line ends, halves of letters.
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+                      "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]")
 
 
 class UserError(Exception):
@@ -30,7 +35,7 @@ class NoWeights(UserError):
 
 def did_you_mean(name, known):
     """' Did you mean "x"?' for the nearest of the known names, or '' when none is near."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:100], [str(k) for k in known], n=1, cutoff=0.5)
     return f' Did you mean "{near[0]}"?' if near else ""
 
 
@@ -66,10 +71,35 @@ def speak_plainly():
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")            # a character that it cannot show becomes ?
+    if not isinstance(sys.stdout, Harmless):
+        sys.stdout = Harmless(sys.stdout, "\n\t")
+    if not isinstance(sys.stderr, Harmless):
+        sys.stderr = Harmless(sys.stderr, "\n\t\r")         # a bar goes back
 
     # What is printed last is on its way when Python ends: then too a closed pipe is no error.
     atexit.unregister(mute_at_exit)
     atexit.register(mute_at_exit)
+
+
+def harmless(text, kept="\n\t"):
+    """Text as it can go out: with its line ends and tabs; only what would steer the terminal changes."""
+    return STEERING.sub(lambda found: found[0] if found[0] in kept else ascii(found[0])[1:-1], text)
+
+
+class Harmless:
+    """sys.stdout or sys.stderr, through which nothing goes that steers the terminal.
+
+    Names in files from strangers may: this is the one place that all messages pass.
+    """
+
+    def __init__(self, stream, kept):
+        self.stream, self.kept = stream, kept
+
+    def write(self, text):
+        return self.stream.write(text if text.isprintable() else harmless(text, self.kept))
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
 
 
 def mute_at_exit():

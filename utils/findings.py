@@ -34,6 +34,8 @@ KINDS = {
         "Rename or remove one of them."),
     "bad_name": (WITHOUT, "File names that are not allowed in a list",
         "Rename them (valid text without / \\ : and control characters)."),
+    "no_file": (WITHOUT, "Names of files behind which is no file: folders, pipes, devices, links to nowhere",
+        "Remove them, or put the files there that were meant."),
     "other_suffix": (WITHOUT, "Files that are not read, because of their suffix",
         "Convert them if they belong to the dataset."),
     "labelme_file": (WITHOUT, "labelme files instead of xml files",
@@ -106,6 +108,8 @@ KINDS = {
         "Copy or download them again."),
     "image_too_large": (WITHOUT, "Images that are far too large",
         "Cut them into tiles or shrink them, with their labels."),
+    "image_huge": (WORKS, "Images of more than 50 megapixels: each takes seconds and much memory to open",
+        "Shrink them or cut them into tiles, with their labels, or training waits for them."),
     "listed_missing": (STOPS, "Images or masks of a list that are missing",
         "Was the folder moved, or something deleted? Run python voc_annotation.py again (new_split=True "
         "for a new split)."),

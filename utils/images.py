@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from utils.errors import UserError, did_you_mean
 from utils.settings import shown
+from utils.system.files import check_file
 
 FITS = ("letterbox", "stretch", "short_side")       # how a picture meets the input, see `fitted_size`
 GREY = 114                      # what is beside a picture that does not fill the input
@@ -31,6 +32,7 @@ LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")     # may change pixel value
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 MAX_PIXELS = 178_000_000        # more is refused before memory is taken: 48 kB can become 400 million pixels
+HUGE_PIXELS = 50_000_000        # from here on a note says that a picture takes its time
 MAX_BYTES = 2_000_000_000       # so is a larger file
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS      # Pillow warns from here on; check_pixels comes before
 # How files begin that are often taken for pictures, and what they are.
@@ -99,6 +101,7 @@ def opened(path, kind="image"):
     """with opened(path) as image: a Pillow image, not yet decoded. Errors inside name the file."""
     path = Path(path)
     try:
+        check_file(path, "not_an_image")
         if path.stat().st_size > MAX_BYTES:
             gigabytes = path.stat().st_size / 1e9
             raise UserError(f"{shown(path)} has {gigabytes:.1f} GB: not a picture.", kind="image_too_large")

@@ -16,7 +16,7 @@ from utils import settings
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding, as_error
 from utils.images import SUFFIXES
-from utils.settings import AnyPath, find, shown
+from utils.settings import AnyPath, as_listed, find, shown
 from utils.system.files import decode_text, printable, read_lines, read_raw_lines, replace_text
 
 Dataset = AnyPath | Sequence[AnyPath]        # a folder, a data.yaml, a .json, or several of them
@@ -81,7 +81,7 @@ def survey_classes(path: AnyPath) -> tuple[list[str], list[Finding]]:
 def list_path(path: AnyPath) -> str:
     """A path as it is written in a list: relative to the repository when it is inside it (with / on every
     system), else absolute."""
-    return shown(os.path.abspath(settings.ROOT / path))     # abspath removes "..", but does not follow links
+    return as_listed(os.path.abspath(settings.ROOT / path))    # abspath removes "..", follows no links
 
 
 def list_entry(path: AnyPath, where: AnyPath) -> str:

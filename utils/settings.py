@@ -10,16 +10,20 @@ import ast
 import re
 import sys
 import tokenize
+import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, did_you_mean, speak_plainly
+from utils.errors import STEERING, UserError, did_you_mean, speak_plainly
 
 # The repository; paths in variables and lists are relative to it.
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
+MOST = 10**12                   # of any number in a setting: what is larger is a slip of the keyboard
+LONGEST_SHOWN = 200             # letters of a value in a message
+LONGEST_WORD = 4096             # letters of a word on the command line, and of a path, as systems have it
 AnyPath = str | Path
 Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and that in words
 # What other programs call these things.
@@ -69,11 +73,14 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
     # Word by word, so that the later one wins; a recipe is as many words as it has lines.
     for word in sys.argv[1:] if arguments is None else arguments:
         name, equals, text = word.partition("=")
+        if len(word) > LONGEST_WORD:
+            raise UserError(f'"{word[:60]} ...": a word of {len(word):,} letters; at most {LONGEST_WORD:,} '
+                            "are understood. Write long values into a recipe.")
         if word in HELP:
             print_help(variables["__file__"])
             raise SystemExit(0)
         if equals and not word.startswith("-"):
-            check_name(name, s, f"python {script} {word}")
+            check_name(name, s, f"python {script} {shortened(word)}")
             s.put(name, check_type(name, from_text(text, defaults[name]), defaults[name]), "command line")
         elif word.endswith(".py"):
             for name, value, line in read_recipe(find(word)):
@@ -123,15 +130,61 @@ def find(path: AnyPath) -> Path:
 
     Relative ones belong to the repository; what exists only below the current folder is found there.
     """
-    path = Path(path).expanduser()
-    inside = ROOT / path
-    return path.resolve() if not inside.exists() and path.exists() else inside
+    if not isinstance(path, (str, Path)):
+        raise UserError(f"{brief(path)} is no path: expected text.")
+    try:
+        if "\0" in str(path):
+            raise ValueError("it holds a NUL character")
+        path = Path(path).expanduser()
+        inside = ROOT / path
+        return path.resolve() if not inside.exists() and path.exists() else inside
+    except (OSError, ValueError, RuntimeError) as error:    # ~nobody, a name too long, a link to itself
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{brief(str(path))} cannot be used as a path: {why}.") from None
+
+
+def several_paths(words: str) -> list[str]:
+    """A variable that is one path, or several as Python writes a list: ["a", "b"].
+
+    Error: it begins like a list and is none of paths.
+    """
+    if not words.startswith("["):
+        return [words]
+    paths = as_python(words)
+    good = isinstance(paths, list) and all(isinstance(one, str) and one.strip() for one in paths)
+    if not good or not paths:
+        raise UserError(f'{brief(words)}: expected a path, or a list like ["VOCdevkit/VOC2007", '
+                        '"VOCdevkit/VOC2012"].')
+    return paths
+
+
+def as_python(words: str) -> Any:
+    """The value that Python would read, or None when it is none; thousands of brackets are none."""
+    if len(words) > LONGEST_WORD:
+        return None
+    try:
+        with warnings.catch_warnings():                     # about words like "\\d" in it
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(words)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def as_listed(path: AnyPath) -> str:
+    """A path as lists have it: relative to the repository when it is inside, with / on every system."""
+    path = Path(path)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
 def shown(path: AnyPath) -> str:
-    """A path for people: relative to the repository when it is inside, with / on every system."""
-    path = Path(path)
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
+    """A path for people, see `as_listed`."""
+    return printable(as_listed(path))
+
+
+def printable(text: str) -> str:
+    """A name as it can be printed: what is in it from a stranger must neither steer the terminal nor begin
+    a line of its own."""
+    return ascii(text) if STEERING.search(text) else text
 
 
 def counted(number: int, word: str) -> str:
@@ -140,18 +193,38 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word if number == 1 else plural}"
 
 
-def whole(low: int) -> Rule:
+def brief(value: Any) -> str:
+    """A value for a message: of a long one only its beginning."""
+    try:
+        written = repr(value)
+    except (ValueError, RecursionError):                    # a number of thousands of digits
+        written = f"a {type(value).__name__}"
+    return shortened(written)
+
+
+def shortened(words: str) -> str:
+    return words if len(words) <= LONGEST_SHOWN else words[:LONGEST_SHOWN - 4] + " ..."
+
+
+def whole(low: int, high: int = MOST) -> Rule:
     """A rule for `check`: a whole number, at least low."""
     def good(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
     return good, f"a whole number, {low} or more"
 
 
-def number(low: float, high: float = float("inf")) -> Rule:
+def number(low: float = -MOST, high: float = MOST) -> Rule:
     """A rule for `check`: a number from low to high."""
     def good(value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-    return good, f"a number, {low} or more" if high == float("inf") else f"a number from {low} to {high}"
+    if high != MOST:
+        return good, f"a number from {low} to {high}"
+    return good, "a number" if low == -MOST else f"a number, {low} or more"
+
+
+def text() -> Rule:
+    """A rule for `check`: text of one line."""
+    return lambda value: isinstance(value, str) and len(value) < LONGEST_WORD, "text"
 
 
 def optional(rule: Rule) -> Rule:
@@ -186,7 +259,7 @@ def check(s: Settings, **rules: Rule) -> None:
     for name, (good, expected) in rules.items():
         value = getattr(s, name)
         if not good(value):
-            raise UserError(f"{name}={value!r}: expected {expected}.")
+            raise UserError(f"{name}={brief(value)}: expected {expected}.")
 
 
 def check_name(name: str, s: Settings, where: str) -> None:
@@ -195,13 +268,14 @@ def check_name(name: str, s: Settings, where: str) -> None:
         return
     if PEERS.get(name.lower(), "") in s:
         raise UserError(f'{where}: what other programs call "{name}" is called {PEERS[name.lower()]} here.')
-    raise UserError(f'{where}: there is no variable "{name}".{did_you_mean(name, s.origin)} '
+    raise UserError(f'{where}: there is no variable "{shortened(name)}".{did_you_mean(name, s.origin)} '
                     f'All names: {", ".join(s.origin)}')
 
 
 def explain_word(word: str, s: Settings, script: str) -> UserError:
     """A word that is neither name=value nor a recipe -> UserError that guesses what was meant."""
     first, value = next(iter(as_dict(s).items()))
+    word = shortened(word)
 
     # As other programs want it: --epochs 50.
     if word.startswith("-"):
@@ -237,12 +311,10 @@ def from_text(text: str, default: Any) -> Any:
     # Two ways of writing that Python does not know, then whatever Python does.
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if re.fullmatch(r"[0-9]+x[0-9]+", text):                # input_shape=416x416
+    if re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text):                # input_shape=416x416
         return tuple(int(side) for side in text.split("x"))
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    value = as_python(text)
+    return text if value is None else value
 
 
 def check_type(name: str, value: Any, default: Any) -> Any:
@@ -250,11 +322,13 @@ def check_type(name: str, value: Any, default: Any) -> Any:
 
     Error: it cannot be converted; it says what is expected.
     """
+    if value is None and isinstance(default, (str, dict, list)):
+        return type(default)()                              # model_path=None: no path
     if value is None or default is None:                    # None says nothing about a type
         return value
 
     # What is meant is clear, only written in another way.
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(default, float) and type(value) is int and abs(value) <= MOST:
         return float(value)
     if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(default)(value)
@@ -265,7 +339,8 @@ def check_type(name: str, value: Any, default: Any) -> Any:
     if type(value) is not type(default):
         kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text",
                  dict: "a dict {...}"}
-        raise UserError(f"{name}={value!r}: expected {kinds.get(type(default), 'values')}, like {default!r}.")
+        expected = kinds.get(type(default), "values")
+        raise UserError(f"{name}={brief(value)}: expected {expected}, like {default!r}.")
     return value
 
 
@@ -273,15 +348,18 @@ def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
     """[(name, value, line number)] of a recipe file."""
     # Parsed, not run: a recipe from elsewhere can do no harm.
     try:
+        if path.exists() and not path.is_file():            # a pipe or a device may never end
+            raise OSError("it is not a file")
         tree = ast.parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         folder = path.parent
         known = [shown(p) for p in sorted(folder.glob("*.py"))] if folder.is_dir() else []
         raise UserError(f"There is no recipe {shown(path)}.{did_you_mean(shown(path), known)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown(path)} cannot be read as a recipe, a text file in utf-8: {error}") from None
     except SyntaxError as error:
         raise UserError(f"{shown(path)}, line {error.lineno}: not Python: {error.msg}") from None
+    except (OSError, ValueError, MemoryError, RecursionError) as error:
+        raise UserError(f"{shown(path)} cannot be read as a recipe, a text file in utf-8: "
+                        f"{error or 'its brackets are nested too deeply'}") from None
 
     # Nothing but a docstring and assignments of plain values.
     rows = []
@@ -292,7 +370,7 @@ def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
         try:
             (target,) = node.targets
             rows.append((target.id, ast.literal_eval(node.value), node.lineno))
-        except (AttributeError, ValueError):
+        except (AttributeError, ValueError, TypeError, MemoryError, RecursionError):
             place = f"{shown(path)}, line {node.lineno}"
             raise UserError(f"{place}: a recipe holds only lines like  lr = 0.01") from None
     return rows

@@ -19,7 +19,7 @@ from torch import nn
 
 from utils.checkpoint import is_darknet, read_checkpoint, refuse_web_page
 from utils.errors import NoWeights, UserError
-from utils.settings import ROOT, shown
+from utils.settings import ROOT, printable, shown
 from utils.system.files import clear_leftovers, part_name
 
 OFFLINE = "PLAINVISION_OFFLINE"             # an environment variable: when it is set nothing is ever fetched
@@ -29,6 +29,7 @@ LICENCES = {"https://download.pytorch.org/": "torchvision, BSD-3-Clause",
             "https://github.com/Megvii-BaseDetection/YOLOX/": "YOLOX, Apache-2.0",
             "https://github.com/rwightman/": "GluonCV, Apache-2.0"}
 limits = []                                 # of `in_time`, in seconds; the last one holds
+MOST_BYTES = 4 * 2**30          # of a download: the largest official file has half a GiB
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Report:
     missing: list           # names the file does not have
     unused: list            # names only the file has
     backbone: float         # share of the backbone's parameters that were loaded, 0-1
+    ruined: str = ""        # see `not_finite`
 
     def __str__(self):
         loaded = len(self.loaded)
@@ -52,17 +54,31 @@ class Report:
             first, theirs, ours = self.different[0]
             lines.append(f"  {len(names)} initialised from scratch: shapes differ "
                          f"(different number of classes?): {some(names)}; "
-                         f"{first} is {theirs} in the file, {ours} here.")
+                         f"{printable(first)} is {theirs} in the file, {ours} here.")
         if self.missing:
             lines.append(f"  {len(self.missing)} initialised from scratch (the file has none): "
                          f"{some(self.missing)}")
         if self.unused:
             lines.append(f"  {len(self.unused)} of the file not used: {some(self.unused)}")
+        if self.ruined:
+            lines.append(f"  NOTE: {self.ruined}: nothing can be learnt from there. Choose another file.")
         return "\n".join(lines)
 
 
 def some(names):
-    return ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
+    return ", ".join(map(printable, names[:6])) + (" ..." if len(names) > 6 else "")
+
+
+def not_finite(tensors):
+    """A sentence about the tensors that hold NaN or infinity, "" where there are none.
+
+    tensors: dict name -> tensor. One is enough to spoil whatever is computed with it.
+    """
+    bad = [name for name, tensor in tensors.items()
+           if tensor.is_floating_point() and not tensor.float().isfinite().all()]
+    if not bad:
+        return ""
+    return f"{len(bad)} of {len(tensors)} tensors hold NaN or infinity, the first {printable(bad[0])}"
 
 
 def load_weights(model, path, allow_partial=False):
@@ -96,7 +112,7 @@ def load_weights(model, path, allow_partial=False):
 
     # The heads depend on the classes, so they may differ. A backbone that differs is that of another network.
     share = backbone_share(model, fits)
-    report = Report(shown(path), list(fits), different, missing, unused, share)
+    report = Report(shown(path), list(fits), different, missing, unused, share, not_finite(fits))
     if share < 0.5 and not allow_partial:
         raise UserError(f"{report}\nThese weights belong to a different network: only {share:.0%} of the "
                         "backbone matches. Choose the file that belongs to this network, or none.")
@@ -139,9 +155,12 @@ def state_dict_of(content, path):
     for key in ("model", "state_dict", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
+
+    # What else is in it does not matter.
     tensors = {}
     if isinstance(content, dict):
-        tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+        tensors = {name: value for name, value in content.items()
+                   if isinstance(name, str) and isinstance(value, torch.Tensor)}
     if not tensors:
         raise UserError(f"{shown(path)} holds no weights (no named tensors).")
     for prefix in ("module.", "_orig_mod."):
@@ -271,18 +290,24 @@ def download(url, sha256=None, timeout=20):
                 file.write(block)
                 if limits and time.monotonic() - began > limits[-1]:
                     raise OSError(f"more than {limits[-1]} s")
+                if file.tell() > MOST_BYTES:
+                    raise OSError(f"it has more than {MOST_BYTES // 2**30} GiB")
 
         # A connection that breaks looks like the end of the file; a proxy may send something else altogether.
         if length and part.stat().st_size != int(length):
             raise OSError(f"{part.stat().st_size} of {length} bytes arrived")
         if not digest.hexdigest().startswith(sha256):
             raise OSError("the checksum is wrong")
+        os.replace(part, path)
 
-    except (OSError, ValueError, HTTPException) as error:   # URLError and time-outs are OSErrors
-        part.unlink(missing_ok=True)
-        raise NoWeights(f"Could not download {url} ({error}). Fetch it by hand and put it at {shown(path)}, "
+    # URLError and time-outs are OSErrors; a header that makes no sense is a ValueError or an HTTPException.
+    except (OSError, ValueError, HTTPException) as error:
+        why = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        raise NoWeights(f"Could not download {url} ({why}). Fetch it by hand and put it at {shown(path)}, "
                         "or set pretrained=False.") from None
-    os.replace(part, path)
+    finally:                                            # after Ctrl-C as well
+        with contextlib.suppress(OSError):
+            part.unlink()
     return path
 
 

@@ -1,6 +1,7 @@
 """Checkpoints and weight files: whole or refused, with a sentence."""
 import hashlib
 import http.server
+import socket
 import threading
 import zipfile
 
@@ -157,6 +158,36 @@ def test_download(server, tmp_path):
 def test_failed_downloads_leave_nothing(server, tmp_path, name, options):
     with pytest.raises(UserError, match=f"(?s){name}.*by hand.*model_data/{name}"):
         weights.download(f"{server}/{name}", **options)
+    assert not list((tmp_path / "model_data").iterdir())
+
+
+OK, CHUNKED = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ANSWERS = {
+    "no status": b"hello\r\n\r\n", "another protocol": b"SSH-2.0-OpenSSH_9\r\n", "nothing": b"", "a status of text": b"HTTP/1.1 abc OK\r\n\r\n",
+    "a length of text": OK + b"Content-Length: many\r\n\r\nabc", "a length below zero": OK + b"Content-Length: -5\r\n\r\nabc",
+    "too short": OK + b"Content-Length: 50\r\n\r\nabc", "a chunk of text": CHUNKED + b"zz\r\n", "a chunk cut off": CHUNKED + b"ff\r\nabc",
+    "a long line": b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n\r\n", "many headers": OK + b"a: b\r\n" * 200 + b"\r\n",
+    "to nowhere": b"HTTP/1.1 302 F\r\nLocation: http://[::1\r\n\r\n", "steering": b"HTTP/1.1 500 \x1b[2J\r\n\r\n",
+    "to a file": b"HTTP/1.1 302 F\r\nLocation: file:///etc/passwd\r\n\r\n"}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_odd_answers_are_one_sentence(tmp_path, monkeypatch, name):
+    """A server that answers with what no server should: nothing is left in model_data."""
+    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    (tmp_path / "model_data").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        def answer():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(ANSWERS[name])
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with pytest.raises(UserError, match="Could not download .* by hand") as error:
+            weights.download(f"http://127.0.0.1:{listening.getsockname()[1]}/odd.pth", timeout=3)
+        thread.join(3)
+    assert len(str(error.value)) < 600 and "\n" not in str(error.value) and "\x1b" not in str(error.value)
     assert not list((tmp_path / "model_data").iterdir())
 
 

@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.findings import Finding, from_error, tell
 from utils.formats.foreign import deal
 from utils.formats.recognise import foreign_tasks, home, read_foreign, recognise
-from utils.formats.voc_folder import LABELS, find_files, make_sets
+from utils.formats.voc_folder import LABELS, make_sets, survey
 from utils.images import IGNORED
 from utils.labels import derived_names, describe_labels, mask_table
 from utils.lists import classes_name, first_image, list_name, survey_classes, write_list, write_mask_list
@@ -32,7 +32,7 @@ def tasks_of(dataset):
     if recognise(folder)[0] != "voc":
         return foreign_tasks(folder)
     return [task for task, (part, suffixes, *_) in LABELS.items()
-            if find_files(folder / part, suffixes)] or ["detection"]
+            if survey(folder / part, suffixes)[0]] or ["detection"]
 
 
 def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9, train_set="train",

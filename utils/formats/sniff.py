@@ -218,7 +218,7 @@ def what_lies_there(folder, passed_over=()):
 
     passed_over: formats of which nothing is said.
     """
-    images, files = walk(folder)
+    images, files = files_in(folder)
     if not images:
         return ""
     found = [*mask_groups(folder, images), *label_groups(files, passed_over)]
@@ -228,7 +228,7 @@ def what_lies_there(folder, passed_over=()):
     return f"It holds {counted(len(images), 'image')}, and what could be their labels:\n" + "".join(found)
 
 
-def walk(folder):
+def files_in(folder):
     """The images and the files that could be labels in a folder, as far as MOST entries go."""
     images, files, seen, count = [], [], set(), 0
     for place, folders, names in os.walk(folder, followlinks=True):

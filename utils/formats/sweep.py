@@ -22,7 +22,7 @@ from utils.errors import UserError
 from utils.findings import Finding, from_error
 from utils.formats.objects import SPOILING
 from utils.formats.voc_xml import read_annotation
-from utils.images import ORIENTATION, open_image, open_mask, opened
+from utils.images import HUGE_PIXELS, ORIENTATION, open_image, open_mask, opened
 from utils.settings import find
 from utils.system.files import write_text
 from utils.system.machine import cores
@@ -94,7 +94,9 @@ def look_at_sample(image):
         return None, [Finding("bad_name", image)]
     try:
         *size, digest = look_at_image(image)
-        return Sample(image, None, tuple(size), digest, None), []
+        huge = size[0] * size[1] > HUGE_PIXELS
+        findings = [Finding("image_huge", image, None, f"{size[0]} x {size[1]} pixels")] if huge else []
+        return Sample(image, None, tuple(size), digest, None), findings
     except UserError as error:
         return None, [from_error(error, image)]
 

@@ -25,17 +25,18 @@ def survey(folder, suffixes):
 
     The stem is everything before the last dot, without spaces at its ends, because a line of a list cannot
     hold those. Hidden files are no data.
-    Findings: a stem twice (the first file is used), a stem that is not allowed in a list.
+    Findings: what is no file, a stem twice (the first file is used), a stem not allowed in a list.
     """
     # scandir knows what is a file without asking the disk again: much faster for 100,000 images.
     folder = Path(folder)
     with os.scandir(folder) if folder.is_dir() else contextlib.nullcontext(()) as entries:
-        names = sorted(entry.name for entry in entries
-                       if entry.name.lower().endswith(suffixes)
-                       and not entry.name.startswith(".") and entry.is_file())
+        known = {entry.name: is_file(entry) for entry in entries
+                 if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".")}
+    names = sorted(name for name, readable in known.items() if readable)
+    findings = [Finding("no_file", folder / name) for name in sorted(known.keys() - set(names))]
 
     # The stem is what image, label and list have in common, so it must be there once.
-    files, findings = {}, []
+    files = {}
     for name in names:
         path, stem = folder / name, os.path.splitext(name)[0].strip()
         if not is_plain(stem):
@@ -46,6 +47,14 @@ def survey(folder, suffixes):
         else:
             files[stem] = path
     return files, findings
+
+
+def is_file(entry):
+    """Whether an entry of scandir can be read to its end: no folder, pipe or device, no link to nowhere."""
+    try:
+        return entry.is_file()
+    except OSError:                                         # a link to itself
+        return False
 
 
 def find_files(folder, suffixes):

@@ -5,10 +5,12 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 from pathlib import Path
 
 from utils.errors import FULL, UserError
+from utils.settings import printable as printable  # a rule of names in messages, wherever they go
 from utils.settings import shown
 from utils.system.machine import is_running
 
@@ -60,9 +62,18 @@ def decode_wide(data):
     return text
 
 
+def check_file(path, kind="file_missing"):
+    """Error: a pipe, a device or a socket, which may have no end. OSError: there is nothing."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{shown(path)} is no file but a pipe, a device or a socket: it is not read.",
+                        kind=kind)
+
+
 def read_bytes(path, limit=None):
-    """The content of a file. limit: in bytes. Errors: too large, not readable."""
+    """The content of a file. limit: in bytes. Errors: too large, not readable, not a file."""
     try:
+        check_file(path)
         if limit and os.path.getsize(path) > limit:
             raise UserError(f"{shown(path)} is larger than {limit // 1_000_000} MB: not an annotation.",
                             kind="label_too_large")
@@ -314,12 +325,7 @@ def clear_leftovers(folder, pattern="*.part*"):
         if not found or is_running(int(found[1])):
             continue
         if path.is_dir():
-            print(f"NOTE: {printable(shown(path))} was left by a run that was killed. It can be deleted.")
+            print(f"NOTE: {shown(path)} was left by a run that was killed. It can be deleted.")
         else:
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def printable(text):
-    """A name as it can be printed: control characters in it must not steer the terminal."""
-    return text if text.isprintable() else ascii(text)

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from tqdm import tqdm
 
-from utils.errors import UserError
+from utils.errors import UserError, harmless
 from utils.results.plots import training_curves
 from utils.system import distributed
 from utils.system.files import append_line, write_text
@@ -33,7 +33,7 @@ def logger(run):
 def note(run, text):
     """Lines for train.log alone. A full disk must not end a training."""
     with contextlib.suppress(OSError):
-        append_line(run / "train.log", text)
+        append_line(run / "train.log", harmless(text))
 
 
 def attempt(say, write):

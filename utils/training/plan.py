@@ -5,7 +5,7 @@ Every setting is checked, and those that are None get their values.
 from utils.errors import NoWeights, UserError
 from utils.images import check_fit, nearest_shape, stride_of
 from utils.lists import list_lines, read_classes
-from utils.settings import check, fill, find, number, one_of, optional, several, whole, yes_or_no
+from utils.settings import check, fill, find, number, one_of, optional, several, text, whole, yes_or_no
 from utils.system import distributed
 from utils.system.device import choose_device
 from utils.weights import check_weights, in_time
@@ -56,6 +56,9 @@ def check_values(s):
     """Error: a value that no training can work with."""
     share = number(0, 1)
     check(s,
+          # which files
+          classes_path=optional(text()), train_list=optional(text()), val_list=optional(text()),
+          test_list=optional(text()),
           # how long, how much at once
           epochs=optional(whole(1)), freeze_epochs=optional(whole(0)), patience=whole(0), eval_every=whole(1),
           batch_size=whole(1), freeze_batch_size=optional(whole(1)), accumulate=whole(1),
@@ -72,7 +75,7 @@ def check_values(s):
           threshold=share, binary_sigmoid=yes_or_no(), class_weights=class_weights(), ignore_labels=labels(),
           # the machine
           amp=one_of((None, True, False, "bfloat16", "float16")), compile=yes_or_no(),
-          deterministic=yes_or_no(), num_workers=optional(whole(0)), save_minutes=number(0),
+          deterministic=yes_or_no(), num_workers=optional(whole(0, 512)), save_minutes=number(0),
           cache=yes_or_no(), seed=whole(0))
     check_fit(s.fit)
 

@@ -7,7 +7,8 @@ import torch
 from utils import steps
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
-from utils.settings import ROOT, find, read_recipe, shown
+from utils.metadata import check_metadata
+from utils.settings import ROOT, check, check_type, find, optional, printable, read_recipe, shown, whole
 from utils.system import distributed, lock
 from utils.system.files import clear_leftovers
 
@@ -151,14 +152,16 @@ def load_run(s, folder):
         settings = {name: value for name, value, _ in read_recipe(folder / "settings.py")}
     else:
         state = read_checkpoint(folder / "last.pth")
-        if "training" not in state:
+        if not isinstance(state, dict) or "training" not in state:
             raise UserError(f"{shown(folder / 'last.pth')} was not saved by train.py: it cannot be resumed.")
+        check_metadata(state, folder / "last.pth", resumed=True)
         settings = state["settings"] | state["training"].get("machine", {})
     for name, value in settings.items():
         if name != "resume" and name in s and s.origin[name] != "command line":
-            s.put(name, value, "resumed run")
+            s.put(name, check_type(name, value, getattr(s, name)), "resumed run")
+    check(s, epochs=optional(whole(1)))
 
-    if state and state["epoch"] >= s.epochs:
+    if state and s.epochs and state["epoch"] >= s.epochs:
         raise UserError(f"{shown(folder)} has already done its {state['epoch']} epochs. "
                         f"To go on: epochs={state['epoch'] + 10}")
     return state
@@ -168,7 +171,7 @@ def check_same_run(state, s, class_names, folder):
     """Error: what cannot change within a run did."""
     settings = state["settings"]
     then = {"net": state["net"], "classes": state["class_names"], "input_shape": state["input_shape"],
-            "optimizer": settings["optimizer"], "ema": settings["ema"]}
+            "optimizer": settings.get("optimizer"), "ema": settings.get("ema")}
     now = {"net": s.net, "classes": class_names, "input_shape": list(s.input_shape),
            "optimizer": s.optimizer, "ema": s.ema}
     for name, value in now.items():
@@ -196,8 +199,8 @@ def training_state(training):
             **plain}
 
 
-def restore(state, training):
-    """Put what was saved back, in place."""
+def restore_tensors(state, training):
+    """Network, moving average, optimizer and scaler get what was saved, in place."""
     saved, average, scaler = state["training"], training.average, training.scaler
     training.model.load_state_dict(saved["model"])
     if average:
@@ -207,7 +210,18 @@ def restore(state, training):
     if saved["scaler"] and scaler.is_enabled():
         scaler.load_state_dict(saved["scaler"])
 
+
+def restore(state, training):
+    """Put what was saved back, in place. Error: it is not of this network and this optimizer."""
+    try:
+        restore_tensors(state, training)
+    except Exception as error:                          # PyTorch checks little, so it can fail anywhere
+        reason = printable(" ".join(str(error).split())[:200])
+        raise UserError(f"{training.folder}/last.pth does not fit this run ({reason}). To start a new run "
+                        f"from its weights: model_path={training.folder}/last.pth") from None
+
     # How far it was, to the step within the epoch.
+    saved = state["training"]
     progress = Progress(**{name: saved[name] for name in Progress.__dataclass_fields__ if name in saved})
     progress.epoch = state["epoch"]
     device = training.device
