@@ -6,6 +6,7 @@ import torch
 
 from utils import steps
 from utils.checkpoint import read_checkpoint
+from utils.depth import saved_range
 from utils.errors import UserError
 from utils.settings import ROOT, find, read_recipe, shown
 from utils.system import distributed
@@ -116,6 +117,10 @@ def load_run(s, folder):
     for name, value in settings.items():
         if name != "resume" and name in s and s.origin[name] != "command line":
             s.put(name, value, "resumed run")
+
+    # A run of the time before this setting goes on as it began.
+    if state and "value_range" not in settings:
+        s.put("value_range", saved_range(settings), "resumed run")
 
     # What a save left behind that was cut off.
     for part in folder.glob("*.part"):
