@@ -136,9 +136,12 @@ def choose_range(values):
             if high <= top and high - low >= COVERED * top:
                 return (0, top) if top in PLAIN or not is_crowded(values, top) else evened(values, 0, high)
 
-    # A range of their own.
+    # A single value says nothing of a range.
     if low == high:
-        return low, low + 1
+        top = next((top for top in USUAL if 0 <= low <= top), None)
+        return (0, top) if top else (low, low + 1)
+
+    # A range of their own.
     return evened(values, low, high) if is_crowded(values, high - low) else in_digits(values, (low, high))
 
 

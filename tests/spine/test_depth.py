@@ -93,7 +93,8 @@ def test_choose_range():
     assert {top: depth.choose_range(np.round(ramp * top, 3))[1] for top in usual} == usual
     hot = np.append(np.round(ramp * 4000), [65535, 65535])                         # two broken pixels
     assert depth.choose_range(hot) == (0, 4095)
-    assert depth.choose_range(np.full(9, 77.0)) == (77.0, 78.0) and depth.choose_range(np.array([])) == (0, 255)
+    assert depth.choose_range(np.full(9, 77.0)) == (0, 255) and depth.choose_range(np.full(9, -7.0)) == (-7, -6)
+    assert depth.choose_range(np.array([])) == (0, 255)
     assert all(depth.is_range(depth.choose_range(np.round(RNG.normal(1000, spread, 500)))) for spread in (0.3, 2, 50, 900))
 
 
