@@ -8,8 +8,10 @@ import utils  # noqa: F401, I001  first: it says in a sentence which package is 
 import nets
 from utils.checkpoint import newest_best
 from utils.dataset import DetectionData, make_loader
+from utils.depth import saved_range
 from utils.errors import UserError
 from utils.evaluate import choose_input, collect
+from utils.formats.sweep import range_of_set
 from utils.metrics import confusion_matrix, detection_curves, detection_results
 from utils.results import misses, plots
 from utils.results.report import choose_list, detection_report, results_folder, write_csv, write_results
@@ -60,7 +62,7 @@ def main(s):
                          "input_shape": list(s.input_shape), "fit": s.fit}
         results |= circumstances
         write_results(folder, results, text)
-        save_pictures(s, folder, results, [find(p) for p in data.paths], detections, truths, data.class_names)
+        save_pictures(s, folder, results, data, detections, truths)
         print(f"\nResults are in {shown(folder)}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
 
 
@@ -84,6 +86,7 @@ def open_list(s, info):
     names = info["class_names"]
     chosen = choose_list(s.list_path, info["settings"], "python get_map.py list_path=2007_test.txt")
     data = DetectionData(chosen, names, s.input_shape, fit=s.fit, cache=False)
+    data.value_range = range_of_set(data.paths, saved_range(info["settings"]))
     if info["epoch"] is None:
         print(f'NOTE: these weights know {len(names)} classes, from "{names[0]}" to "{names[-1]}": '
               "the class numbers of the list must mean the same.")
@@ -117,8 +120,9 @@ def report(path, data, results, detections, truths):
     return text
 
 
-def save_pictures(s, folder, results, paths, detections, truths, names):
+def save_pictures(s, folder, results, data, detections, truths):
     """Curves, bars, the confusion matrix (also as CSV) and the page of the worst misses."""
+    names = data.class_names
     curves = detection_curves(detections, truths, names)
     plots.precision_recall(curves, folder / "precision_recall.png")
     plots.score_curves(curves, folder / "score_curves.png", s.score_threshold)
@@ -131,7 +135,8 @@ def save_pictures(s, folder, results, paths, detections, truths, names):
     write_csv(folder / "confusion_matrix.csv", [["network says / truth", *names, "background"], *rows])
 
     worst = misses.worst_misses(detections, truths, names, s.score_threshold)
-    misses.misses_page(worst, paths, detections, truths, names, folder / "misses.png", s.score_threshold)
+    misses.misses_page(worst, [find(path) for path in data.paths], detections, truths, names,
+                       folder / "misses.png", s.score_threshold, data.value_range)
     print("\nmisses.png shows the worst misses: look at it first." if worst
           else "\nNothing was missed: there is no misses.png.")
 

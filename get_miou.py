@@ -12,10 +12,12 @@ import numpy as np
 import nets
 from utils.checkpoint import newest_best
 from utils.dataset import SegmentationData, make_loader
+from utils.depth import saved_range
 from utils.errors import UserError
 from utils.evaluate import segment_list
-from utils.images import IGNORED, fitted_size, open_image, resize
-from utils.miou import count_confusion, segmentation_results
+from utils.formats.sweep import range_of_set
+from utils.images import IGNORED, fitted_size, resize
+from utils.miou import count_confusion, list_results, segmentation_results
 from utils.results import masks, plots, report
 from utils.results.draw import grid
 from utils.results.media import fresh, save_image
@@ -58,7 +60,7 @@ def main(s):
     with results_folder(ROOT / "miou_out", run_name) as folder:
         print(as_table(s))
         matrix, per_image, losses, worst_ones = measure(s, model, data, folder)
-        results = {"images": len(data)} | segmentation_results(matrix, data.class_names)
+        results = {"images": len(data)} | list_results(matrix, data.class_names)
         text = as_text(path, data, results, matrix, losses, info["epoch"])
         print("\n" + text)
 
@@ -94,7 +96,9 @@ def open_list(s, info):
     settings = info["settings"]
     chosen = choose_list(s.list_path, settings, "python get_miou.py list_path=mydata_test.txt")
     ignored = settings.get("ignore_labels") or ()
-    return SegmentationData(chosen, info["class_names"], info["input_shape"], ignore_labels=ignored)
+    data = SegmentationData(chosen, info["class_names"], info["input_shape"], ignore_labels=ignored)
+    data.value_range = range_of_set(data.paths, saved_range(settings))
+    return data
 
 
 def measure(s, model, data, folder):
@@ -122,7 +126,7 @@ def measure(s, model, data, folder):
             worst_ones.append((result["miou"], index, labels))
             worst_ones = sorted(worst_ones, key=lambda row: row[:2])[:s.worst]
         if s.save_pictures:
-            save_comparison(s, folder / "pictures", data.paths[index], truth, labels, names)
+            save_comparison(s, folder / "pictures", data, index, truth, labels)
 
     means = {name: value / len(data) for name, value in sums.items()}
     means = {name: value if math.isfinite(value) else None for name, value in means.items()}
@@ -140,12 +144,13 @@ def as_text(path, data, results, matrix, losses, epoch):
     return "\n\n".join(parts)
 
 
-def save_comparison(s, folder, path, truth, labels, names):
+def save_comparison(s, folder, data, index, truth, labels):
     """Image, truth, prediction and errors of one image side by side,
     with what the colours mean below them."""
-    picture = masks.side_by_side(open_image(find(path)), truth, labels, names, s.opacity, errors=True)
+    names, stem = data.class_names, Path(data.paths[index]).stem
+    picture = masks.side_by_side(data.whole_image(index), truth, labels, names, s.opacity, errors=True)
     strip = masks.legend(picture.shape[1], names, errors=True)
-    save_image(fresh(folder, Path(path).stem, ".jpg"), np.vstack([picture, strip]))
+    save_image(fresh(folder, stem, ".jpg"), np.vstack([picture, strip]))
 
 
 def save_plots(folder, results, matrix, names):
@@ -170,7 +175,7 @@ def worst_page(s, worst_ones, data, cell=320):
     -> (h, w, 3) uint8"""
     pictures, captions = [], []
     for quality, index, labels in worst_ones:
-        image, truth = open_image(find(data.paths[index])), data.truth(index)
+        image, truth = data.whole_image(index), data.truth(index)
         known = truth != IGNORED
         wrong = (labels != truth)[known].mean()
 

@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 import nets
 from utils.checkpoint import newest_best
+from utils.depth import saved_range
 from utils.errors import UserError
 from utils.evaluate import choose_input, detect, segment
+from utils.formats.sweep import range_of_set
 from utils.images import HUGE_PIXELS, open_image
 from utils.lists import read_list, read_mask_list
 from utils.results import masks, media, sources
@@ -172,10 +174,12 @@ def samples_of_the_test_list(info, task):
 def predict_images(s, model, info, items, folders, window):
     """Every image: find, draw, save, print. What cannot be read is skipped and named at the end."""
     records, skipped, total = [], [], Counter()
+    files = [item.place for item in items if isinstance(item.place, Path)]
+    value_range = range_of_set(files, saved_range(info["settings"]))
     try:
         for item in items:
             try:
-                image = open_item(item)
+                image = open_item(item, value_range)
             except UserError as error:
                 if len(items) == 1:
                     raise
@@ -206,12 +210,12 @@ def predict_images(s, model, info, items, folders, window):
         print_count(s, "all images", model.task, total)
 
 
-def open_item(item):
-    """-> the picture of an item, (h, w, 3) uint8 RGB."""
+def open_item(item, value_range=None):
+    """-> the picture of an item, (h, w, 3) uint8 RGB. value_range: see utils.images.open_image."""
     if not isinstance(item.place, Path):
         return open_address(item.place)
     try:
-        return open_image(item.place)
+        return open_image(item.place, value_range)
     except UserError as error:
         known = item.place.suffix.lower() in sources.SUFFIXES
         raise error if known else UserError(f"{error} If it is a video, say mode=video.") from None

@@ -31,6 +31,7 @@ classes_path = None             # class names, one a line; None: model_data/<dat
 train_list = None               # list files; None: <dataset>_train.txt and so on,                      训练集列表
 val_list = None                 # made by voc_annotation.py when they are missing                       验证集列表
 test_list = None                # never seen in training; get_map.py measures on it                     测试集列表
+value_range = None              # above 8 bits: which values are black, white                          高位图黑白范围
 
 # What it begins with                                                                                  起点
 model_path = ""                 # weights to start from (.pth, .weights); "": none                      预训练权重路径

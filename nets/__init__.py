@@ -194,7 +194,8 @@ def load_official(path: AnyPath, device: Device, net: str,
                         "so its results would mean nothing. Give the file to train.py as model_path, "
                         "and use the best.pth of that training.")
 
-    settings = {"fit": network.official.get("fit", network.recipe.get("fit", "letterbox"))}
+    fit = network.official.get("fit", network.recipe.get("fit", "letterbox"))
+    settings = {"fit": fit, "value_range": None}
     info = {"net": net, "options": options, "class_names": names, "input_shape": input_shape,
             "settings": settings, "epoch": None}
     return model.to(device).eval(), info

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import utils  # noqa: E402, F401, I001  first: it says in a sentence which package is missing
 import nets  # noqa: E402
 from utils.anchors import find_anchors  # noqa: E402
-from utils.checks.folder import box_sizes, whole_findings  # noqa: E402
+from utils.checks.folder import all_difficult, box_sizes, whole_findings  # noqa: E402
 from utils.checks.lists import look_at_lists_of  # noqa: E402
 from utils.checkpoint import is_darknet, read_checkpoint  # noqa: E402
 from utils.checks.data_page import data_page  # noqa: E402
@@ -156,6 +156,9 @@ def look_at_data(s, kind):
     splits = [part.splits.get(stem, set()) for part in parts for stem in part.samples]
     if kind == "detection":
         findings += box_sizes(seen, *way)
+        marks = [one["difficult"] for sample, mine in zip(seen, splits)
+                 for one in sample.truth if "train" in mine or not mine]
+        findings += all_difficult(marks, find(folders(s)[0]))
     findings += stale_lists(s, kind, path, findings, way)
     return findings, seen, splits, names, ", ".join(shown(find(folder)) for folder in folders(s))
 

@@ -18,7 +18,16 @@ from utils import augment
 from utils.augment import Sample
 from utils.cache import PictureCache
 from utils.errors import UserError
-from utils.images import check_fit, fit_image, letterbox_mask, open_shrunken, resize_mask, stack, to_input
+from utils.images import (
+    check_fit,
+    fit_image,
+    letterbox_mask,
+    open_image,
+    open_shrunken,
+    resize_mask,
+    stack,
+    to_input,
+)
 from utils.labels import describe_labels, label_table, read_labels
 from utils.lists import check_classes, read_list, read_mask_list
 from utils.settings import find, shown
@@ -48,16 +57,18 @@ class ListData(Dataset):
     augmentation: a utils.augment.Augmentation for training; None: evaluation, no change.
     small_shape, small_until: up to this epoch the input is only that large, (H, W) px: steps cost less.
     cache: keep shrunken images in memory, see utils/cache.py.
+    value_range: what is black and white in pictures of more than 8 bits, see utils/depth.py.
     """
 
     bytes_per_pixel = 3
     fit = "letterbox"               # how a picture meets the input, see utils.images.fitted_size
 
     def __init__(self, list_path, class_names, input_shape, augmentation=None, seed=0, small_shape=None,
-                 small_until=0, cache=True):
+                 small_until=0, cache=True, value_range=None):
         self.list_path, self.class_names, self.input_shape = list_path, class_names, tuple(input_shape)
         self.augmentation, self.seed = augmentation, seed
         self.small_shape, self.small_until = small_shape, small_until
+        self.value_range = value_range
         self.broken = {}                            # index of a training sample whose file is damaged -> why
 
         # A file that is missing is found now, not after an hour.
@@ -113,13 +124,17 @@ class ListData(Dataset):
     def read(self, index):
         """From the file: -> picture (h, w, 3), its mask (h, w) or None, size (h, w) of the original."""
         path = find(self.paths[index])
-        image, size = open_shrunken(path, self.largest(), exact=not self.train, fit=self.fit)
+        image, size = open_shrunken(path, self.largest(), not self.train, self.fit, self.value_range)
         return image, None, size
 
     def largest(self):
         """(H, W) into which every picture fits as it is kept; larger for what training enlarges."""
         share = self.enlarged() if self.train else 1.0
         return tuple(round(side * share) for side in self.input_shape)
+
+    def whole_image(self, index):
+        """The picture of a sample at its own size: (h, w, 3) uint8."""
+        return open_image(find(self.paths[index]), self.value_range)
 
     def stand_in(self, index):
         """The index itself, or, when that sample cannot be read, the next one that can."""

@@ -16,13 +16,12 @@ from utils.images import (
     fitted_size,
     from_input,
     nearest_shape,
-    open_image,
     resize,
     stack,
 )
 from utils.metrics import detection_results
-from utils.miou import count_confusion, segmentation_results
-from utils.settings import check, fill, find, several, whole
+from utils.miou import count_confusion, list_results
+from utils.settings import check, fill, several, whole
 from utils.system import distributed
 
 SHOWN = 12                      # the predictions of so many images are kept to be drawn
@@ -293,8 +292,8 @@ def segment_list(model, loader, device, threshold=0.5, scales=(1.0,), flip=False
     try:
         # Several views of an image, or windows: from the file, each at the sizes that it needs.
         if slide or flip or tuple(scales) != (1.0,):
-            for index, path in enumerate(tqdm(data.paths, desc="evaluating", leave=False, disable=bar_off())):
-                image = open_image(find(path))
+            for index in tqdm(range(len(data)), desc="evaluating", leave=False, disable=bar_off()):
+                image = data.whole_image(index)
                 (found,) = segment(model, [image], data.input_shape, threshold, scales, flip, slide)
                 yield index, found["labels"], {}
             return
@@ -315,7 +314,7 @@ def evaluate(model, loader, device, **settings):
     """-> results, mean losses, what was found: detections of all images, or labels of the first SHOWN.
 
     Detection: see `collect` and utils.metrics.detection_results; segmentation: `segment_list` and
-    utils.miou.segmentation_results.
+    utils.miou.list_results.
     """
     data = loader.dataset
     if data.task == "detection":
@@ -332,5 +331,5 @@ def evaluate(model, loader, device, **settings):
             shown.append((index, labels))
 
     # Together with what the other processes have counted.
-    results = segmentation_results(sum(distributed.gather(matrix)), data.class_names)
+    results = list_results(sum(distributed.gather(matrix)), data.class_names)
     return results, summed(sums), [labels for _, labels in in_order(shown)]

@@ -3,6 +3,7 @@
 A finding is a plain record. KINDS says, once for every kind, what it means, what to do about it and what
 happens meanwhile.
 """
+import os
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -20,6 +21,7 @@ class Finding(NamedTuple):
     file: Path                  # the file or folder it is about
     line: int | None = None     # where in it, from 1
     detail: str = ""            # what exactly
+    advice: str = ""            # what to do, where that follows from these very data; "": what the table says
 
 
 # kind: what happens, what is wrong, what to do. {folder}: that of the first finding, {images}: the folder
@@ -106,6 +108,13 @@ KINDS = {
         "Export or download them again."),
     "image_damaged": (WITHOUT, "Images that are cut off or damaged",
         "Copy or download them again."),
+    "image_kind": (WITHOUT, "Images with bands or numbers of a kind that is not read",
+        "Save them as PNG, or as TIFF with 1 or 3 bands of 8 or 16 bits."),
+    "image_pages": (WORKS, "TIFF images of several pages; only the first page is used",
+        "Save the pages as files of their own if they are pictures of their own."),
+    "one_colour": (WORKS, "Images of a single colour, though their labels show objects",
+        "Look at them: were they damaged, or written before the camera was ready? Remove them with their "
+        "labels."),
     "image_too_large": (WITHOUT, "Images that are far too large",
         "Cut them into tiles or shrink them, with their labels."),
     "image_huge": (WORKS, "Images of more than 50 megapixels: each takes seconds and much memory to open",
@@ -183,10 +192,16 @@ KINDS = {
         "See the pictures of python tools/doctor.py"),
     # masks
     "mask_lossy": (WITHOUT, "Masks in a lossy format (JPEG, WebP), which changes class numbers",
-        "Export them again as PNG; converting them does not bring the numbers back."),
+        "Export them again as PNG; converting them does not bring the numbers back. Only of few ones far "
+        'apart, like black and white, it does: python tools/fix_masks.py "masks={folder}" '
+        '"values={{0: 0, 255: 1}}" nearest=True'),
     "mask_colour": (WITHOUT, "Masks that are colour pictures",
         'python tools/fix_masks.py "masks={folder}" palette=...  turns colours into class numbers; '
         "without palette it lists the colours."),
+    "mask_alpha": (STOPS, "Masks of one colour whose label seems to be in the alpha channel (transparency)",
+        'python tools/fix_masks.py "masks={folder}" channel=alpha "values={{255: 1}}"  makes masks of it.'),
+    "mask_pages": (WITHOUT, "Masks of several pages: which one is meant?",
+        "Save the page that holds the class numbers as a file of its own, best as PNG."),
     "mask_deep": (WITHOUT, "Masks with 16 bits for each of several channels",
         "Save them as grey PNG of 8 bits."),
     "mask_numbers": (WITHOUT, "Masks with numbers that are not whole or not from 0 to 255",
@@ -212,6 +227,11 @@ KINDS = {
         "2 ... without gaps",
         'python tools/fix_masks.py "masks={folder}" "values={{38: 1, 75: 2}}"  renumbers them; or write a '
         "classes file with as many names."),
+    "mask_strays": (STOPS,
+        "The masks hold few values in nearly all of their pixels, and many others at the edges of these",
+        "Export them again as PNG, without smoothing and without resizing."),
+    "void_class": (WORKS, "A class that may mean 'not labelled'; it is learnt like the others",
+        "Look into the description of the dataset. If it means that: ignore_labels=[...]"),
     "masks_one_class": (STOPS, "All labelled pixels are of one class, so there is nothing to tell apart",
         "An object must be written as 1, 2, 3 ..."),
     # list files
@@ -257,14 +277,25 @@ def place(finding):
 
 def remedy(findings):
     """What to do about findings of one kind."""
-    folder = findings[0].file.parent
+    folder = common_folder([finding.file for finding in findings])
     images = "..."
     for name in ("JPEGImages", "images"):
         if (folder.parent / name).is_dir():
             images = folder.parent / name
             break
     _, _, advice = KINDS[findings[0].kind]
+    if findings[0].advice:
+        return findings[0].advice
     return advice.format(folder=shown(folder), images=shown(images))
+
+
+def common_folder(paths):
+    """The innermost folder that holds all the files."""
+    folders = [str(path.parent) for path in paths]
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:                                      # on two drives
+        return Path(folders[0])
 
 
 def worst(findings):

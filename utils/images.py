@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from utils import depth
 from utils.errors import UserError, did_you_mean
 from utils.settings import shown
 from utils.system.files import check_file
@@ -53,34 +54,40 @@ OTHERS = (
     (rb"\s*[{\[]", "a JSON or text file"))
 
 
-def open_image(path):
-    """An image file -> (H, W, 3) uint8 RGB, upright (EXIF orientation applied), transparency on white, 16 bit
-    scaled to 8.
+def open_image(path, value_range=None):
+    """An image file -> (H, W, 3) uint8 RGB, upright (EXIF orientation applied), transparency on white.
 
+    value_range: (low, high) of the dataset, for files of more than 8 bits, see utils/depth.py; None: by the
+    values of this one.
     Errors: missing, not an image, cut off, far too large; each names the file.
     """
-    return decode_image(path)[0]
+    return decode_image(path, value_range=value_range)[0]
 
 
-def open_shrunken(path, input_shape, exact=True, fit="letterbox"):
+def open_shrunken(path, input_shape, exact=True, fit="letterbox", value_range=None):
     """An image for the network: no larger than what fits into input_shape (H, W), never grown. -> image,
     original size (h, w).
 
     exact=False lets the JPEG decoder leave out, by a factor of 2, 4 or 8, what would be shrunk away: twice as
     fast, nearly equal.
     fit: see `fitted_size`; a picture to be stretched that is too long on one side only gets its final size on
-    both, so that it is resized once.
+    both, so that it is resized once.  value_range: see `open_image`.
     """
-    image, size = decode_image(path, None if exact else input_shape, fit)
+    image, size = decode_image(path, None if exact else input_shape, fit, value_range)
     height, width = fitted_size(*size, input_shape, fit)
     if height < size[0] or width < size[1]:
         image = resize(image, height, width)
     return image, size
 
 
-def decode_image(path, at_least=None, fit="letterbox"):
+def decode_image(path, at_least=None, fit="letterbox", value_range=None):
     """-> image (H, W, 3) uint8 RGB, true size (h, w). at_least: (H, W) that a reduced JPEG still fills."""
     with opened(path) as image:
+        # First, for getexif() may decode the picture.
+        if depth.is_deep(image):
+            values = depth.values_of(image, reopened(image), upright)
+            picture = depth.to_picture(values, image, value_range)
+            return np.array(to_rgb(Image.fromarray(picture))), values.shape[:2]
         turned = image.getexif().get(ORIENTATION, 1)
         on_its_side = turned in ON_ITS_SIDE
 
@@ -91,9 +98,21 @@ def decode_image(path, at_least=None, fit="letterbox"):
             needed = fitted_size(*size, at_least, fit)
             image.draft("RGB", needed if on_its_side else needed[::-1])
 
-        upright = ImageOps.exif_transpose(image) if turned != 1 else image
-        pixels = np.array(to_rgb(upright))
+        pixels = np.array(to_rgb(upright(image)))
         return pixels, size if reduced else pixels.shape[:2]
+
+
+def open_values(path):
+    """Some of the numbers in a picture of more than 8 bits: (n,) float64; None: it has 8 bits."""
+    with opened(path) as image:
+        if not depth.is_deep(image):
+            return None
+        return depth.some_of(depth.values_of(image, reopened(image), upright))
+
+
+def reopened(image):
+    """The file of an opened Pillow image a second time."""
+    return Image.open(io.BytesIO(image.fp.getbuffer()), formats=FORMATS)
 
 
 @contextlib.contextmanager
@@ -105,9 +124,13 @@ def opened(path, kind="image"):
         if path.stat().st_size > MAX_BYTES:
             gigabytes = path.stat().st_size / 1e9
             raise UserError(f"{shown(path)} has {gigabytes:.1f} GB: not a picture.", kind="image_too_large")
+
+        # Nothing is decoded that would fill the memory, or become another picture.
         content = io.BytesIO(path.read_bytes())             # Pillow reads a file in small pieces: slow
         with Image.open(content, formats=FORMATS) as image:
             check_pixels(image, path)
+            if what := depth.wrongly_read(image):
+                raise unread(path, what)
             yield image
     except FileNotFoundError:
         raise UserError(f"There is no {kind} {shown(path)}.", kind="file_missing") from None
@@ -141,6 +164,10 @@ def complaint(error, path):
         return UserError(f"{shown(path)} cannot be read, it is cut off or damaged: {reason}",
                          kind="image_damaged")
 
+    with contextlib.suppress(*DECODER_ERRORS):
+        if what := depth.unread_tiff(path):
+            return unread(path, what)
+
     # No picture that Pillow knows: its first bytes tell what it is instead.
     with open(path, "rb") as file:
         start = file.read(64)
@@ -154,32 +181,47 @@ def complaint(error, path):
     return UserError(f"{shown(path)} is not an image: {what}.", kind="not_an_image")
 
 
-def upright_mask(image):
-    """A mask's Pillow image, its EXIF orientation applied; one without any stays as it is."""
+def unread(path, what):
+    """-> UserError. what: the bands and the type of a TIFF, in words."""
+    return UserError(f"{shown(path)} is a TIFF of {what}, which is not read. Save it with 1, 3 or 4 "
+                     "bands of 8 or 16 bits, unsigned, pixel by pixel, or 1 band of 32 bits.",
+                     kind="image_kind")
+
+
+def upright(image):
+    """A Pillow image, its EXIF orientation applied; one without any stays as it is."""
     return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
-def open_mask(path, top=IGNORED):
+def open_mask(path, top=IGNORED, lossy=False):
     """A mask file -> (H, W) uint8, upright: the numbers as they are in the file, whatever its palette, its
     bits, its alpha.
 
     top: the largest number it may hold, 65535 gives uint16.
+    lossy: whether a format that may have changed the numbers a little is read, as shades of grey.
     Errors: missing, damaged, lossy, coloured, numbers that are not whole or not 0-255; each names the file.
     """
     with opened(path, "mask") as image:
-        check_lossless(image, path)
-        depth, kind = png_header(image)
-        if depth == 16 and kind != 0:           # Pillow would keep the upper half of each value only
+        if is_lossy(image):
+            check_lossless(image, path, lossy)
+            return np.array(upright(image).convert("L"))
+        if image.format == "TIFF" and image.n_frames > 1:
+            raise UserError(f"{shown(path)} has {image.n_frames} pages: a mask has one.", kind="mask_pages")
+        bits, kind = png_header(image)
+        if bits == 16 and kind != 0:           # Pillow would keep the upper half of each value only
             raise UserError(f"{shown(path)} has 16 bits for each of several channels. "
                             "Save it as a grey PNG of 8 bits.", kind="mask_deep")
-        upright = upright_mask(image)
-        pixels = np.array(upright.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB") else upright)
+        turned = upright(image)
+        pixels = np.array(turned.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB") else turned)
+
+        if image.mode == "P" and pixels.size and pixels.max() < 2:
+            pixels = white_is_1(pixels, turned)
 
     # One number a pixel, as it is in the file: Pillow stretches grey values of few bits to 0-255.
     if pixels.ndim == 3:
         pixels = one_channel(pixels, path)
-    if kind == 0 and depth in (2, 4):
-        pixels = pixels // (255 // (2**depth - 1))
+    if kind == 0 and bits in (2, 4):
+        pixels = pixels // (255 // (2**bits - 1))
 
     # Values that change when they become whole and small are no class numbers.
     kept = np.uint8 if top == IGNORED else np.uint16
@@ -194,21 +236,37 @@ def open_mask(path, top=IGNORED):
     return pixels.astype(kept, copy=False)
 
 
+def white_is_1(pixels, image):
+    """The numbers 0 and 1 of a mask with a palette of black and white: in some files white comes first."""
+    used = np.unique(pixels).tolist()
+    colours = [tuple(image.getpalette("RGB")[3 * number:3 * number + 3]) for number in used]
+    if not set(colours) <= {(0, 0, 0), (255, 255, 255)}:
+        return pixels
+    table = np.arange(2, dtype=np.uint8)
+    table[used] = [colour[0] > 0 for colour in colours]
+    return table[pixels]
+
+
 def open_colours(path):
     """A mask in colours -> (H, W, 3) uint8 RGB, upright, as in the file but for alpha. Errors: see open_mask."""
     with opened(path, "mask") as image:
         check_lossless(image, path)
-        upright = upright_mask(image)
-        if upright.mode == "P":
-            upright = upright.convert("RGB" if "transparency" not in upright.info else "RGBA")
-        elif upright.mode not in ("RGB", "RGBA"):
-            upright = upright.convert("RGB")
-        return np.array(upright)[..., :3]
+        turned = upright(image)
+        if turned.mode == "P":
+            turned = turned.convert("RGB" if "transparency" not in turned.info else "RGBA")
+        elif turned.mode not in ("RGB", "RGBA"):
+            turned = turned.convert("RGB")
+        return np.array(turned)[..., :3]
 
 
-def check_lossless(image, path):
-    """Error when the compression of a mask may have changed its numbers."""
-    if image.format in LOSSY or image.info.get("compression") == "jpeg":
+def is_lossy(image):
+    """Whether the compression of a mask may have changed its numbers."""
+    return image.format in LOSSY or image.info.get("compression") == "jpeg"
+
+
+def check_lossless(image, path, allowed=False):
+    """Error when the compression of a mask may have changed its numbers, and that is not allowed."""
+    if is_lossy(image) and not allowed:
         raise UserError(f"{shown(path)} is a {image.format} file, whose compression may change pixel values "
                         "a little, and so turn class numbers into others. Export the masks again as PNG; "
                         "renaming or converting this file does not bring them back.", kind="mask_lossy")
@@ -222,8 +280,15 @@ def png_header(image):
 
 
 def one_channel(pixels, path):
-    """pixels: (H, W, 2-4), equal channels, perhaps alpha -> (H, W). Error: they differ."""
-    red = pixels[..., 0]
+    """pixels: (H, W, 2-4), equal channels, perhaps alpha -> (H, W). Error: they differ, or only alpha says
+    something."""
+    red, last = pixels[..., 0], pixels[..., -1]
+    has_alpha = pixels.shape[2] in (2, 4) and pixels.size
+    if has_alpha and np.ptp(last) and not np.ptp(pixels[..., :-1], (0, 1)).any():
+        values = np.unique(last).tolist()
+        some = " and ".join(map(str, values)) if len(values) < 4 else f"{len(values)} values"
+        raise UserError(f"{shown(path)} holds one colour only, but its alpha channel holds {some}: is the "
+                        "label in there?", kind="mask_alpha")
     if pixels.shape[2] == 2 or ((red == pixels[..., 1]) & (red == pixels[..., 2])).all():
         return red
 
@@ -244,6 +309,23 @@ def is_moving(path):
             return getattr(image, "is_animated", False)
     except UserError:
         return False
+
+
+def pages_of(path):
+    """How many pages a TIFF has; 1 of all other files, whose further pictures are its movement."""
+    if not str(path).lower().endswith((".tif", ".tiff")):
+        return 1
+    with opened(path) as image:
+        return image.n_frames if image.format == "TIFF" else 1
+
+
+def open_alpha(path):
+    """The alpha channel of a mask file as the mask: (H, W) uint8, upright. Error: it has none."""
+    with opened(path, "mask") as image:
+        check_lossless(image, path)
+        if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+            raise UserError(f"{shown(path)} has no alpha channel.", kind="mask_alpha")
+        return np.array(upright(image).convert("RGBA"))[..., 3]
 
 
 def image_size(path):
@@ -272,8 +354,6 @@ def to_rgb(image):
     """A Pillow image of any mode -> mode RGB."""
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return deep_to_rgb(image)
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -284,22 +364,6 @@ def to_rgb(image):
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
-
-
-def deep_to_rgb(image):
-    """A Pillow image with more than 8 bits a pixel (I;16, I, F) -> mode RGB, its white scaled to 255."""
-    values = np.asarray(image, dtype=np.float32)
-    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)  # NaN and infinity: no data, black
-    most = float(values.max(initial=0))
-
-    # What white is in such files: the first usual value that nothing exceeds, else the largest value.
-    usual = (255.0, 65535.0)
-    if image.mode.startswith("I;16"):
-        usual = (65535.0,)
-    elif image.mode == "F":
-        usual = (1.0, 255.0, 65535.0)
-    top = next((top for top in usual if most <= top), most)
-    return Image.fromarray((values * (255.0 / top)).clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
 def resize(image, height, width):

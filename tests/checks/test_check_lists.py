@@ -169,6 +169,22 @@ def test_lists_without_objects(prepared):
         assert found(task) == {("no_objects", "Set_train.txt", None)}
 
 
+@pytest.mark.parametrize("prepared", ["detection"], indirect=True)
+def test_only_difficult_objects(prepared, capsys):
+    """Nothing is learned from them: a training stops at its list, and the making of the list warned."""
+    root, _ = prepared
+    for label in (root / "Set/Annotations").iterdir():
+        label.write_text(label.read_text().replace("<difficult>0", "<difficult>1"))
+    _, lists = prepare.prepare("Set", dirty.CLASSES)
+    out = capsys.readouterr().out
+    assert "WARNING: of the objects to learn from all 60 are difficult" in out and out.count("none to learn from!") == 2
+    with pytest.raises(UserError) as caught:
+        check_before_training("detection", lists, dirty.CLASSES)
+    assert "[no_objects: stops]" in str(caught.value) and "all 60 are difficult, and those are not taught" in str(caught.value)
+    change(root / lists["train"], (",0,1", ",0"))           # a single one is enough to begin
+    assert "no_objects" not in {finding.kind for finding in check_before_training("detection", lists, dirty.CLASSES)}
+
+
 def test_it_is_quick_when_nothing_changed(root):
     """2000 images: the second time well under a second. Small images, for reading them is not what is measured."""
     (root / "images").mkdir()

@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
+from tests.helpers.tiff import tiff
+
 CLASSES = "classes.txt"
 TRAIN, VAL, TEST = [f"t{i:02d}" for i in range(30)], ["v0", "v1", "v2"], ["x0", "x1", "x2"]
 SIZE = (24, 18)                 # width, height
@@ -248,6 +250,17 @@ def nested(data, stem):
     return {("", "layout")}
 
 
+DEEP = np.random.default_rng(7).integers(0, 4096, (18, 24, 3)).astype(np.uint16)
+
+
+def of_pages(data, stem):
+    """The image is a TIFF of two pages."""
+    del data[image_of(stem)]
+    pages = [Image.fromarray((DEEP >> 4).astype(np.uint8)), Image.new("RGB", SIZE)]
+    data[f"JPEGImages/{stem}.tif"] = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    return {(f"JPEGImages/{stem}.tif", "image_pages")}
+
+
 COMMON = {
     **{f"image {name}": replaced("not_an_image", content) for name, content in JUNK.items()},
     **{f"image cut {name}": replaced("image_damaged", content) for name, content in DAMAGED.items()},
@@ -266,6 +279,9 @@ COMMON = {
     "name with colon": file_added("JPEGImages/{stem}:1.jpg", picture(3000), "bad_name"),
     "name with bell": file_added("JPEGImages/{stem}\x07.jpg", picture(3001), "bad_name"),
     "name with backslash": file_added("JPEGImages/{stem}\\a.jpg", picture(3002), "bad_name"),
+    "tiff planar": replaced("image_kind", lambda: tiff(DEEP, planar=True)),
+    "tiff float 64": replaced("image_kind", lambda: tiff(DEEP[..., :1].astype(np.float64))),
+    "tiff bands": replaced("image_kind", lambda: tiff(np.dstack([DEEP, DEEP]))), "tiff pages": of_pages,
     "notes": file_added("JPEGImages/notes_{stem}.txt", b"x", "other_suffix"),
     "heic": file_added("JPEGImages/h_{stem}.HEIC", b"x", "other_suffix"),
 }
@@ -327,6 +343,8 @@ def nothing_left(data, stem):
 
 GOOD = annotation(thing(), thing("dog"))
 DETECTION = COMMON | {
+    "black": replaced("one_colour", lambda: saved(Image.new("RGB", SIZE), "JPEG")),
+    "one colour": replaced("one_colour", lambda: saved(Image.new("RGB", SIZE, (9, 120, 200)), "PNG")),
     "xml empty": xml("xml_empty", text=b""), "xml blank": xml("xml_empty", text=b" \r\n\t"),
     **{f"xml cut {share}": xml("xml_broken", text=GOOD[:int(len(GOOD) * share)]) for share in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)},
     "xml text": xml("xml_broken", text="0 0.5 0.5 0.2 0.2\n"), "xml json": xml("xml_broken", text='{"shapes": []}'),
@@ -408,6 +426,38 @@ def all_masks(values, kind, per_file, without_classes=False):
     return change
 
 
+def in_alpha(mode):
+    alpha = Image.fromarray(np.resize(np.repeat(np.array((0, 255), np.uint8), 5), SIZE[::-1]))
+    picture = Image.new(mode, SIZE)
+    picture.putalpha(alpha)
+    return saved(picture, "PNG")
+
+
+def pages_of_mask():
+    first, second = (Image.fromarray(np.full(SIZE[::-1], number, np.uint8)) for number in (0, 1))
+    return saved(first, "TIFF", save_all=True, append_images=[second])
+
+
+def smoothed():
+    """Black, grey and white, with much in between at an edge."""
+    pixels = np.repeat(np.array([[0, 128, 255]], np.uint8), 8, 1).repeat(SIZE[1], 0)
+    pixels[:, 8] = np.linspace(14, 114, SIZE[1])
+    return saved(Image.fromarray(pixels), "PNG")
+
+
+def all_smoothed(data, stem):
+    """Every mask; no classes file says what the numbers mean."""
+    for other in TRAIN + VAL + TEST:
+        data[label_of(data, other)] = smoothed()
+    del data[CLASSES]
+    return {("SegmentationClass", "mask_strays")}
+
+
+def void_named(data, stem):
+    data[CLASSES] = b"background\na\nvoid\n"
+    return {("SegmentationClass", "void_class")}
+
+
 def lossy(suffix, kind):
     """The mask is a file of another suffix."""
     def change(data, stem):
@@ -436,6 +486,8 @@ SEGMENTATION = COMMON | {
     "mask tiff with jpeg": masked("mask_lossy", lambda: mask(kind="TIFF", compression="jpeg")),
     "mask .jpg": lossy(".jpg", "JPEG"), "mask .jpeg": lossy(".jpeg", "JPEG"), "mask .webp": lossy(".webp", "WEBP"),
     **{f"mask {mode}": masked("mask_colour", colours(mode)) for mode in ("RGB", "RGBA", "CMYK")},
+    "mask alpha": masked("mask_alpha", lambda: in_alpha("RGBA")), "mask grey alpha": masked("mask_alpha", lambda: in_alpha("LA")),
+    "mask pages": masked("mask_pages", lambda: pages_of_mask()),
     "mask deep": masked("mask_deep", png_of(16, 2, 3, 2)), "mask deep alpha": masked("mask_deep", png_of(16, 4, 3, 2)),
     "mask 16 bits": masked("mask_numbers", lambda: mask((0, 1, 508), dtype=np.uint16)),
     "mask negative": masked("mask_numbers", lambda: mask((0, 1, -1), dtype=np.int32, kind="TIFF")),
@@ -458,12 +510,12 @@ SEGMENTATION_WHOLE = COMMON_WHOLE | {
     "all 0 255 without classes": all_masks((0, 255), "masks_0_255", True, True), "all 0": all_masks((0,), "masks_one_class", False),
     "all 1": all_masks((1,), "masks_one_class", False), "all 0 128": all_masks((0, 128), "masks_brightness", False, True),
     "all brightness": all_masks((0, 38, 75), "masks_brightness", False, True), "no masks": no_folder("SegmentationClass"),
-    "no masks left": no_masks_left,
+    "no masks left": no_masks_left, "void": void_named, "all smoothed": all_smoothed,
 }
 
 SINGLE = {"detection": DETECTION | DETECTION_WHOLE, "segmentation": SEGMENTATION | SEGMENTATION_WHOLE}
 MIXABLE = {"detection": DETECTION, "segmentation": SEGMENTATION}
-WITHOUT_CLASSES = ("all 0 255 without classes", "all 0 128", "all brightness")      # cases in which no classes file is given
+WITHOUT_CLASSES = ("all 0 255 without classes", "all 0 128", "all brightness", "all smoothed")      # cases in which no classes file is given
 
 
 def single(task, name):

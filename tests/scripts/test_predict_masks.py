@@ -2,6 +2,7 @@
 import csv
 import json
 
+import cv2
 import numpy as np
 import pytest
 from colour_net import COLOURS, NAMES, ColourNet, draw, save_weights
@@ -39,6 +40,16 @@ def results(folder):
 
 def opened(path):
     return np.array(Image.open(path))
+
+
+def test_deep_pictures_are_shown_as_in_training(go, tmp_path):
+    """Of 16 bits a channel, of which the training said what is black and white."""
+    path = tmp_path / "deep.png"
+    truth = draw(path, **SAME)
+    deep = np.ceil(7000 + COLOURS[truth] * (2000 / 255)).astype(np.uint16)
+    path.write_bytes(cv2.imencode(".png", deep[..., ::-1])[1].tobytes())
+    go(weights={"settings": {"value_range": [7000, 9000]}}, source=path, save_index=True)
+    assert (opened(tmp_path / "out/index/deep.png") == truth).all() and (opened(tmp_path / "out/deep.png")[:48][truth == 0] == COLOURS[0]).all()
 
 
 def test_one_image_with_every_kind_of_picture(go, tmp_path):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.miou import count_confusion, segmentation_results
-from utils.results.report import segmentation_report
+from utils.miou import count_confusion, list_results, segmentation_results
+from utils.results.report import one_class_only, segmentation_report
 
 CASES = np.load(Path(__file__).parents[1] / "data" / "miou" / "cases.npz")
 NAMES = sorted({key.split("/")[0] for key in CASES.files})
@@ -92,6 +92,16 @@ def test_equals_its_slow_version():
                 assert row[key] == (None if value is None else pytest.approx(value)), key
             ious += [] if slow["iou"] is None else [slow["iou"]]
         assert results["miou"] == (pytest.approx(np.mean(ious)) if ious else None)
+
+
+def test_one_class_is_no_measurement():
+    for matrix, names in (([[50]], ["background"]), ([[50, 0], [0, 0]], ["background", "cat"])):
+        results = list_results(np.array(matrix), names)
+        assert [results[mean] for mean in ("miou", "mpa", "mf1", "mprecision")] == [None] * 4 and results["accuracy"] == 1.0
+    assert list_results(np.array([[50, 0], [0, 1]]), names)["miou"] == 1.0
+    results = list_results(np.array([[50]]), ["background"])
+    assert [results[mean] for mean in ("miou", "mpa", "mf1", "mprecision")] == [None] * 4 and results["per_class"][0]["iou"] == 1.0
+    assert "with one class there is nothing to measure" in one_class_only(np.array([[50]]), ["background"], 3)
 
 
 def test_nothing_labelled():

@@ -15,7 +15,12 @@ from utils.training.plan import build_options, choose_epochs, complete
 from utils.training.resume import Progress
 
 OPEN = {"classes_path", "train_list", "val_list", "test_list", "resume", "epochs", "freeze_epochs", "loss", "class_weights", "amp",
-        "num_workers", "pretrained"}                                  # what is None for other reasons than the recipe
+        "num_workers", "pretrained", "value_range"}                   # what is None for other reasons than the recipe
+
+
+class Made(list):
+    """Stands for a dataset, of which only the length counts here."""
+    paths = ()
 
 
 def plan(*words):
@@ -32,7 +37,7 @@ def data_of(monkeypatch, *words):
 
     def record(*arguments, **options):
         made.append((arguments, options))
-        return [None] * 400
+        return Made([None] * 400)
     for name in ("DetectionData", "SegmentationData"):
         monkeypatch.setattr(begin, name, record)
     for name in ("make_lists", "check_before_training", "check_augmentation"):

@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 
 from utils.errors import UserError
+from utils.formats.sweep import range_of_set
 from utils.images import IGNORED, fitted_size, open_image
 from utils.labels import label_table, read_labels
 from utils.results.draw import draw_boxes, grid
@@ -34,9 +35,10 @@ def data_page(task, samples, splits, names, input_shape, strides=(), anchors=(),
     # Always the same ones, so that two pages of a dataset can be compared.
     chosen = random.Random(seed).sample(range(len(samples)), min(count, len(samples)))
     table = label_table(names, ignore_labels) if task == "segmentation" else None
+    value_range = range_of_set([sample.image for sample in samples])
     pictures, captions = [], []
     for index in sorted(chosen):
-        picture, caption = draw_sample(samples[index], names, table)
+        picture, caption = draw_sample(samples[index], names, table, value_range)
         pictures.append(picture)
         captions.append(caption)
     page = grid(pictures, COLUMNS, CELL, captions)
@@ -47,9 +49,9 @@ def data_page(task, samples, splits, names, input_shape, strides=(), anchors=(),
     return stacked(page, box_figure(samples, splits, names, input_shape, strides, anchors, fit))
 
 
-def draw_sample(sample, names, table):
+def draw_sample(sample, names, table, value_range=None):
     """A sample with its boxes or mask -> picture, caption."""
-    image = open_image(sample.image)
+    image = open_image(sample.image, value_range)
     # Boxes of unknown classes have no colour; they are counted all the same.
     if table is None:
         known = [one for one in sample.truth if one["name"] in names]

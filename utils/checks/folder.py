@@ -10,14 +10,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
+from utils.checks.masks import mask_findings, void_findings
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
 from utils.formats.sweep import look_at_pair, sweep
 from utils.formats.voc_folder import LABELS, check_layout, missing_sets, read_sets
-from utils.images import IGNORED, LOSSY, SUFFIXES, fitted_size
-from utils.labels import label_table, spans, unknown_values
+from utils.images import LOSSY, SUFFIXES, fitted_size
 from utils.settings import counted, shown
 from utils.system.files import printable, read_bytes
 
@@ -25,7 +23,6 @@ FEW = 20                        # fewer images to learn from are reported
 SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 LOSSY_SUFFIXES = tuple(f".{name.lower()}" for name in LOSSY) + (".jpg", ".jp2")
 SIZES_FOR_CORNERS = (3, 0.2)    # how many boxes, and what share of all, must look like width and height
-BRIGHT = 20                     # values above this with gaps are no class numbers
 
 
 @dataclass
@@ -201,8 +198,12 @@ def whole_findings(parts, names, classes_path, task, ignore_labels=(), derived=F
     if not learnt:
         return [*findings, Finding("nothing_left", folder)]
     findings += too_few(learnt, folder)
-    judge = mask_findings if task == "segmentation" else class_findings
-    return findings + judge(samples, learnt, names, classes_path, folder, ignore_labels, derived)
+    if task == "detection":
+        findings += [Finding("one_colour", sample.image, None, counted(len(sample.truth), "object"))
+                     for sample in samples if sample.flat and sample.truth]
+        return findings + class_findings(samples, learnt, names, classes_path, folder, derived)
+    judged = mask_findings(samples, learnt, names, classes_path, ignore_labels, derived)
+    return findings + judged + void_findings(samples, names, ignore_labels, derived, judged)
 
 
 def too_few(learnt, where):
@@ -223,10 +224,11 @@ def equal_pictures(pairs):
     return findings
 
 
-def class_findings(samples, learnt, names, classes_path, folder, ignore_labels, derived):
+def class_findings(samples, learnt, names, classes_path, folder, derived):
     """Detection: class names that are not known, or that no training image has."""
     counts = Counter(one["name"] for sample in samples for one in sample.truth)
-    shown_in = Counter(one["name"] for sample in learnt for one in sample.truth)
+    objects = [one for sample in learnt for one in sample.truth]
+    shown_in = Counter(one["name"] for one in objects if not one["difficult"])
     findings = []
     for sample in samples if names is not None else ():
         for name in dict.fromkeys(one["name"] for one in sample.truth):
@@ -236,7 +238,7 @@ def class_findings(samples, learnt, names, classes_path, folder, ignore_labels, 
                 findings.append(Finding("unknown_class", sample.label or sample.image, None, detail))
 
     # The other way round: classes without an object are never found. Derived names are those of the objects.
-    if not shown_in:
+    if not objects:
         findings.append(Finding("no_objects", folder))
     elif not derived and names is not None:
         findings += [Finding("class_absent", Path(classes_path), line, printable(name))
@@ -245,44 +247,18 @@ def class_findings(samples, learnt, names, classes_path, folder, ignore_labels, 
     return findings
 
 
-def mask_findings(samples, learnt, names, classes_path, folder, ignore_labels, derived):
-    """Segmentation: values that are no class, {0, 255}, one class only, classes that no training mask has."""
-    found = np.flatnonzero(sum(sample.truth for sample in samples)).tolist()
-    values = [value for value in found if value != IGNORED and value not in ignore_labels]
-    masks_folder = samples[0].label.parent
+def all_difficult(marks, where):
+    """A list of one finding when all objects to learn from are marked as difficult, else an empty one.
 
-    # All masks together: black and white pictures, or shades of grey, instead of class numbers.
-    if not values or values == [0] and IGNORED in found:
-        white = [Finding("masks_0_255", sample.label, None,
-                         f"it holds {spans(np.flatnonzero(sample.truth).tolist())}")
-                 for sample in samples if sample.truth[IGNORED]]
-        return white or [Finding("masks_one_class", masks_folder, None, f"the only value is {spans(found)}")]
-    if derived and values[-1] > BRIGHT and len(values) < values[-1] / 2:
-        return [Finding("masks_brightness", masks_folder, None, f"values {spans(found)}")]
-    if not names:
+    marks: for each object whether it is.
+    """
+    if not marks or not all(marks):
         return []
-
-    # Each mask by itself.
-    table, findings = label_table(names, ignore_labels), []
-    for sample in samples:
-        what, known, cause = unknown_values(sample.truth, table)
-        if what:
-            findings.append(Finding("mask_values", sample.label, None, f"{what}; known are {known}.{cause}"))
-        elif np.flatnonzero(sample.truth).tolist() == [0, IGNORED]:
-            share = sample.truth[IGNORED] / sample.truth.sum()
-            findings.append(Finding("mask_0_255", sample.label, None, f"{share:.1%} of the pixels are 255"))
-
-    # What there is to learn from.
-    per_label = np.bincount(table, weights=sum(sample.truth for sample in learnt), minlength=256)
-    here = np.flatnonzero(per_label[:len(names)])
-    if len(here) < 2 <= len(names) and not findings:
-        findings.append(Finding("masks_one_class", masks_folder, None,
-                                ", ".join(printable(names[label]) for label in here)))
-    elif not derived:
-        findings += [Finding("class_absent", Path(classes_path), label + 1, printable(name))
-                     for label, name in enumerate(names)
-                     if not per_label[label]]
-    return findings
+    detail = f"all {len(marks)} are difficult, and those are not taught" if len(marks) > 1 \
+        else "the only one is difficult, and such are not taught"
+    advice = "Write <difficult>0</difficult> (in COCO iscrowd 0) for the objects to be learnt, then run " \
+             "python voc_annotation.py again."
+    return [Finding("no_objects", where, None, detail, advice)]
 
 
 def settle_corners(findings, samples):

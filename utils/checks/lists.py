@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils import settings
-from utils.checks.folder import equal_pictures, mask_findings, tiny_boxes, too_few
+from utils.checks.folder import all_difficult, equal_pictures, tiny_boxes, too_few
+from utils.checks.masks import mask_findings
 from utils.errors import UserError
 from utils.findings import STOPS, Finding, from_error, tell, worst
 from utils.formats import sweep
@@ -77,8 +78,8 @@ def look_at_lists_of(task, lists, classes_path, input_shape=None, stride=None, f
         findings += box_findings(samples, names, input_shape, stride, fit)
         findings += absent_classes(samples, names, find(classes_path), find(lists["train"]))
     elif learnt and names:
-        findings += mask_findings(list(samples.values()), learnt, names, find(classes_path), None,
-                                  ignore_labels, False)
+        findings += mask_findings(list(samples.values()), learnt, names, find(classes_path), ignore_labels,
+                                  False)
     return findings, rows, samples
 
 
@@ -237,9 +238,11 @@ def box_fault(box, size):
 def absent_classes(samples, names, classes_path, train_list):
     """Classes that the training list does not show."""
     learnt = [row for row in samples if row.split == "train"]
-    shown_in = {int(box[4]) for row in learnt for box in row.boxes}
+    boxes = [box for row in learnt for box in row.boxes]
+    shown_in = {int(box[4]) for box in boxes if not box[5]}
     if not shown_in:
-        return [Finding("no_objects", train_list)] if learnt else []
+        difficult = all_difficult([box[5] for box in boxes], train_list)
+        return difficult or ([Finding("no_objects", train_list)] if learnt else [])
     return [Finding("class_absent", classes_path, label + 1, printable(name))
             for label, name in enumerate(names)
             if label not in shown_in]

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.checks.folder import look_at_folder, part_of, settle_corners, whole_findings
+from utils.checks.folder import all_difficult, look_at_folder, part_of, settle_corners, whole_findings
 from utils.errors import UserError
 from utils.findings import Finding, from_error, tell
 from utils.formats.foreign import deal
 from utils.formats.recognise import foreign_tasks, home, read_foreign, recognise
+from utils.formats.sweep import range_of_set
 from utils.formats.voc_folder import LABELS, make_sets, survey
 from utils.images import IGNORED
 from utils.labels import derived_names, describe_labels, mask_table
@@ -75,6 +76,7 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
                 chosen = ids.get(split if part.fixed else name, [])
                 samples[split] += [part.samples[stem] for stem in chosen if stem in part.samples]
         replace_empty(samples)
+        range_of_set([sample.image for sample in samples["train"]])
         if derived:
             write_classes(classes_path, names, samples, task)
         return classes_path, write_lists(dataset, samples, names, task, ignore_labels)
@@ -190,23 +192,29 @@ def print_shares(samples, names, ignore_labels):
 
 def print_table(samples, names):
     """Detection: images, boxes and objects per class of each split, in columns."""
-    columns = []
-    for some in samples.values():
+    columns, taught = [], set()
+    for split, some in samples.items():
         objects = [one for sample in some for one in sample.truth]
+        if split == "train":
+            taught = {one["name"] for one in objects if not one["difficult"]}
         found = Counter(one["name"] for one in objects)
         empty = sum(not sample.truth for sample in some)
         difficult = sum(one["difficult"] for one in objects)
         columns.append([len(some), empty, len(objects), difficult, *(found[name] for name in names)])
 
     # A class that the training does not show is marked at the end of its line.
+    untaught = {"    " + printable(name) for name in names if name not in taught}
     titles = ["images", "  without objects", "boxes", "  difficult",
               *("    " + printable(name) for name in names)]
     width = max(map(text_width, titles)) + 2
     print(" " * width + "".join(f"{split:>9}" for split in samples))
     for title, *counts in zip(titles, *columns):
-        missing = "   none to learn from!" if title.startswith("    ") and not counts[0] else ""
+        missing = "   none to learn from!" if title in untaught else ""
         cells = "".join(f"{count:>9}" for count in counts)
         print(title + " " * (width - text_width(title)) + cells + missing)
+    marks = [one["difficult"] for sample in samples["train"] for one in sample.truth]
+    for finding in all_difficult(marks, None):
+        print(f"WARNING: of the objects to learn from {finding.detail}: train.py will stop.")
 
 
 def current_lists(dataset, given, task="detection", ignore_labels=()):

@@ -26,6 +26,7 @@ from utils.images import SUFFIXES
 from utils.settings import shown
 from utils.system.files import decode_text, printable, read_bytes
 
+COPIES = ("_old", "_fixed")     # how the names of folders end that hold the same masks again
 MAX_JSON_BYTES = 1_000_000_000  # COCO's largest file has 470 MB
 MAX_NAME = 200                  # letters of a class name
 LONGEST = 255                   # bytes of a file name, on all the usual disks
@@ -155,7 +156,7 @@ def class_names(values, where):
 def files_below(folder, suffixes=SUFFIXES):
     """All files with one of the suffixes in a folder and the folders in it, sorted.
 
-    Hidden files and the masks that we made are no data.
+    Hidden files and the masks that we made are no data, nor is the copy of a folder that fix_masks.py leaves.
     """
     found, seen = [], set()
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -172,11 +173,17 @@ def files_below(folder, suffixes=SUFFIXES):
         # os.walk goes into the folders that are left in this list.
         if len(Path(place).relative_to(folder).parts) >= TOO_DEEP:
             folders.clear()
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != MADE)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != MADE
+                            and not is_copy(name, folders))
 
         found += [Path(place) / name for name in files
                   if not name.startswith(".") and name.lower().endswith(suffixes)]
     return sorted(found)
+
+
+def is_copy(name, folders):
+    """Whether a folder is what tools/fix_masks.py made, or leaves, of another one beside it."""
+    return any(name.endswith(end) and name.removesuffix(end) in folders for end in COPIES)
 
 
 def folder_split(path, root):

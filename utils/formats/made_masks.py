@@ -98,7 +98,7 @@ def outline_jobs(lists, names, findings, ignored=(), empty=()):
                if thing["name"].lower() in empty}
 
     jobs = {}
-    for image, _, size, _, objects in samples:
+    for image, _, size, _, objects, *_ in samples:
         # A mask without one of the objects would teach that this object is background.
         bare = [thing["name"] for thing in objects if "outline" not in thing]
         if bare:

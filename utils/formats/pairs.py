@@ -3,6 +3,8 @@ masks/), or VOC xml files beside the images or in a folder of their own (LabelIm
 """
 from pathlib import Path
 
+import numpy as np
+
 from utils.errors import UserError
 from utils.findings import Finding
 from utils.formats.foreign import by_stem, class_names, files_below, folder_split
@@ -10,7 +12,7 @@ from utils.formats.mask_key import CITYSCAPES, KEY_FILES, read_key, translate
 from utils.formats.sweep import look_at_pair, look_at_sample, size_finding, sweep
 from utils.formats.voc_folder import survey_ids
 from utils.formats.yolo import CLASSES
-from utils.images import IGNORED
+from utils.images import IGNORED, open_colours, open_mask
 from utils.settings import shown
 from utils.system.files import printable, read_lines
 
@@ -19,8 +21,11 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentationclass", "gtfine", "gt",
                 "annot", "labelled", "labels_colored")
 FOLDER_ENDS = ("_labels", "_label", "_masks", "_mask", "annot", "_annot")       # train_labels beside train
-FILE_ENDS = ("_leftimg8bit", "_gtfine_labelids", "_image", "_img", "_mask", "_label", "_labels",
-             "_seg", "_gt", "_l")
+MASK_ENDS = ("_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_gt", "_l")      # beside the image
+FILE_ENDS = ("_leftimg8bit", "_gtfine_labelids", "_image", "_img", *MASK_ENDS)
+LABEL_FILES = (".xml", ".json", ".txt")
+LOOKED_AT = 8                   # pairs that are opened to see which of the two is the mask
+FEW_COLOURS = 256               # a mask has no more, a photo has
 
 
 def read_xml_pairs(folder, findings):
@@ -75,17 +80,17 @@ def split_pairs(folder, findings):
 
     Findings: two files with the same key.
     """
+    files = files_below(folder)
+    beside = masks_beside(files) if not any(is_mask_folder(path.parent, folder) for path in files) else {}
     images, masks = {}, {}
-    for path in files_below(folder):
+    for path in files:
         # The folders that tell images from masks are left out of the key, so that the two keys are equal:
         # images/train/a.jpg and masks/train/a.png both become ("train", "a").
-        parts, is_mask = [], False
+        parts = []
         for name in path.relative_to(folder).parts[:-1]:
-            name = name.lower()
-            end = next((end for end in FOLDER_ENDS if name.endswith(end) and name != end), "")
-            is_mask = is_mask or name in MASK_FOLDERS or bool(end)
-            if name not in (*MASK_FOLDERS, *IMAGE_FOLDERS):
-                parts.append(name.removesuffix(end))
+            if name.lower() not in (*MASK_FOLDERS, *IMAGE_FOLDERS):
+                parts.append(name.lower().removesuffix(mask_end(name)))
+        is_mask = path in beside or is_mask_folder(path.parent, folder)
 
         # Cityscapes has more pictures beside each mask, of colours and of instances.
         stem = path.stem
@@ -103,8 +108,58 @@ def split_pairs(folder, findings):
     return images, masks
 
 
+def mask_end(name):
+    """The end that makes a folder's name that of masks, like train_labels; "" when it has none."""
+    return next((end for end in FOLDER_ENDS if name.lower().endswith(end) and name.lower() != end), "")
+
+
+def is_mask_folder(place, root):
+    """Whether a folder, or one between it and root, has a name for masks."""
+    return any(name.lower() in MASK_FOLDERS or mask_end(name) for name in place.relative_to(root).parts)
+
+
+def masks_beside(files):
+    """Those of the files that are the masks of others in the same folder: 001_mask.png beside 001.jpg, or
+    001.png beside 001.bmp. Which of two with one name is the mask, what is in them tells."""
+    named = {path.with_suffix("") for path in files}
+    masks, pairs = set(), {}
+    for path in files:
+        stem = path.stem.lower()
+        end = next((end for end in MASK_ENDS if stem.endswith(end) and stem != end), None)
+        if end and path.with_name(path.stem[:-len(end)]) in named:
+            masks.add(path)
+        else:
+            pairs.setdefault(path.with_suffix(""), []).append(path)
+
+    # The same name twice, in most of the folder, and no file of labels of that name.
+    if masks or not files:
+        return masks
+    twice = {stem: sorted(pair, key=lambda path: path.suffix.lower()) for stem, pair in pairs.items()
+             if len(pair) == 2}
+    stems = [stem for stem in twice
+             if not any(stem.with_name(stem.name + end).exists() for end in LABEL_FILES)]
+    if 2 * len(stems) < len(pairs):
+        return set()
+    some = [twice[stem] for stem in stems[::-(-len(stems) // LOOKED_AT)]]
+    alike = {tuple(is_mask_like(path) for path in pair) for pair in some}
+    if alike not in ({(True, False)}, {(False, True)}):
+        return set()
+    return {twice[stem][alike == {(False, True)}] for stem in stems}
+
+
+def is_mask_like(path):
+    """Whether a picture has as few values or colours as a mask. A lossy one is none."""
+    try:
+        return len(np.unique(open_mask(path))) <= FEW_COLOURS / 4
+    except UserError as error:
+        if error.kind != "mask_colour":
+            return False
+    colours = open_colours(path).reshape(-1, 3).astype(np.int64) @ (65536, 256, 1)
+    return len(np.unique(colours)) <= FEW_COLOURS
+
+
 def has_masks(folder):
-    """Whether there are images and masks in folders of these names."""
+    """Whether there are images and masks in folders of these names, or side by side."""
     images, masks = split_pairs(folder, [])
     return bool(images.keys() & masks.keys())
 

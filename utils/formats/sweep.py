@@ -18,16 +18,20 @@ import numpy as np
 from tqdm import tqdm
 
 from utils import settings
+from utils.depth import choose_range, words_of_range
 from utils.errors import UserError
 from utils.findings import Finding, from_error
 from utils.formats.objects import SPOILING
 from utils.formats.voc_xml import read_annotation
-from utils.images import HUGE_PIXELS, ORIENTATION, open_image, open_mask, opened
+from utils.images import HUGE_PIXELS, ORIENTATION, open_image, open_mask, open_values, opened, pages_of
 from utils.settings import find
 from utils.system.files import write_text
 from utils.system.machine import cores
 
+SAME = 2                        # values so near to each other are one colour
 CHUNK = 16                      # files that a thread takes at a time
+SAMPLED = 64                    # pictures of a dataset whose values are looked at
+DEEP_SUFFIXES = (".png", ".tif", ".tiff")       # of pictures that may have more than 8 bits a channel
 VERSION = 1                     # of what a cache file holds; another one is not used
 
 
@@ -38,10 +42,16 @@ class Sample(NamedTuple):
     size: tuple                 # width, height of the image as it is shown, px
     digest: str                 # of the image file: equal files have equal ones
     truth: object               # list of dict(name, box, difficult), or of a mask (256,) pixels per value
+    flat: bool = False          # whether all of the image has the same colour
 
 
 def look_at_image(path):
-    """-> width, height, digest of an image file. Every byte is decoded. Errors: those of open_image.
+    """-> width, height, digest of an image file. Every byte is decoded. Errors: those of open_image."""
+    return look_closely(path)[:3]
+
+
+def look_closely(path):
+    """As look_at_image, and whether the image has one colour only.
 
     A JPEG is decoded in grey at an eighth of its size, which takes two thirds of the time: all its data are
     read and unpacked, only the pixels are not computed.
@@ -54,11 +64,18 @@ def look_at_image(path):
                 width, height = height, width
             image.draft("L", (1, 1))
             image.load()
-            return width, height, digest
+            flat = is_flat(np.asarray(image)) and is_flat(open_image(path))
+            return width, height, digest, flat
 
     # Other formats have no quick way: the image is read as training will read it.
-    height, width = open_image(path).shape[:2]
-    return width, height, digest
+    pixels = open_image(path)
+    height, width = pixels.shape[:2]
+    return width, height, digest, is_flat(pixels)
+
+
+def is_flat(pixels):
+    """Whether (h, w) or (h, w, C) pixels have one colour only, or nearly, as a lossy format leaves it."""
+    return bool((np.ptp(pixels, (0, 1)) <= SAME).all())
 
 
 def look_at_mask(path):
@@ -93,10 +110,11 @@ def look_at_sample(image):
     if re.search("[\x00-\x1f\x7f\ud800-\udfff]", image.name):
         return None, [Finding("bad_name", image)]
     try:
-        *size, digest = look_at_image(image)
-        huge = size[0] * size[1] > HUGE_PIXELS
-        findings = [Finding("image_huge", image, None, f"{size[0]} x {size[1]} pixels")] if huge else []
-        return Sample(image, None, tuple(size), digest, None), findings
+        *size, digest, flat = look_closely(image)
+        found = [Finding("image_pages", image)] if pages_of(image) > 1 else []
+        if size[0] * size[1] > HUGE_PIXELS:
+            found.append(Finding("image_huge", image, None, f"{size[0]} x {size[1]} pixels"))
+        return Sample(image, None, tuple(size), digest, None, flat), found
     except UserError as error:
         return None, [from_error(error, image)]
 
@@ -118,6 +136,39 @@ def size_finding(mask, size, image_size):
     kind = "mask_turned" if size == image_size[::-1] else "mask_size"
     detail = "the mask is {} x {} pixels, its image {} x {}".format(*size, *image_size)
     return [Finding(kind, Path(mask), None, detail)]
+
+
+def range_of_set(paths, known=None, say=print):
+    """The value_range of a list of pictures, see utils/depth.py; None when they have 8 bits.
+
+    What was found is said in a line.
+
+    known: the one that is set, or that the weights were trained with; it is not looked for then.
+    """
+    if known is not None:
+        return known
+    candidates = [path for path in paths if str(path).lower().endswith(DEEP_SUFFIXES)]
+    step = max(1, -(-len(candidates) // SAMPLED))
+    looked = sweep(values_or_none, [(path,) for path in candidates[::step]], "Looking at the depth")
+    found = [values for values in looked if values is not None and len(values)]
+    if not found:
+        return None
+
+    # The same weight for each of them, whatever its size.
+    values = np.concatenate(found)
+    chosen = choose_range(values)
+    numbers = ",".join(f"{number:.10g}" for number in chosen)
+    say(f"Depth       more than 8 bits a channel; {len(found)} of {len(paths)} pictures were looked at: "
+        f"values {values.min():.6g} to {values.max():.6g}. In all pictures {words_of_range(chosen)} "
+        f"(value_range={numbers})")
+    return chosen
+
+
+def values_or_none(path):
+    """See open_values; None as well of a file that cannot be read, which is reported elsewhere."""
+    with contextlib.suppress(UserError):
+        return open_values(find(path))
+    return None
 
 
 def all_counts(values):

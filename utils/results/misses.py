@@ -102,8 +102,12 @@ def why_missed(case, found, truth, names, score_threshold):
     return "no box of its class near"
 
 
-def misses_page(cases, image_paths, detections, truths, class_names, path, score_threshold=0.5):
-    """Draw the cases of `worst_misses`, each with its surroundings, into one PNG file. No cases, no file."""
+def misses_page(cases, image_paths, detections, truths, class_names, path, score_threshold=0.5,
+                value_range=None):
+    """Draw the cases of `worst_misses`, each with its surroundings, into one PNG file. No cases, no file.
+
+    value_range: see utils.images.open_image.
+    """
     if not cases:
         return
     columns = min(4, len(cases))
@@ -122,8 +126,8 @@ def misses_page(cases, image_paths, detections, truths, class_names, path, score
         for axes, case in zip(figure.axes, cases):
             index = case["image"]
             image_path = image_paths[index]
-            draw_case(axes, case, open_image(image_path), detections[index], truths[index], class_names,
-                      score_threshold)
+            draw_case(axes, case, open_image(image_path, value_range), detections[index], truths[index],
+                      class_names, score_threshold)
             axes.text(0.5, -0.02, plots.label(image_path.name), transform=axes.transAxes, ha="center",
                       va="top", fontsize=6)
         plots.save_figure(figure, path)

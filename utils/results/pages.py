@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.images import IGNORED, open_image
+from utils.images import IGNORED
 from utils.results.draw import draw_boxes, grid
 from utils.results.masks import blend, legend, panels
-from utils.settings import counted, find
+from utils.settings import counted
 
 READABLE = 200                  # px of a picture on the page, at least
 
@@ -35,7 +35,7 @@ def prediction_page(data, found, confidence=0.3, most=12):
     """
     pictures, captions = [], []
     for index, one in enumerate(found[:most]):
-        image = open_image(find(data.paths[index]))
+        image = data.whole_image(index)
         if data.task == "segmentation":
             truth = data.truth(index)
             known = truth != IGNORED

@@ -193,7 +193,9 @@ def one_class_only(matrix, class_names, epoch):
     matrix: (K, K) pixels, rows true classes.  epoch: how many the network was trained.
     """
     true, predicted = matrix.sum(1), matrix.sum(0)
-    if (predicted > 0).sum() != 1 or len(class_names) == 1:
+    if len(class_names) == 1:
+        return f'NOTE: the network knows "{class_names[0]}" only: with one class there is nothing to measure.'
+    if (predicted > 0).sum() != 1:
         return ""
     label = int(predicted.argmax())
     share = true[label] / true.sum()

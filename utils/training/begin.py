@@ -14,6 +14,7 @@ from utils.checks.prepare import current_lists
 from utils.dataset import DetectionData, SegmentationData, class_counts, describe, make_loader
 from utils.errors import UserError
 from utils.formats.shapes import make_shapes
+from utils.formats.sweep import range_of_set
 from utils.lists import list_lines, read_classes
 from utils.losses import balanced_weights
 from utils.results.media import save_image
@@ -86,13 +87,20 @@ def make_data(s, network):
     train_data = kind(s.train_list, class_names, s.input_shape, **options, **variations(s, network))
     val_data = kind(s.val_list, class_names, s.input_shape, **options)
 
+    # Of more than 8 bits all pictures are shown alike, here and wherever these weights are used.
+    if s.value_range is None and (found := range_of_set(train_data.paths)):
+        s.put("value_range", found, "from the pictures")
+    train_data.value_range = val_data.value_range = s.value_range
+
     # What can only be seen now that both are there.
     if len(train_data) < distributed.world():
         raise UserError(f"{s.train_list} holds {counted(len(train_data), 'image')}, "
                         f"fewer than the {distributed.world()} processes. Start fewer.")
-    if not sum(class_counts(val_data, difficult=False).values()):
-        what = "object" if task == "detection" else "labelled pixel"
-        print(f"NOTE: {s.val_list} holds no {what}, so {GOALS[task]} cannot be measured while training: "
+    seen = [name for name, count in class_counts(val_data, difficult=False).items() if count]
+    if not seen or task == "segmentation" and len(seen) == 1:
+        nothing = "no object" if task == "detection" else "no labelled pixel"
+        what = f'no class but "{seen[0]}"' if seen else nothing
+        print(f"NOTE: {s.val_list} holds {what}, so {GOALS[task]} cannot be measured while training: "
               "best.pth will be the newest epoch.")
     check_augmentation(train_data)
     if s.class_weights == "balanced":

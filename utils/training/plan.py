@@ -2,6 +2,7 @@
 
 Every setting is checked, and those that are None get their values.
 """
+from utils.depth import is_range
 from utils.errors import NoWeights, UserError
 from utils.images import check_fit, nearest_shape, stride_of
 from utils.lists import list_lines, read_classes
@@ -71,7 +72,8 @@ def check_values(s):
           scale=several(2, number(0.01)), aspect=number(0), translate=number(0), flip=share,
           rotate=number(0, 180), blur=share, colours=several(3, share), distort=share,
           zoom_out=share, iou_crop=share, mosaic=share, mixup=share, plain_share=share,
-          # segmentation
+          # the data, segmentation
+          value_range=value_range(),
           threshold=share, binary_sigmoid=yes_or_no(), class_weights=class_weights(), ignore_labels=labels(),
           # the machine
           amp=one_of((None, True, False, "bfloat16", "float16")), compile=yes_or_no(),
@@ -93,6 +95,11 @@ def class_weights():
             return all(number(0)[0](one) for one in value)
         return value in (None, "balanced")
     return good, 'None, "balanced", or a number per class, like [0.5, 1, 2]'
+
+
+def value_range():
+    """A rule for `check`."""
+    return is_range, "None, or rising numbers, like (0, 4095)"
 
 
 def labels():

@@ -6,6 +6,7 @@ import torch
 
 from utils import steps
 from utils.checkpoint import read_checkpoint
+from utils.depth import saved_range
 from utils.errors import UserError
 from utils.metadata import check_metadata
 from utils.settings import ROOT, check, check_type, find, optional, printable, read_recipe, shown, whole
@@ -161,6 +162,10 @@ def load_run(s, folder):
             s.put(name, check_type(name, value, getattr(s, name)), "resumed run")
     check(s, epochs=optional(whole(1)))
 
+
+    # A run of the time before this setting goes on as it began.
+    if state and "value_range" not in settings:
+        s.put("value_range", saved_range(settings), "resumed run")
     if state and s.epochs and state["epoch"] >= s.epochs:
         raise UserError(f"{shown(folder)} has already done its {state['epoch']} epochs. "
                         f"To go on: epochs={state['epoch'] + 10}")
