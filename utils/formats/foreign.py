@@ -21,7 +21,7 @@ from utils.errors import UserError
 from utils.findings import Finding
 from utils.formats.sniff import MADE
 from utils.formats.stratify import classes_in
-from utils.formats.voc_folder import make_split
+from utils.formats.voc_folder import SPLIT_NAMES, has_drive, make_split
 from utils.images import SUFFIXES
 from utils.settings import shown
 from utils.system.files import decode_text, printable, read_bytes
@@ -36,10 +36,6 @@ TOO_DEEP = 8                    # levels of folders below a dataset that are sea
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # Windows opens these as devices.
 DEVICES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
-# What folders and files are called in datasets -> our name of the list.
-SPLIT_NAMES = {"train": "train", "training": "train",
-               "val": "val", "valid": "val", "validation": "val", "dev": "val",
-               "test": "test", "testing": "test"}
 
 
 def locate(name, base, roots, where):
@@ -51,12 +47,12 @@ def locate(name, base, roots, where):
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"{where}: expected a file name, found {str(name)[:80]!r}.", kind="bad_name")
 
-    # A drive (C:) is split off only on Windows; elsewhere its colon makes the name not plain.
+    # A drive (C:) is split off only on Windows; elsewhere it makes the name not plain.
     drive, rest = os.path.splitdrive(name)
     rest = rest.replace("\\", "/")
     parts = [part for part in rest.split("/") if part not in ("", ".", "..")]
     if not all(is_plain_part(part) for part in parts):
-        raise UserError(f"{where}: {ascii(name)} is not a plain file name (no control characters, no colon, "
+        raise UserError(f"{where}: {ascii(name)} is not a plain file name (no control characters, no drive, "
                         f"no dot or space at the end, at most {LONGEST} bytes, none that Windows reserves). "
                         "Rename the file, here and on the disk.", kind="bad_name")
 
@@ -70,7 +66,7 @@ def locate(name, base, roots, where):
 
 def is_plain_part(part):
     """Whether a folder or file can be called so on every system."""
-    steers = STEERING.search(part) or ":" in part or DEVICES.fullmatch(part)
+    steers = STEERING.search(part) or has_drive(part) or DEVICES.fullmatch(part)
     return not steers and part == part.rstrip(" .") and len(os.fsencode(part)) <= LONGEST
 
 
