@@ -413,6 +413,23 @@ def test_labels_in_other_folders(root, names):
     assert [finding.kind for finding in findings] == ["found_elsewhere"] * elsewhere
 
 
+def test_images_in_jpegimages(root):
+    """VOC's name of the folder, YOLO's labels."""
+    folder = make_yolo(root / "y", "train: JPEGImages/train\nval: JPEGImages/val\nnames: [cat, big dog]\n")
+    (folder / "images").rename(folder / "JPEGImages")
+    assert [boxes(truth) for truth in truths(folder)] == [[("big dog", (10, 9, 30, 21), False)]] * 4
+
+
+@pytest.mark.parametrize("train, val", [("obj_train_data", "obj_Validation_data"), ("train2017", "val2017"), ("train_images", "val_images")])
+def test_folders_of_lists(root, train, val):
+    for split, count in ((train, 3), (val, 2)):
+        for number in range(count):
+            image(root / "y" / "images" / split / f"{split}{number}.png")
+            text(root / "y" / "labels" / split / f"{split}{number}.txt", "1 .5 .5 .5 .4\n")
+    text(root / "y" / "classes.txt", "cat\nbig dog\n")
+    assert {split: len(some) for split, some in read(root / "y")[1].items()} == {"train": 3, "val": 2, "test": 0}
+
+
 def test_labels_in_upper_case(root):
     folder = make_yolo(root / "y")
     for file in list(folder.rglob("*.txt")):

@@ -34,6 +34,9 @@ TOO_DEEP = 8                    # levels of folders below a dataset that are sea
 
 # Control characters, direction of writing, half letters: a terminal would obey them instead of showing them.
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# A folder of the images of one list: train, Validation, train2017, val_images, obj_train_data.
+SPLIT_FOLDER = re.compile(rf"(?:obj_|images?_)?({'|'.join(SPLIT_NAMES)})"
+                          "(?:_data|_images?|_?set|_?20[0-9][0-9])?")
 # Windows opens these as devices.
 DEVICES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
 
@@ -176,12 +179,15 @@ def files_below(folder, suffixes=SUFFIXES):
 
 
 def folder_split(path, root):
-    """"train", "val" or "test" if a folder between root and the file has such a name, else "all"."""
+    """"train", "val" or "test" if a folder between root and the file has such a name, else "all".
+
+    Such are Validation, train2017 and CVAT's obj_train_data.
+    """
     if not Path(path).is_relative_to(root):
         return "all"
     for name in Path(path).relative_to(root).parts[:-1]:
-        if name.lower() in SPLIT_NAMES:
-            return SPLIT_NAMES[name.lower()]
+        if name := SPLIT_FOLDER.fullmatch(name.lower()):
+            return SPLIT_NAMES[name[1]]
     return "all"
 
 

@@ -183,7 +183,7 @@ def label_folders(folder):
     for place in reversed(range(1, len(folder.parts))):
         if folder.parts[place].lower() in IMAGE_FOLDERS:
             above, below = Path(*folder.parts[:place]), folder.parts[place + 1:]
-            names = {name.lower(): name for name in sorted(subfolders(above), reverse=True)}
+            names = {name.lower(): name for name in subfolders(above)}
             found += [Path(above, names[word], *below) for word in LABEL_FOLDERS if word in names]
     return [*found, folder]
 

@@ -123,9 +123,9 @@ def settle_pose(lines, key_points, findings):
 
     rows = np.array([words for *_, words in long[count]])
     reading = pose_or_outline(rows)
-    if reading == "pose":
-        detail = f"{counted(len(rows), 'line')} of {count} numbers, taken for a box and key points, not for " \
-                 "outlines"
+    if reading == "pose" or key_points and reading == "either":
+        detail = f"{counted(len(rows), 'line')} of {count} numbers, taken for a box and key points, not " \
+                 "for outlines"
         findings.append(unused(long[count], detail))
         return count
     if reading == "either":
