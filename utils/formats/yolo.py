@@ -158,8 +158,8 @@ def find_by_name(images, labels, root, findings):
     used, owners = set(labels.values()), by_stem(images)
     texts = by_stem(file for file in files_below(root, (".txt",)) if file not in used)
     found = {image: texts[image.stem] for image in without if owners[image.stem] and texts.get(image.stem)}
-    labels |= found
-    if found:
+    if 2 * len(found) > len(without):                       # fewer are other text files by chance
+        labels |= found
         image, file = next(iter(found.items()))
         detail = f"{counted(len(found), 'label')}, as that of {shown(image)}"
         findings.append(Finding("found_elsewhere", file, None, detail))

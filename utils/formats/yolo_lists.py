@@ -262,7 +262,7 @@ def read_folder(folder, findings):
 
     # Its own lists first, then the names of the folders.
     lists = {split: images_in_list(file, folder, file.parent, findings)
-             for split, file in list_files(folder).items()}
+             for split, file in text_lists(folder).items()}
     listed = {image for some in lists.values() for image in some}
     for image in files_below(folder):
         if not lists.keys() - {"all"} or image not in listed:
@@ -271,7 +271,7 @@ def read_folder(folder, findings):
     return names, lists, shown(longest)
 
 
-def list_files(folder):
+def text_lists(folder):
     """dict list name -> text file: by the keys of an obj.data (darknet, CVAT), else by the files' own names,
     as Train.txt."""
     found = {}
