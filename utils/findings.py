@@ -35,7 +35,7 @@ KINDS = {
     "stem_twice": (STOPS, "Files with the same name before the suffix: which one is meant?",
         "Rename or remove one of them."),
     "bad_name": (WITHOUT, "File names that are not allowed in a list",
-        "Rename them (valid text without / \\ : and control characters)."),
+        "Rename them (valid text without / \\ and control characters, on Windows no : either)."),
     "no_file": (WITHOUT, "Names of files behind which is no file: folders, pipes, devices, links to nowhere",
         "Remove them, or put the files there that were meant."),
     "other_suffix": (WITHOUT, "Files that are not read, because of their suffix",
@@ -51,6 +51,8 @@ KINDS = {
         "Label them if they contain objects. Do the names of image and txt file differ?"),
     "label_without_image": (WITHOUT, "Labels without an image",
         "Add the images, or check whether the names differ."),
+    "part_without_labels": (WITHOUT, "Lists of the dataset without any labels; they are left out",
+        "Nothing, if their labels are secret (a test set of a competition); else export them with labels."),
     "label_twice": (STOPS, "Several labels for one image, or several images with one id: which one is meant?",
         "Delete one of them."),
     "list_name": (STOPS, "Lines of a list that are not plain names",
@@ -61,6 +63,10 @@ KINDS = {
         "of a data.yaml)."),
     "list_no_label": (STOPS, "Names in a list without a label",
         "Remove them from the list, add the files, or set new_split=True."),
+    "list_left_out": (WITHOUT, "Lists whose images are not there; they are left out",
+        "Add the images, or delete the line."),
+    "found_elsewhere": (WORKS, "Files that are not where they are said to be, but have the same name",
+        "Are they the right ones? See the pictures of python tools/doctor.py"),
     "list_missing": (STOPS, "A list is missing",
         "Write it, set train_set or val_set to a list that exists, or set new_split=True."),
     "list_empty": (STOPS, "A list without images",
@@ -157,6 +163,14 @@ KINDS = {
         "Many YOLO labels with numbers outside 0 to 1, though they should hold shares of the image",
         "If these are pixels: divide x and w by the width of the image, y and h by its height, or export "
         "the labels again as YOLO."),
+    "box_layout": (STOPS, "YOLO labels that do not seem to hold the centre and the size of their boxes",
+        "Write class, x and y of the centre, width and height, all as shares of the image, or export the "
+        "labels again as YOLO."),
+    "numbers_unused": (WORKS, "Labels with more numbers than a box has",
+        "Nothing, if these are no outlines. See the pictures of python tools/doctor.py"),
+    "label_ambiguous": (WORKS, "Lines of labels with two possible meanings",
+        "See the pictures of python tools/doctor.py. If these are key points, write a line "
+        "kpt_shape: [points, 2] into the data.yaml."),
     "bad_difficult": (WITHOUT,
         "<difficult> (iscrowd in COCO) that is neither 0 nor 1; the whole image is skipped",
         "Write 0, or 1 for objects that people can hardly see."),
@@ -165,6 +179,9 @@ KINDS = {
     "shape_flat": (WITHOUT, "Shapes without an area, like points and lines",
         "Draw polygons or rectangles around the objects."),
     # boxes
+    "shares_for_pixels": (STOPS, "Boxes that seem to hold shares of the image instead of pixels",
+        "Multiply x and width by the width of the image, y and height by its height, or export the labels "
+        "again."),
     "box_swapped": (WORKS, "Boxes with xmin > xmax or ymin > ymax; their corners are swapped",
         "Nothing, if these boxes look right in the pictures of python tools/doctor.py"),
     "corner_is_size": (STOPS, "Boxes that seem to hold width and height instead of xmax and ymax",

@@ -20,7 +20,8 @@ from utils.settings import read_settings
 
 CASES = [(kind, name) for kind in dirty.SINGLE for name in dirty.SINGLE[kind]]
 MIXTURES = [(kind, number) for kind in dirty.MIXABLE for number in range(3)]
-QUICK = {"yolo": ["number nan", "6 numbers", "class 2", "two faults", "no txt", "no image", "pixels", "no names", "list", "in both"],
+QUICK = {"yolo": ["number nan", "6 numbers", "class 2", "two faults", "no txt", "no image", "pixels", "no names", "list", "in both",
+                  "corners", "tracks", "no test", "no labels of val"],
          "coco": ["bbox [1, 2, 3]", "category", "crowd", "no such image", "image twice", "turned", "mostly outside", "cut"],
          "labelme": ["cut", "steering name", "point", "copy", "no json", "no image"], "xml": ["number", "elsewhere", "swapped", "cut"],
          "masks": ["rgb", "stem twice", "no mask"], "colours": ["no line", "lies", "palette"], "outlines": ["box"]}

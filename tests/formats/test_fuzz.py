@@ -15,7 +15,7 @@ from utils.formats.sweep import look_at_image, look_at_mask
 from utils.formats.voc_folder import read_ids
 from utils.formats.voc_xml import read_annotation
 from utils.formats.yaml_file import read_yaml
-from utils.formats.yolo import KEYS, read_data_yaml
+from utils.formats.yolo_lists import KEYS, read_data_yaml
 from utils.images import open_image, open_mask
 from utils.lists import read_classes, read_list, read_mask_list
 from utils.system import files

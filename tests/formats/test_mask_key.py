@@ -64,12 +64,12 @@ def test_a_voc_folder_with_colours(root):
     names, splits = read(folder, "segmentation")
     assert names == ["road", "blue sky"] and [len(splits[split]) for split in splits] == [3, 2, 0]
     assert recognise.recognise(folder, "detection")[0] == "voc"
-    text(folder / "ImageSets" / "Segmentation" / "train.txt", "0\n7\n../1\n2\n")
+    text(folder / "ImageSets" / "Segmentation" / "train.txt", "0\n7\n../no\n2\n")
     image(folder / "JPEGImages" / "x.png")
     text(folder / "ImageSets" / "Segmentation" / "val.txt", "3\n4\nx\n")
     message, kinds = told(folder, "segmentation")
     assert kinds == ["image_without_label", "list_name", "list_no_image", "list_no_label", "not_listed"]
-    assert "v/ImageSets/Segmentation/train.txt, line 2: 7\n" in message and "train.txt, line 3: '../1'" in message
+    assert "v/ImageSets/Segmentation/train.txt, line 2: 7\n" in message and "train.txt, line 3: '../no'" in message
     assert "val.txt, line 3: x\n" in message and "v/JPEGImages/1.png\n" in message
 
 

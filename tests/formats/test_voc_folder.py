@@ -245,7 +245,7 @@ def test_stems(tmp_path):
     assert "a.b.jpg" in message and "a.b.PNG" in message
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "..", ".", "a/b", "..\\x", "C:x", "C:\\x", "a\x00b", "\x1b[2J"])
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "..", ".", "a/x", "..\\x", "C:x", "C:\\x", "a\x00b", "\x1b[2J"])
 def test_ids_must_be_plain_names(root, name):
     folder = make_dataset(root / "Set", ["a.jpg", "b.jpg"], {"train": ["a", name], "val": "b"})
     message = error_of(prepare.prepare, "Set")
@@ -268,8 +268,6 @@ def test_ids_without_image_or_xml(root):
     message = error_of(prepare.prepare, "Set")
     assert "Names in a list without an image: 12" in message and "train.txt, line 2: lost00" in message and "lost09" in message
     assert "lost10" not in message and "and 2 more" in message
-    make_dataset(folder, [], {"train": "a", "val": ["b.jpg"]})
-    assert "without the suffix" in error_of(prepare.prepare, "Set")
     make_dataset(folder, [], {"train": "a", "val": "b", "test": "b"})
     (folder / "Annotations/b.xml").unlink()
     message = error_of(prepare.prepare, "Set")
@@ -586,3 +584,121 @@ def test_script_stops_with_one_sentence(copy):
     assert 'Found nearby: dataset = "VOCdevkit/Shapes"' in err
     status, out, err = run(copy, "train_precent=0.5")
     assert status == 1 and 'Did you mean "train_percent"?' in err
+
+
+# ---- what other programs make of a VOC folder
+
+LINES = ["{}", "{}.jpg", "{}.JPG", "JPEGImages/{}.jpg", "./{}", "../../JPEGImages/{}.jpg", "/home/me/Set/JPEGImages/{}.jpg",
+         "C:\\Set\\JPEGImages\\{}.jpg",
+         "{}  1", "{} -1", "{} 0", "{}\t1", "{}.xml", "data/{}.jpg"]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_lines_of_lists(root, line):
+    folder = make_dataset(root / "Set", ["a.jpg", "b 1.jpg", "c.d.jpg", "e.jpg"])
+    for name, ids in (("train", ["a", "b 1", "c.d"]), ("val", ["e"])):
+        files.write_text(folder / "ImageSets" / "Main" / f"{name}.txt", "".join(line.format(one) + "\n" for one in ids))
+    _, paths = prepare.prepare("Set")
+    assert [Path(name).stem for name in lists.read_list(paths["train"])[0]] == ["a", "b 1", "c.d"]
+    assert [Path(name).stem for name in lists.read_list(paths["val"])[0]] == ["e"]
+
+
+def test_a_name_that_ends_in_a_number_is_a_name(root):
+    """Both "a" and "a 1" are there: the line means the one that is written there."""
+    make_dataset(root / "Set", ["a.jpg", "a 1.jpg", "b.jpg"], {"train": ["a 1"], "val": ["b"]})
+    _, paths = prepare.prepare("Set")
+    assert lists.read_list(paths["train"])[0] == ["Set/JPEGImages/a 1.jpg"]
+
+
+@pytest.mark.parametrize("place, train, val", [("Main", "Train", "Validation"), ("Main", "TRAIN", "valid"), ("", "train", "val"),
+                                               ("Main", "training", "dev")])
+def test_names_and_place_of_lists(root, place, train, val):
+    folder = make_dataset(root / "Set", [f"{c}.jpg" for c in "abcd"])
+    files.write_text(folder / "ImageSets" / place / f"{train}.txt", "a\nb\nc\n")
+    files.write_text(folder / "ImageSets" / place / f"{val}.txt", "d\nlost\n")
+    assert f"ImageSets/{place}{'/' * bool(place)}{val}.txt, line 2: lost has no image" in error_of(prepare.prepare, "Set")
+    files.write_text(folder / "ImageSets" / place / f"{val}.txt", "d\n")
+    before = tree(folder)
+    _, paths = prepare.prepare("Set")
+    assert [len(lists.read_list(paths[split])[0]) for split in ("train", "val")] == [3, 1] and tree(folder) == before
+
+
+@pytest.mark.parametrize("images_below, labels_below", [(True, True), (True, False), (False, True)])
+def test_folders_in_the_folders(root, images_below, labels_below):
+    """CVAT keeps the folders of its task; then a list has lines like one/a."""
+    folder = make_dataset(root / "Set", [f"{c}.jpg" for c in "abcd"])
+    for stem, below in zip("abcd", ("one", "one", "two/deep", "two/deep")):
+        for part, suffix, is_below in (("JPEGImages", "jpg", images_below), ("Annotations", "xml", labels_below)):
+            (folder / part / below).mkdir(parents=True, exist_ok=True)
+            if is_below:
+                (folder / part / f"{stem}.{suffix}").rename(folder / part / below / f"{stem}.{suffix}")
+    where = {"a": "one/a", "b": "one/b", "c": "two/deep/c", "d": "two/deep/d"} if images_below else {c: c for c in "abcd"}
+    for name, ids in (("train", "abc"), ("val", "d")):
+        files.write_text(folder / "ImageSets" / "Main" / f"{name}.txt", "".join(where[one] + "\n" for one in ids))
+    _, paths = prepare.prepare("Set")
+    names, boxes = lists.read_list(paths["train"])
+    assert names == [f"Set/JPEGImages/{where[stem]}.jpg" for stem in "abc"] and all(len(rows) == 1 for rows in boxes)
+
+
+def test_one_name_in_two_folders(root):
+    folder = make_dataset(root / "Set", ["a.jpg", "b.jpg"])
+    for part, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        for below in ("one", "two"):
+            (folder / part / below).mkdir()
+            shutil.copy(folder / part / f"a.{suffix}", folder / part / below / f"a.{suffix}")
+    images, labels, found = voc_folder.check_layout(folder)
+    assert sorted(images) == sorted(labels) == ["a", "b", "one/a", "two/a"] and not found
+    (folder / "Annotations" / "one" / "a.xml").unlink()
+    images, labels, found = voc_folder.check_layout(folder)
+    assert sorted(images.keys() - labels.keys()) == ["one/a"]                # no other a.xml is borrowed
+
+
+def test_links(root):
+    """To a folder, to a file, in a circle and to itself."""
+    folder = make_dataset(root / "Set", ["a.jpg", "b.jpg", "c.jpg"])
+    (folder / "JPEGImages").rename(root / "pool")
+    (folder / "JPEGImages").symlink_to(root / "pool")
+    (folder / "Annotations" / "a.xml").rename(root / "a.xml")
+    (folder / "Annotations" / "a.xml").symlink_to(root / "a.xml")
+    (root / "pool" / "loop.jpg").symlink_to(root / "pool" / "loop.jpg")
+    (root / "pool" / "round").symlink_to(root / "pool")
+    _, paths = prepare.prepare("Set")
+    names = [name for path in paths.values() for name in lists.read_list(path)[0]]
+    assert sorted(names) == [f"Set/JPEGImages/{c}.jpg" for c in "abc"]
+    given = {"classes_path": None, "train_list": None, "val_list": None, "test_list": None}
+    classes = prepare.current_lists("Set", given)["classes_path"]
+    assert prepare.reason_to_make("Set", classes, [settings.find(path) for path in paths.values()]) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no files with a colon in their name")
+def test_colons(root):
+    names = [f"cam1 2024-05-0{day} 10:00:30.jpg" for day in range(1, 5)]
+    folder = make_dataset(root / "Set", names)
+    (folder / "Annotations" / "c:drive.xml").write_text(xml_text([("cat", (1, 2, 10, 20), 0)]), encoding="utf-8")
+    assert prepare.tasks_of("Set") == ["detection"]
+    _, paths = prepare.prepare("Set")
+    assert sorted(name for path in paths.values() for name in lists.read_list(path)[0]) == [f"Set/JPEGImages/{name}" for name in names]
+
+
+def test_a_classes_file_of_another_folder(root, capsys):
+    """a/dataset and b/dataset have lists and a classes file of the same names."""
+    for place, name in (("a", "cat"), ("b", "screw")):
+        make_dataset(root / place / "dataset", [f"{c}.jpg" for c in "xyz"], objects=((name, (1, 2, 10, 20), 0),))
+    prepare.prepare("a/dataset")
+    classes, paths = prepare.prepare("b/dataset")
+    assert lists.read_classes(classes) == ["screw"] and (root / f"{classes}.bak").read_text() == "cat\n"
+    assert "was made for another folder of the same name" in capsys.readouterr().out
+    assert lists.read_list(paths["train"])[0][0].startswith("b/dataset/JPEGImages/")
+
+    # In the same folder an unknown name is a mistake.
+    (root / "b/dataset/Annotations/x.xml").write_text(xml_text([("scrwe", (1, 2, 10, 20), 0)]), encoding="utf-8")
+    assert "scrwe" in error_of(prepare.prepare, "b/dataset")
+
+
+def test_a_slip_among_good_boxes_is_no_share(root):
+    folder = make_dataset(root / "Set", ["a.jpg", "b.jpg", "c.jpg"], objects=(("cat", (1, 2, 10, 20), 0), ("cat", (0.2, 0.3, 0.6, 0.7), 0)))
+    _, paths = prepare.prepare("Set")
+    assert all(len(rows) == 1 for path in paths.values() for rows in lists.read_list(path)[1])
+    make_dataset(folder, ["d.jpg"], objects=(("cat", (0.2, 0.3, 0.6, 0.7), 0),))
+    shutil.rmtree(folder / "ImageSets")
+    assert "d.xml, line 1: object 1 (cat): from 0.2, 0.3 to 0.6, 0.7" in error_of(prepare.prepare, "Set")

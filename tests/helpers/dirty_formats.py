@@ -148,6 +148,7 @@ YOLO = PICTURES | {
     "no width": line("box_empty", "0 .5 .5 0 .2"), "cut off": line("box_clipped", "0 .9 .5 .5 .2"), "twice": line("box_twice", LINES.split("\n")[0]),
     "outline without area": line("box_empty", "0 .1 .5 .4 .5 .9 .5"), "two faults": line("bad_number", "0 .5 .5 x .1\n7 .5 .5 .1 .1", "class_number"),
     "noise": label("label_encoding", b"\x81\xff\xff\xff"), "too large": label("label_too_large", lambda: b"\n" * 20_000_001),
+    "stem twice": files("stem_twice", "images/train/{stem}.png", lambda data, stem: data.update({f"images/train/{stem}.png": picture(9, "PNG")})),
     "no txt": without_label("image_without_txt"), "no image": without_image, "steering name": steering_name,
 }
 
@@ -322,6 +323,21 @@ def pixels(data, stem):
     return {(label_of(data, other), "pixels_for_shares") for other in TRAIN[:10]}
 
 
+def all_lines(kind, lines):
+    """The labels of all lists hold these lines; the first file is named."""
+    def change(data, stem):
+        for path in [path for path in data if path.startswith("labels/")]:
+            data[path] = lines.encode()
+        return {(label_of(data, TRAIN[0]), kind)}
+    return change
+
+
+def no_labels_of_val(data, stem):
+    for path in [path for path in data if path.startswith("labels/val/")]:
+        del data[path]
+    return {("data.yaml", "part_without_labels")}
+
+
 BY_LIST = YAML.decode().replace("images/train", "train.txt")
 LIST = "".join(f"images/train/{stem}.jpg\n" for stem in TRAIN).encode()
 WHOLE = {
@@ -333,6 +349,13 @@ WHOLE = {
              "list": yaml("list_no_image", BY_LIST, "train.txt", train_txt=LIST + b"images/train/no.jpg\n"),
              "list leads out": yaml("list_name", BY_LIST, "train.txt", train_txt=LIST + b"../../x.jpg\n"),
              "list of others": yaml("list_name", BY_LIST, "train.txt", train_txt=LIST + b"data.yaml\n"),
+             "corners": all_lines("box_layout", "0 .1 .1 .3 .9\n1 .2 .2 .9 .9\n"),
+             "tracks": all_lines("numbers_unused", "0 .3 .4 .25 .4 7\n1 .6 .6 .3 .5 12\n"),
+             "key points": all_lines("numbers_unused", "0 .3 .4 .25 .4 .3 .4 2\n1 .6 .6 .3 .5 .7 .6 0\n"),
+             "two readings": all_lines("label_ambiguous", "0 .5 .5 .6 .5 .6 .6 .5 .6\n"),
+             "no labels of val": no_labels_of_val,
+             "no test": yaml("list_left_out", YAML.decode().replace("images/test", "images/none"), "data.yaml"),
+             "list of elsewhere": yaml("found_elsewhere", BY_LIST, "train.txt", train_txt=LIST.replace(b"images", b"/home/me/pets/images")),
              "all broken": every("label_broken", b"0 .5 .5\n", [("", "nothing_left")])},
     "coco": {"cut": changed_json(lambda data: data.update({JSON.format("val"): json.dumps(data[JSON.format("val")]).encode()[:-9]})),
              "category twice": changed_json(lambda data: data[JSON.format("train")]["categories"].append({"id": 3, "name": "cat"})),

@@ -14,7 +14,7 @@ from utils.checks.masks import mask_findings, void_findings
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
 from utils.formats.sweep import look_at_pair, sweep
-from utils.formats.voc_folder import LABELS, check_layout, missing_sets, read_sets
+from utils.formats.voc_folder import LABELS, check_layout, missing_sets, read_sets, set_file
 from utils.images import LOSSY, SUFFIXES, fitted_size
 from utils.settings import counted, shown
 from utils.system.files import printable, read_bytes
@@ -46,7 +46,7 @@ def look_at_folder(folder, task, wanted, new_split=False):
     images, labels, findings = check_layout(folder, task)
     foreign, found = other_files(folder, task, images)
     findings += found
-    sets, found = read_sets(folder, wanted.values(), new_split, task)
+    sets, found = read_sets(folder, wanted.values(), new_split, task, images.keys() | labels.keys())
     findings += found + missing_sets(sets, (wanted["train"], wanted["val"]), folder, task)
     usable = images.keys() & labels.keys()
 
@@ -62,7 +62,7 @@ def look_at_folder(folder, task, wanted, new_split=False):
 
     # What has no partner.
     findings += names_without_files(folder, task, wanted, lists, sets, (images, labels, foreign))
-    findings += overlaps(folder, LABELS[task][3], wanted, own)
+    findings += overlaps(folder, task, wanted, own)
     alone = images.keys() - labels.keys() - foreign - listed
     findings += [Finding("image_without_label", images[stem]) for stem in sorted(alone)]
     alone = labels.keys() - images.keys() - foreign - listed
@@ -86,19 +86,17 @@ def names_without_files(folder, task, wanted, lists, sets, files):
     """Findings: names in the lists without an image or label.
     files: (images, labels, stems with files of another kind)."""
     images, labels, foreign = files
-    part, _, kind, sets_folder = LABELS[task]
+    part, _, kind, _ = LABELS[task]
     findings = []
     for name in sorted({wanted.get(split, split) for split in lists}):
-        path = folder / "ImageSets" / sets_folder / f"{name}.txt"
+        path = set_file(folder, name, task)
         for stem, line in sets[name].items():
             if stem in foreign or stem in images and stem in labels:
                 continue
             what, place, known = (kind, part, labels) if stem in images else ("image", "JPEGImages", images)
 
-            # a.jpg instead of a, or a misspelled name.
+            # Perhaps it is only misspelled.
             hint = did_you_mean(stem, known)
-            if Path(stem).stem in known:
-                hint = " Write the names without the suffix."
             finding = "list_no_image" if what == "image" else "list_no_label"
             findings.append(Finding(finding, path, line,
                                     f"{printable(stem)} has no {what} in {place}.{hint}"))
@@ -164,12 +162,12 @@ def is_label(path):
     return len(words) == 5 and all(word.replace(b".", b"").isdigit() for word in words)
 
 
-def overlaps(folder, sets_folder, wanted, own):
+def overlaps(folder, task, wanted, own):
     """Findings: ids in two of the lists. own: dict split -> {id: line}."""
     findings = []
     for split, others, kind in (("val", ("train",), "in_train_and_val"),
                                 ("test", ("train", "val"), "in_test")):
-        path = folder / "ImageSets" / sets_folder / f"{wanted[split]}.txt"
+        path = set_file(folder, wanted[split], task)
         others = [own[other] for other in others if other in own and wanted[other] != wanted[split]]
         for stem, line in own.get(split, {}).items():
             if any(stem in other for other in others):

@@ -33,7 +33,7 @@ def tasks_of(dataset):
     if recognise(folder)[0] != "voc":
         return foreign_tasks(folder)
     return [task for task, (part, suffixes, *_) in LABELS.items()
-            if survey(folder / part, suffixes)[0]] or ["detection"]
+            if survey(folder / part, suffixes, below=True)[0]] or ["detection"]
 
 
 def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9, train_set="train",
@@ -112,7 +112,7 @@ def settle_classes(dataset, path, parts, task, ignore_labels=()):
     A file that is not there yet is not written here."""
     derived = path is None
     path = classes_name(dataset, task) if derived else str(path)
-    if not derived or find(path).exists():
+    if not derived or find(path).exists() and not is_of_another(find(path), dataset, parts, task):
         names, findings = survey_classes(find(path))
         return path, names, False, findings
 
@@ -130,9 +130,34 @@ def settle_classes(dataset, path, parts, task, ignore_labels=()):
     return path, derived_names(dataset, values[-1], ignore_labels) if values else [], True, []
 
 
+def is_of_another(path, dataset, parts, task):
+    """Whether a classes file was made for another folder of the same name: so were the lists beside it, and
+    it lacks a name of these data."""
+    folders = [dataset] if isinstance(dataset, (str, Path)) else dataset
+    lists = [find(list_name(dataset, split, task)) for split in ("train", "val")]
+    homes = [home(find(folder)) for folder in folders]
+    strange = [path for path in lists if path.is_file() and not any(made_of(path, home) for home in homes)]
+    if task == "segmentation" or not strange:
+        return False
+    known, _ = survey_classes(path)
+    return any(one["name"] not in known for part in parts for sample in part.samples.values()
+               for one in sample.truth)
+
+
+def made_of(path, folder):
+    """Whether the first image of a list is in a folder, by its name or by where a link leads."""
+    image = find(first_image(path) or "")
+    return image.is_relative_to(folder) or image.resolve().is_relative_to(folder.resolve())
+
+
 def write_classes(path, names, samples, task):
     """The classes file that follows from the data."""
-    replace_text(find(path), "".join(name + "\n" for name in names))
+    # One that is there belongs to other data, or nothing would be written.
+    kept = replace_text(find(path), "".join(name + "\n" for name in names))
+    if kept:
+        print(f"{path} was made for another folder of the same name: it is kept as {shown(kept)}")
+
+    # Masks do not say what their numbers mean; names from labels can be misspelled.
     if task == "segmentation":
         print(f"Written: {path}, for the values in the masks: {', '.join(map(printable, names))}. "
               "Put the right names there.")
@@ -243,12 +268,12 @@ def current_lists(dataset, given, task="detection", ignore_labels=()):
 def reason_to_make(dataset, classes, lists):
     """Why the lists are made: a sentence, "" when they are not there yet;
     None when they are good as they are."""
-    known, folder = find(classes), home(find(dataset)).resolve()
+    known, folder = find(classes), home(find(dataset))
     if not all(path.is_file() for path in [known, *lists]):
         return ""
     if any(path.stat().st_mtime < known.stat().st_mtime for path in lists):
         return f"{classes} was changed after the lists were made: they are made anew."
-    if not all(find(first_image(path) or "").resolve().is_relative_to(folder) for path in lists):
+    if not all(made_of(path, folder) for path in lists):
         return f"The lists named like {dataset} belong to another folder: they are made anew, " \
                "the old ones are kept as .bak."
     return None

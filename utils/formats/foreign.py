@@ -21,7 +21,7 @@ from utils.errors import UserError
 from utils.findings import Finding
 from utils.formats.sniff import MADE
 from utils.formats.stratify import classes_in
-from utils.formats.voc_folder import make_split
+from utils.formats.voc_folder import SPLIT_NAMES, has_drive, make_split
 from utils.images import SUFFIXES
 from utils.settings import shown
 from utils.system.files import decode_text, printable, read_bytes
@@ -35,12 +35,11 @@ TOO_DEEP = 8                    # levels of folders below a dataset that are sea
 
 # Control characters, direction of writing, half letters: a terminal would obey them instead of showing them.
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# A folder of the images of one list: train, Validation, train2017, val_images, obj_train_data.
+SPLIT_FOLDER = re.compile(rf"(?:obj_|images?_)?({'|'.join(SPLIT_NAMES)})"
+                          "(?:_data|_images?|_?set|_?20[0-9][0-9])?")
 # Windows opens these as devices.
 DEVICES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
-# What folders and files are called in datasets -> our name of the list.
-SPLIT_NAMES = {"train": "train", "training": "train",
-               "val": "val", "valid": "val", "validation": "val", "dev": "val",
-               "test": "test", "testing": "test"}
 
 
 def locate(name, base, roots, where):
@@ -52,12 +51,12 @@ def locate(name, base, roots, where):
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"{where}: expected a file name, found {str(name)[:80]!r}.", kind="bad_name")
 
-    # A drive (C:) is split off only on Windows; elsewhere its colon makes the name not plain.
+    # A drive (C:) is split off only on Windows; elsewhere it makes the name not plain.
     drive, rest = os.path.splitdrive(name)
     rest = rest.replace("\\", "/")
     parts = [part for part in rest.split("/") if part not in ("", ".", "..")]
     if not all(is_plain_part(part) for part in parts):
-        raise UserError(f"{where}: {ascii(name)} is not a plain file name (no control characters, no colon, "
+        raise UserError(f"{where}: {ascii(name)} is not a plain file name (no control characters, no drive, "
                         f"no dot or space at the end, at most {LONGEST} bytes, none that Windows reserves). "
                         "Rename the file, here and on the disk.", kind="bad_name")
 
@@ -71,7 +70,7 @@ def locate(name, base, roots, where):
 
 def is_plain_part(part):
     """Whether a folder or file can be called so on every system."""
-    steers = STEERING.search(part) or ":" in part or DEVICES.fullmatch(part)
+    steers = STEERING.search(part) or has_drive(part) or DEVICES.fullmatch(part)
     return not steers and part == part.rstrip(" .") and len(os.fsencode(part)) <= LONGEST
 
 
@@ -187,12 +186,15 @@ def is_copy(name, folders):
 
 
 def folder_split(path, root):
-    """"train", "val" or "test" if a folder between root and the file has such a name, else "all"."""
+    """"train", "val" or "test" if a folder between root and the file has such a name, else "all".
+
+    Such are Validation, train2017 and CVAT's obj_train_data.
+    """
     if not Path(path).is_relative_to(root):
         return "all"
     for name in Path(path).relative_to(root).parts[:-1]:
-        if name.lower() in SPLIT_NAMES:
-            return SPLIT_NAMES[name.lower()]
+        if name := SPLIT_FOLDER.fullmatch(name.lower()):
+            return SPLIT_NAMES[name[1]]
     return "all"
 
 

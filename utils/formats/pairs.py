@@ -11,7 +11,7 @@ from utils.formats.foreign import by_stem, class_names, files_below, folder_spli
 from utils.formats.mask_key import CITYSCAPES, KEY_FILES, read_key, translate
 from utils.formats.sweep import look_at_pair, look_at_sample, size_finding, sweep
 from utils.formats.voc_folder import survey_ids
-from utils.formats.yolo import CLASSES
+from utils.formats.yolo_lists import class_files
 from utils.images import IGNORED, open_colours, open_mask
 from utils.settings import shown
 from utils.system.files import printable, read_lines
@@ -48,7 +48,7 @@ def read_xml_pairs(folder, findings):
                  if image not in owners and image.stem not in told]
 
     # LabelImg keeps a file of class names: their order counts, names found in the labels follow.
-    known = next((file for file in files_below(folder, CLASSES) if file.name in CLASSES), None)
+    known = next(iter(class_files(folder)), None)
     named = class_names(read_lines(known), shown(known)) if known else []
     found = {thing["name"] for some in lists.values() for sample in some for thing in sample.truth}
     return [*named, *sorted(found - set(named))], lists
@@ -266,7 +266,7 @@ def own_lists(folder, samples, images, findings):
     for name in ("train", "val", "test"):
         path = folder / "ImageSets" / "Segmentation" / f"{name}.txt"
         if path.is_file():
-            ids, found = survey_ids(path)
+            ids, found = survey_ids(path, alone)
             findings += found
             lists[name] = [stems[stem] for stem in ids if stem in stems]
             for stem, line in ids.items():

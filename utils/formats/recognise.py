@@ -13,7 +13,7 @@ from utils.errors import UserError
 from utils.formats import coco, sniff
 from utils.formats.coco import read_coco
 from utils.formats.csv_table import read_csv, table_of
-from utils.formats.foreign import files_below
+from utils.formats.foreign import SPLIT_NAMES, files_below
 from utils.formats.kitti import read_kitti
 from utils.formats.labelme import NO_CLASS, is_labelme, read_labelme
 from utils.formats.made_masks import make_masks, outline_jobs
@@ -25,7 +25,8 @@ from utils.formats.visdrone import read_visdrone
 from utils.formats.voc_folder import LABELS
 from utils.formats.wider_face import read_wider_face
 from utils.formats.yaml_file import read_yaml
-from utils.formats.yolo import CLASSES, KEYS, read_yolo, yaml_root
+from utils.formats.yolo import read_yolo
+from utils.formats.yolo_lists import KEYS, class_files, yaml_root
 from utils.images import SUFFIXES
 from utils.settings import shown
 
@@ -128,7 +129,7 @@ def recognise_texts(files, folder):
             return kind
 
     # YOLO's labels are only numbers: a list of class names says that they are YOLO's.
-    if any(file.name in CLASSES for file in [*files, *files_below(folder, CLASSES)]) and files_below(folder):
+    if class_files(folder) and files_below(folder):
         return "yolo"
     for kind in ("wider_face", "via"):
         if found[kind]:
@@ -149,7 +150,7 @@ def data_yaml(folder):
     good = []
     for file in files:
         try:
-            if {"names", "train"} <= read_yaml(file, KEYS).keys():
+            if {"names", "train"} <= {SPLIT_NAMES.get(key.lower(), key) for key in read_yaml(file, KEYS)}:
                 good.append(file)
         except UserError:
             continue                                        # not YAML as we read it

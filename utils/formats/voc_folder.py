@@ -3,7 +3,7 @@ import contextlib
 import os
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from utils.errors import UserError, did_you_mean
@@ -15,31 +15,31 @@ from utils.settings import shown
 from utils.system.files import read_lines, replace_text
 
 SPLITS = ("trainval", "train", "val", "test")
+# What folders and files are called in datasets -> our name of the list.
+SPLIT_NAMES = {"train": "train", "training": "train",
+               "val": "val", "valid": "val", "validation": "val", "dev": "val",
+               "test": "test", "testing": "test"}
 # task -> folder of the labels, their suffixes, what one is called, folder of the lists in ImageSets
 LABELS = {"detection": ("Annotations", (".xml",), "xml file", "Main"),
           "segmentation": ("SegmentationClass", (".png",), "mask", "Segmentation")}
 
 
-def survey(folder, suffixes):
+def survey(folder, suffixes, below=False):
     """stem -> path, sorted, of the files with one of the suffixes in any case; findings about names.
 
     The stem is everything before the last dot, without spaces at its ends, because a line of a list cannot
     hold those. Hidden files are no data.
+    below: in the folders of this folder too; their stems begin with the names of these folders, as sub/a.
     Findings: what is no file, a stem twice (the first file is used), a stem not allowed in a list.
     """
-    # scandir knows what is a file without asking the disk again: much faster for 100,000 images.
-    folder = Path(folder)
-    with os.scandir(folder) if folder.is_dir() else contextlib.nullcontext(()) as entries:
-        known = {entry.name: is_file(entry) for entry in entries
-                 if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".")}
-    names = sorted(name for name, readable in known.items() if readable)
-    findings = [Finding("no_file", folder / name) for name in sorted(known.keys() - set(names))]
+    known = names_in(str(folder), suffixes, below)
+    findings = [Finding("no_file", Path(folder, name)) for name in sorted(known) if not known[name]]
 
     # The stem is what image, label and list have in common, so it must be there once.
     files = {}
-    for name in names:
-        path, stem = folder / name, os.path.splitext(name)[0].strip()
-        if not is_plain(stem):
+    for name in sorted(name for name, readable in known.items() if readable):
+        path, stem = Path(folder, name), os.path.splitext(name)[0].strip()
+        if not all(is_plain(part) for part in stem.split("/")):
             findings.append(Finding("bad_name", path))
         elif stem in files:
             detail = f"{files[stem].name} is the same before the suffix"
@@ -49,19 +49,40 @@ def survey(folder, suffixes):
     return files, findings
 
 
-def is_file(entry):
-    """Whether an entry of scandir can be read to its end: no folder, pipe or device, no link to nowhere."""
+def names_in(folder, suffixes, below, seen=()):
+    """The names in a folder with one of the suffixes, with / for those in folders of it -> whether it can be
+    read to its end: no folder, pipe or device, no link to nowhere.
+
+    seen: the folders on the way here, so that links in a circle come to an end.
+    """
+    # scandir knows what is a file without asking the disk again: much faster for 100,000 images.
+    names, seen = {}, (*seen, os.path.realpath(folder))
+    with os.scandir(folder) if os.path.isdir(folder) else contextlib.nullcontext(()) as entries:
+        for entry in entries:
+            if entry.name.startswith((".", "__")):
+                continue
+            if below and is_kind(entry.is_dir) and os.path.realpath(entry.path) not in seen:
+                inside = names_in(entry.path, suffixes, below, seen)
+                names |= {f"{entry.name}/{name}": readable for name, readable in inside.items()}
+            elif entry.name.lower().endswith(suffixes):
+                names[entry.name] = is_kind(entry.is_file)
+    return names
+
+
+def is_kind(ask):
+    """What a question about an entry of scandir says; a link to itself is nothing at all."""
     try:
-        return entry.is_file()
-    except OSError:                                         # a link to itself
+        return ask()
+    except OSError:
         return False
 
 
 def find_files(folder, suffixes):
-    """stem -> path, see `survey`. Errors: its findings."""
+    """stem -> path, see `survey`. Errors: its findings, but for names behind which is no file."""
     files, findings = survey(folder, suffixes)
-    if findings:
-        raise as_error(findings[0])
+    for finding in findings:
+        if finding.kind != "no_file":
+            raise as_error(finding)
     return files
 
 
@@ -73,29 +94,65 @@ def find_images(folder):
 def is_plain(name):
     """Whether this can be the name of an image without its suffix; a list from a stranger must not lead out
     of the folder."""
-    return name not in ("", ".", "..") and not re.search(r"[/\\:\x00-\x1f\x7f\ud800-\udfff]", name)
+    return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name) \
+        and not has_drive(name)
+
+
+def has_drive(name):
+    """Whether a colon in a name makes it a place on Windows: C:a.jpg. Elsewhere 10:30.jpg is a name."""
+    return bool(re.match("[A-Za-z]:", name)) or os.name == "nt" and ":" in name
 
 
 def check_id(name, where):
     """The name, if it is plain; else an error."""
     if not is_plain(name):
-        raise UserError(f"{where}: {name!r} is not a plain file name (valid text without / \\ : and "
-                        "control characters).")
+        raise UserError(f"{where}: {name!r} is not a plain file name (valid text without / \\ and "
+                        "control characters, on Windows no : either).")
     return name
 
 
-def survey_ids(path):
-    """The ids of an ImageSets list in its order, id -> number of its first line.
+def survey_ids(path, known=()):
+    """The ids of an ImageSets list in its order, id -> number of its first line. known: those that exist.
 
     Findings: lines that are no plain names.
     """
-    ids, findings = {}, []
+    ids, findings, bare = {}, [], Counter(bare_name(stem) for stem in known)
+    only = {bare_name(stem): stem for stem in known if bare[bare_name(stem)] == 1}
     for number, line in enumerate(read_lines(path), 1):
-        if line and is_plain(line):
-            ids.setdefault(line, number)
+        meant = meant_id(line, known, only)
+        if meant or line and is_plain(line):
+            ids.setdefault(meant or line, number)
         elif line:
             findings.append(Finding("list_name", Path(path), number, f"{line[:80]!r}"))
     return ids, findings
+
+
+def bare_name(stem):
+    """sub/a -> a."""
+    return stem.rpartition("/")[2]
+
+
+def meant_id(line, known, only):
+    """The id that a line of a list means, without what some programs write around it; None without one.
+
+    JPEGImages/a.jpg, C:\\data\\a.jpg, a.xml, and "a  1" or "a -1", which say whether a class is in the image.
+    known: the ids that exist.  only: bare name -> the only id that ends so.
+    """
+    for word in (line, re.sub(r"\s+(-1|0|1)$", "", line)):
+        if word in known:
+            return word
+
+        # From the whole path to its last part, each with and without a suffix.
+        parts = [part for part in re.split(r"[/\\]+", word) if part]
+        for start in range(len(parts)):
+            name = "/".join(parts[start:])
+            stem, suffix = os.path.splitext(name)
+            for one in (name, stem) if suffix.lower() in (*SUFFIXES, ".xml") else (name,):
+                if one in known:
+                    return one
+                if len(parts) == 1 and one in only:
+                    return only[one]
+    return None
 
 
 def read_ids(path):
@@ -143,16 +200,37 @@ def make_split(stems, trainval_percent=0.9, train_percent=0.9, seed=0, classes=N
     return {name: sorted(part) for name, part in zip(SPLITS, (trainval, train, val, test))}
 
 
-def read_sets(folder, names=(), new_split=False, task="detection"):
+def own_set_files(folder, task="detection"):
+    """list name -> file of the user's lists in ImageSets/Main (Segmentation), else in ImageSets.
+
+    Train.txt and Validation.txt are lists train and val, as long as there are no files of these names.
+    """
+    place = Path(folder) / "ImageSets"
+    files = survey(place / LABELS[task][3], (".txt",))[0] or survey(place, (".txt",))[0]
+    for stem, path in list(files.items()):
+        name = SPLIT_NAMES.get(stem.lower(), stem.lower())
+        if name in SPLITS:
+            files.setdefault(name, path)
+    return files
+
+
+def set_file(folder, name, task="detection"):
+    """The file of one list; where there is none, that which the user would write."""
+    own = Path(folder) / "ImageSets" / LABELS[task][3] / f"{name}.txt"
+    return own_set_files(folder, task).get(name, own)
+
+
+def read_sets(folder, names=(), new_split=False, task="detection", known=()):
     """The lists of ImageSets/Main (Segmentation) that exist: dict list name -> {id: line}; and findings.
 
     names: lists to read besides the four of VOC.  new_split: those four are not read but made again later.
+    known: the ids that exist.
     """
     sets, findings = {}, []
-    files, _ = survey(Path(folder) / "ImageSets" / LABELS[task][3], (".txt",))
+    files = own_set_files(folder, task)
     for name in sorted({*SPLITS, *names} & files.keys()):
         if not (new_split and name in SPLITS):
-            sets[name], found = survey_ids(files[name])
+            sets[name], found = survey_ids(files[name], known)
             findings += found
     return sets, findings
 
@@ -161,7 +239,7 @@ def missing_sets(sets, names, folder, task="detection"):
     """Findings: missing lists to train with. Without train and val the four of VOC are made."""
     made = [] if "train" in sets or "val" in sets else SPLITS
     sets_folder = Path(folder) / "ImageSets" / LABELS[task][3]
-    known = sorted(survey(sets_folder, (".txt",))[0])
+    known = sorted(own_set_files(folder, task))
     there = f"there {'is' if len(known) == 1 else 'are'} only {', '.join(known)}."
 
     findings = []
@@ -212,15 +290,15 @@ def check_layout(folder, task="detection"):
     """
     folder = Path(folder)
     part, suffixes, kind, _ = LABELS[task]
-    images, findings = survey(folder / "JPEGImages", SUFFIXES)
-    labels, found = survey(folder / part, suffixes)
+    images, findings = survey(folder / "JPEGImages", SUFFIXES, below=True)
+    labels, found = survey(folder / part, suffixes, below=True)
     if images and labels:
-        return images, labels, findings + found
+        return images, with_bare_names(images, labels), findings + found
 
     # A good folder, but for the other task?
     other = "detection" if task == "segmentation" else "segmentation"
     other_part, other_suffixes, other_kind, _ = LABELS[other]
-    if images and survey(folder / other_part, other_suffixes)[0]:
+    if images and survey(folder / other_part, other_suffixes, below=True)[0]:
         raise UserError(f"{shown(folder)} has {other_kind}s ({other_part}) but no {kind}s ({part}): it is a "
                         f"dataset for {other}, not for {task}.", kind="layout")
 
@@ -234,6 +312,24 @@ def check_layout(folder, task="detection"):
     seen = "" if below or not folder.is_dir() else what_lies_there(folder)
     raise UserError(f"{shown(folder)} {what}. Expected:\n  {shown(folder)}\n"
                     f"{tree_of(folder, images, labels, task)}{seen}{advice}", kind="layout")
+
+
+def with_bare_names(images, labels):
+    """The labels by the stems of their images: where only images or only labels are in folders of their own,
+    as sub/a, the last part of the name counts, if it is there once."""
+    alone, lonely = images.keys() - labels.keys(), labels.keys() - images.keys()
+    owners, count = defaultdict(list), Counter(bare_name(stem) for stem in lonely)
+    for stem in alone:
+        owners[bare_name(stem)].append(stem)
+
+    # Both without a partner, and each the only one of its name.
+    found = {}
+    for stem, path in labels.items():
+        name = bare_name(stem)
+        only = owners[name][0] if count[name] == len(owners[name]) == 1 else ""
+        bare = only and (stem == name or only == name)
+        found[only if stem in lonely and bare else stem] = path
+    return found
 
 
 def tree_of(folder, images, labels, task):

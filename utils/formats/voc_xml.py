@@ -31,6 +31,11 @@ def read_annotation(path, width=None, height=None):
 
     nodes = object_nodes(root, text)
     objects, found = read_objects(path, nodes, lambda node, found: read_object(node, size, found))
+
+    # A slip of the mouse among good boxes is no file that was written in shares of the image.
+    if objects:
+        found = [finding._replace(kind="box_empty") if finding.kind == "shares_for_pixels" else finding
+                 for finding in found]
     return objects, findings + found
 
 
@@ -55,6 +60,9 @@ def read_object(node, size, found):
 
     size: (w, h) px, None: not known.  found: gets (kind, detail).
     """
+    if not any(text.strip() for text in node.itertext()):
+        found.append(("shape_flat", "an empty <object>"))
+        return None
     name = " ".join(node.findtext("name", "").split())
     if not name:
         raise UserError("<name> is missing or empty", kind="tag_missing")
@@ -69,6 +77,10 @@ def read_object(node, size, found):
     # Corners in the wrong order: if they make sense as x, y, width, height inside the image, they are that.
     x1, y1, x2, y2 = parse_corners(node)
     detail = f"from {x1:g}, {y1:g} to {x2:g}, {y2:g}"
+    corners = (x1, y1, x2, y2)
+    if min(corners) >= 0 and max(corners) <= 1 and not all(map(float.is_integer, corners)):
+        found.append(("shares_for_pixels", detail))
+        return None
     if x1 > x2 or y1 > y2:
         fits = size and x2 > 0 and y2 > 0 and x1 + x2 <= size[0] + 1 and y1 + y2 <= size[1] + 1
         found.append(("corner_is_size" if fits else "box_swapped", detail))
