@@ -15,7 +15,7 @@ import numpy as np
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
 from utils.formats.sweep import look_at_pair, sweep
-from utils.formats.voc_folder import LABELS, check_layout, missing_sets, read_sets
+from utils.formats.voc_folder import LABELS, check_layout, missing_sets, read_sets, set_file
 from utils.images import IGNORED, LOSSY, SUFFIXES, fitted_size
 from utils.labels import label_table, spans, unknown_values
 from utils.settings import counted, shown
@@ -65,7 +65,7 @@ def look_at_folder(folder, task, wanted, new_split=False):
 
     # What has no partner.
     findings += names_without_files(folder, task, wanted, lists, sets, (images, labels, foreign))
-    findings += overlaps(folder, LABELS[task][3], wanted, own)
+    findings += overlaps(folder, task, wanted, own)
     alone = images.keys() - labels.keys() - foreign - listed
     findings += [Finding("image_without_label", images[stem]) for stem in sorted(alone)]
     alone = labels.keys() - images.keys() - foreign - listed
@@ -89,10 +89,10 @@ def names_without_files(folder, task, wanted, lists, sets, files):
     """Findings: names in the lists without an image or label.
     files: (images, labels, stems with files of another kind)."""
     images, labels, foreign = files
-    part, _, kind, sets_folder = LABELS[task]
+    part, _, kind, _ = LABELS[task]
     findings = []
     for name in sorted({wanted.get(split, split) for split in lists}):
-        path = folder / "ImageSets" / sets_folder / f"{name}.txt"
+        path = set_file(folder, name, task)
         for stem, line in sets[name].items():
             if stem in foreign or stem in images and stem in labels:
                 continue
@@ -167,12 +167,12 @@ def is_label(path):
     return len(words) == 5 and all(word.replace(b".", b"").isdigit() for word in words)
 
 
-def overlaps(folder, sets_folder, wanted, own):
+def overlaps(folder, task, wanted, own):
     """Findings: ids in two of the lists. own: dict split -> {id: line}."""
     findings = []
     for split, others, kind in (("val", ("train",), "in_train_and_val"),
                                 ("test", ("train", "val"), "in_test")):
-        path = folder / "ImageSets" / sets_folder / f"{wanted[split]}.txt"
+        path = set_file(folder, wanted[split], task)
         others = [own[other] for other in others if other in own and wanted[other] != wanted[split]]
         for stem, line in own.get(split, {}).items():
             if any(stem in other for other in others):

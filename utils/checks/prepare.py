@@ -67,7 +67,9 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
     # Split what can be used. Only from here on something is written.
     samples = {split: [] for split in wanted}
     for part in parts:
-        ids = part.sets if part.fixed else make_sets(part.folder, part.samples, part.sets, task=task, **how)
+        ids = part.sets
+        if not part.fixed:
+            ids = make_sets(part.folder, part.samples, ids, task=task, new_split=new_split, **how)
         for split, name in wanted.items():
             chosen = ids.get(split if part.fixed else name, [])
             samples[split] += [part.samples[stem] for stem in chosen if stem in part.samples]
