@@ -131,7 +131,8 @@ def list_lines(path: AnyPath) -> list[tuple[int, str]]:
     """(line number, line) of a list file, without the blank lines. Errors: missing, empty."""
     path = find(path)
     if not path.is_file():
-        raise UserError(f"There is no list file {shown(path)}. Run voc_annotation.py to write it.")
+        raise UserError(f"There is no list file {shown(path)}. The lists of a dataset are written by  "
+                        'python voc_annotation.py "dataset=..."')
     lines = [(number, line) for number, line in enumerate(read_raw_lines(path), 1) if line.strip()]
     if not lines:
         raise UserError(f"{shown(path)} holds no images.")
@@ -202,8 +203,8 @@ def check_classes(paths: list[str], boxes: list[np.ndarray], names: list[str], w
         largest = int(rows[:, 4].max()) if len(rows) else -1
         if largest >= len(names):
             raise UserError(f"{where}: {path} has an object of class {largest}, but there are only "
-                            f"{len(names)} class names (numbers 0 to {len(names) - 1}). Wrong classes file, "
-                            "or run voc_annotation.py again.")
+                            f"{len(names)} class names (numbers 0 to {len(names) - 1}): it is the classes "
+                            "file of another list.")
 
 
 def write_mask_list(path: AnyPath, pairs: Iterable[tuple[str, str]]) -> Path | None:

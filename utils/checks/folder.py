@@ -15,7 +15,7 @@ import numpy as np
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
 from utils.formats.sweep import look_at_pair, sweep
-from utils.formats.voc_folder import LABELS, check_layout, missing_sets, read_sets, set_file
+from utils.formats.voc_folder import LABELS, check_layout, made_folder, missing_sets, read_sets, set_file
 from utils.images import IGNORED, LOSSY, SUFFIXES, fitted_size
 from utils.labels import label_table, spans, unknown_values
 from utils.settings import counted, shown
@@ -52,6 +52,7 @@ def look_at_folder(folder, task, wanted, new_split=False):
     sets, found = read_sets(folder, wanted.values(), new_split, task)
     findings += found + missing_sets(sets, (wanted["train"], wanted["val"]), folder, task)
     usable = images.keys() & labels.keys()
+    sets = without_gone(sets, usable | foreign, folder, task)
 
     # lists: those that are used; without train and val the rest of the images is split.
     own = {split: sets[name] for split, name in wanted.items() if name in sets}
@@ -83,6 +84,19 @@ def look_at_folder(folder, task, wanted, new_split=False):
         if sample:
             part.samples[stem] = sample
     return part, findings
+
+
+def without_gone(sets, there, folder, task):
+    """The lists; of those that this program made only what is still there: nobody wrote their names.
+
+    sets: list name -> {id: line}.  there: ids that have an image and a label.
+    """
+    ours = made_folder(folder, task)
+    kept = {}
+    for name, ids in sets.items():
+        made = set_file(folder, name, task).parent == ours
+        kept[name] = {stem: line for stem, line in ids.items() if stem in there or not made}
+    return kept
 
 
 def names_without_files(folder, task, wanted, lists, sets, files):

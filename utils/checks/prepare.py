@@ -59,7 +59,7 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
         findings += whole_findings(parts, None if found else names, find(classes_path), task, ignore_labels,
                                    derived)
     labelled = counted(sum(len(part.samples) for part in parts), "labelled image")
-    tell(findings, f"{labelled} of {', '.join(shown(find(folder)) for folder in folders)}")
+    tell(findings, f"{labelled} of {', '.join(shown(find(folder)) for folder in folders)}", dataset=dataset)
     if val_set == test_set:
         print(f'Warning: val_set and test_set are both "{val_set}": '
               'best.pth is then chosen on the test set and its result is too good.')
