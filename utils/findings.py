@@ -75,6 +75,10 @@ KINDS = {
         'python voc_annotation.py "dataset={dataset}" new_split=True'),
     "same_across": (WORKS, "The same picture under two names in two lists: the results will be too good",
         "Delete one of the two, with its label."),
+    "near_across": (WORKS,
+        "Nearly the same picture in two lists (resized, compressed again, a moment earlier?): then the "
+        "results will be too good",
+        "Look at each pair. If it is one shot, put both into the same list."),
     "same_picture": (WORKS, "The same picture under two names",
         "Delete one of the two, with its label; a new split could put them into two lists."),
     "few_images": (WORKS, "Few images to learn from",

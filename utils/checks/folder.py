@@ -14,6 +14,7 @@ import numpy as np
 
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
+from utils.formats.alike import most_alike
 from utils.formats.sweep import look_at_pair, sweep
 from utils.formats.voc_folder import LABELS, check_layout, made_folder, missing_sets, read_sets, set_file
 from utils.images import IGNORED, LOSSY, SUFFIXES, fitted_size
@@ -211,7 +212,7 @@ def whole_findings(parts, names, classes_path, task, ignore_labels=(), derived=F
                 learnt.append(sample)
 
     folder = parts[0].folder if parts else Path()
-    findings = equal_pictures(listed)
+    findings = equal_pictures(listed) + near_pictures(listed)
     if not learnt:
         return [*findings, Finding("nothing_left", folder)]
     findings += too_few(learnt, folder)
@@ -235,6 +236,35 @@ def equal_pictures(pairs):
             where = f" ({', '.join(sorted(others))})" if others else ""
             findings.append(Finding(kind, sample.image, None, f"the same as {printable(other.name)}{where}"))
     return findings
+
+
+def near_pictures(pairs):
+    """Findings: pictures that look like one of another list, each with the one that is nearest.
+    pairs: (Sample, set of the lists it is in). Equal files are no matter here, see `equal_pictures`."""
+    # An image may be in several lists.
+    places, samples = {}, {}
+    for sample, splits in pairs:
+        places[sample.image] = places.get(sample.image, set()) | splits
+        samples[sample.image] = sample
+
+    # The later list is the one that flatters: its pictures are named.
+    findings = []
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        ours = only_in(first, second, places, samples)
+        theirs = only_in(second, first, places, samples)
+        found = most_alike([sample.digest.partition(".")[2] for sample in ours],
+                        [sample.digest.partition(".")[2] for sample in theirs])
+        for sample, index in zip(theirs, found):
+            if index >= 0 and ours[index].digest != sample.digest:
+                detail = f"{second}, like {printable(ours[index].image.name)} ({first})"
+                findings.append(Finding("near_across", sample.image, None, detail))
+    return findings
+
+
+def only_in(split, other, places, samples):
+    """The samples of a list that are not in the other one as well, as far as they have a look."""
+    return [samples[image] for image, splits in places.items()
+            if split in splits and other not in splits and not samples[image].digest.endswith(".")]
 
 
 def class_findings(samples, learnt, names, classes_path, folder, ignore_labels, derived):

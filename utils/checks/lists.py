@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils import settings
-from utils.checks.folder import equal_pictures, mask_findings, tiny_boxes, too_few
+from utils.checks.folder import equal_pictures, mask_findings, near_pictures, tiny_boxes, too_few
 from utils.errors import UserError
 from utils.findings import STOPS, Finding, from_error, tell, worst
 from utils.formats import sweep
@@ -66,7 +66,8 @@ def look_at_lists_of(task, lists, classes_path, input_shape=None, stride=None, f
     samples = {row: sample for row in rows if (sample := sample_of(row, images, masks))}
     learnt = [sample for row, sample in samples.items() if row.split == "train"]
     findings += overlap_findings(rows)
-    findings += equal_pictures([(sample, {row.split}) for row, sample in samples.items()])
+    listed = [(sample, {row.split}) for row, sample in samples.items()]
+    findings += equal_pictures(listed) + near_pictures(listed)
     if rows and not learnt and worst(findings) != STOPS:
         findings.append(Finding("nothing_left", find(lists["train"])))
     if learnt:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.checks.folder import look_at_folder, part_of, settle_corners, whole_findings
+from utils.checks.folder import look_at_folder, near_pictures, part_of, settle_corners, whole_findings
 from utils.errors import UserError
-from utils.findings import Finding, from_error, tell
+from utils.findings import Finding, from_error, report, tell
 from utils.formats.foreign import deal
 from utils.formats.recognise import foreign_tasks, home, read_foreign, recognise
 from utils.formats.voc_folder import LABELS, find_files, make_sets
@@ -73,10 +73,21 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
         for split, name in wanted.items():
             chosen = ids.get(split if part.fixed else name, [])
             samples[split] += [part.samples[stem] for stem in chosen if stem in part.samples]
+    tell_near(samples, findings)
     replace_empty(samples)
     if derived:
         write_classes(classes_path, names, samples, task)
     return classes_path, write_lists(dataset, samples, names, task, ignore_labels)
+
+
+def tell_near(samples, findings):
+    """Name the pictures that look alike and came into different lists by a split that was made just now.
+    samples: dict train, val, test -> list of Sample.  findings: what was said before."""
+    told = {finding.file for finding in findings if finding.kind == "near_across"}
+    near = near_pictures([(sample, {split}) for split, some in samples.items() for sample in some])
+    new = [finding for finding in near if finding.file not in told]
+    if new:
+        print(report(new))
 
 
 def look_at(folder, task, wanted, new_split, palette=None, **how):

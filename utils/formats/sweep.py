@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from utils import settings
 from utils.errors import UserError
 from utils.findings import Finding, from_error
+from utils.formats.alike import ENOUGH, look_of
 from utils.formats.objects import SPOILING
 from utils.formats.voc_xml import read_annotation
 from utils.images import ORIENTATION, open_image, open_mask, opened
@@ -28,7 +30,7 @@ from utils.system.files import write_text
 from utils.system.machine import cores
 
 CHUNK = 16                      # files that a thread takes at a time
-VERSION = 1                     # of what a cache file holds; another one is not used
+VERSION = 2                     # of what a cache file holds; another one is not used
 
 
 class Sample(NamedTuple):
@@ -36,15 +38,15 @@ class Sample(NamedTuple):
     image: Path
     label: Path | None
     size: tuple                 # width, height of the image as it is shown, px
-    digest: str                 # of the image file: equal files have equal ones
+    digest: str                 # "<hash of the file>.<what it looks like, see alike.py>"
     truth: object               # list of dict(name, box, difficult), or of a mask (256,) pixels per value
 
 
 def look_at_image(path):
-    """-> width, height, digest of an image file. Every byte is decoded. Errors: those of open_image.
+    """-> width, height, digest (see Sample) of an image file. Every byte is decoded. Errors: open_image's.
 
     A JPEG is decoded in grey at an eighth of its size, which takes two thirds of the time: all its data are
-    read and unpacked, only the pixels are not computed.
+    read and unpacked, only the pixels are not computed. That is enough to see what it looks like.
     """
     with opened(path) as image:
         digest = hashlib.sha1(image.fp.getbuffer()).hexdigest()         # `opened` has read the whole file
@@ -52,13 +54,14 @@ def look_at_image(path):
             width, height = image.size
             if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):     # to be shown turned by 90 degrees
                 width, height = height, width
-            image.draft("L", (1, 1))
-            image.load()
-            return width, height, digest
+            image.draft("L", (ENOUGH, ENOUGH))
+            grey = image if image.mode == "L" else image.convert("L")
+            return width, height, f"{digest}.{look_of(np.asarray(grey))}"
 
     # Other formats have no quick way: the image is read as training will read it.
-    height, width = open_image(path).shape[:2]
-    return width, height, digest
+    pixels = open_image(path)
+    height, width = pixels.shape[:2]
+    return width, height, f"{digest}.{look_of(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))}"
 
 
 def look_at_mask(path):
