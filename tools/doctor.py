@@ -70,7 +70,8 @@ def examine(s, folder):
     for kind in kinds:
         findings, seen, splits, names, where = look_at_data(s, kind)
         title = verdict(findings, f"{len(seen)} usable images")
-        short, long = (f"{title}\n{text}".rstrip() for text in (report(findings), report(findings, MOST)))
+        dataset = None if s.train_list else s.dataset
+        short, long = (f"{title}\n{report(findings, most, dataset)}".rstrip() for most in (None, MOST))
         stopping = sum(KINDS[finding.kind][0] == STOPS for finding in findings)
         sections.append((f"Data for {kind}: {where}", short, long, stopping))
 

@@ -77,8 +77,8 @@ class ListData(Dataset):
         if missing:
             count = f"{len(missing)} of {len(self.paths)}"
             raise UserError(f"{list_path}: {count} images are missing, the first is {missing[0]}. "
-                            "Was the folder moved, or the image deleted? Run voc_annotation.py again "
-                            "(new_split=True for a new choice of images).")
+                            "Was the dataset moved, or the image deleted? New lists are written by  "
+                            'python voc_annotation.py "dataset=..."')
 
         self.cache = PictureCache(len(self) if cache else 0, self.largest(), self.bytes_per_pixel)
 

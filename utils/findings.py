@@ -25,7 +25,8 @@ class Finding(NamedTuple):
 
 
 # kind: what happens, what is wrong, what to do. {folder}: that of the first finding, {images}: the folder
-# beside it that holds the images.
+# beside it that holds the images, {dataset}: what the user gave as dataset. tests/project/test_advice.py runs
+# every command that is named here on data with that fault.
 KINDS = {
     # the folder and its lists
     "layout": (STOPS, "This is not the folder of a dataset",
@@ -59,32 +60,39 @@ KINDS = {
         "Write only the names of the images: no folder, no suffix (in the lists of a data.yaml: relative "
         "to the dataset)."),
     "list_no_image": (STOPS, "Names in a list without an image",
-        "Remove them from the list, add the files, or set new_split=True (not possible for the lists "
-        "of a data.yaml)."),
+        'Remove them from the list, add the files, or split again: '
+        'python voc_annotation.py "dataset={dataset}" new_split=True'),
     "list_no_label": (STOPS, "Names in a list without a label",
-        "Remove them from the list, add the files, or set new_split=True."),
+        'Remove them from the list, add the files, or split again: '
+        'python voc_annotation.py "dataset={dataset}" new_split=True'),
     "list_left_out": (WITHOUT, "Lists whose images are not there; they are left out",
         "Add the images, or delete the line."),
     "found_elsewhere": (WORKS, "Files that are not where they are said to be, but have the same name",
-        "Are they the right ones? See the pictures of python tools/doctor.py"),
+        'Are they the right ones? See the pictures of  python tools/doctor.py "dataset={dataset}"'),
     "list_missing": (STOPS, "A list is missing",
-        "Write it, set train_set or val_set to a list that exists, or set new_split=True."),
+        'Write it, name a list that is there (train_set, val_set), or split again: '
+        'python voc_annotation.py "dataset={dataset}" new_split=True'),
     "list_empty": (STOPS, "A list without images",
-        "Run python voc_annotation.py to make it again."),
+        'python voc_annotation.py "dataset={dataset}" new_split=True  makes new ones.'),
     "not_listed": (WITHOUT, "Labelled images in no list",
-        "python voc_annotation.py dataset=... new_split=True  includes them."),
+        'python voc_annotation.py "dataset={dataset}" new_split=True  includes them.'),
     "in_train_and_val": (WORKS,
         "Images in both the train and the val list: the validation results will be too good",
-        "Remove them from one of the two, or set new_split=True."),
+        'Remove them from one of the two, or split again: '
+        'python voc_annotation.py "dataset={dataset}" new_split=True'),
     "in_test": (WORKS, "Images of the test list in train or val too: the test result will be too good",
-        "Remove them from the test list, or set new_split=True."),
+        'Remove them from the test list, or split again: '
+        'python voc_annotation.py "dataset={dataset}" new_split=True'),
     "same_across": (WORKS, "The same picture under two names in two lists: the results will be too good",
         "Delete one of the two, with its label."),
+    "near_across": (WORKS,
+        "Nearly the same picture in two lists (resized, compressed again, a moment earlier?): then the "
+        "results will be too good",
+        "Look at each pair. If it is one shot, put both into the same list."),
     "same_picture": (WORKS, "The same picture under two names",
         "Delete one of the two, with its label; a new split could put them into two lists."),
     "few_images": (WORKS, "Few images to learn from",
-        "Good for trying things out. Label more; start from trained weights (model_path, "
-        "pretrained=True)."),
+        "Good for trying things out. Label more, and start from trained weights (model_path, pretrained)."),
     "nothing_left": (STOPS, "Nothing is left to train on",
         "Correct the files listed in this report."),
     # class names
@@ -108,8 +116,7 @@ KINDS = {
         "Are these the right labels, and is this the right classes file?"),
     # images
     "file_missing": (WITHOUT, "Files that cannot be opened",
-        "Were they moved or deleted, or are you not allowed to read them? Then "
-        "run voc_annotation.py again."),
+        "Were they moved or deleted, or are you not allowed to read them?"),
     "not_an_image": (WITHOUT, "Files that are not images, whatever their suffix",
         "Export or download them again."),
     "image_damaged": (WITHOUT, "Images that are cut off or damaged",
@@ -126,10 +133,11 @@ KINDS = {
     "image_huge": (WORKS, "Images of more than 50 megapixels: each takes seconds and much memory to open",
         "Shrink them or cut them into tiles, with their labels, or training waits for them."),
     "listed_missing": (STOPS, "Images or masks of a list that are missing",
-        "Was the folder moved, or something deleted? Run python voc_annotation.py again (new_split=True "
-        "for a new split)."),
+        'Was something deleted? python voc_annotation.py "dataset={dataset}"  makes the lists without it.'),
+    "listed_moved": (STOPS, "Images or masks of a list that are missing, and so is their folder",
+        "Was the dataset moved or renamed? Give its new place, to a resumed run as well: dataset=..."),
     "listed_unusable": (STOPS, "Masks or validation images of a list that cannot be used",
-        "Run python voc_annotation.py again, which skips them, or remove the line from the list."),
+        'python voc_annotation.py "dataset={dataset}"  makes the lists without them; or remove the line.'),
     # labels: xml files, and those of other programs
     "xml_empty": (WITHOUT, "Empty xml files",
         "Label these images. If the image contains no objects, write <annotation></annotation> "
@@ -175,7 +183,7 @@ KINDS = {
         "<difficult> (iscrowd in COCO) that is neither 0 nor 1; the whole image is skipped",
         "Write 0, or 1 for objects that people can hardly see."),
     "no_outline": (WITHOUT, "Objects with a box but no outline; their images have no mask and are skipped",
-        "Set task=detection, or draw polygons."),
+        'Draw polygons; or use the boxes: python voc_annotation.py "dataset={dataset}" task=detection'),
     "shape_flat": (WITHOUT, "Shapes without an area, like points and lines",
         "Draw polygons or rectangles around the objects."),
     # boxes
@@ -183,7 +191,8 @@ KINDS = {
         "Multiply x and width by the width of the image, y and height by its height, or export the labels "
         "again."),
     "box_swapped": (WORKS, "Boxes with xmin > xmax or ymin > ymax; their corners are swapped",
-        "Nothing, if these boxes look right in the pictures of python tools/doctor.py"),
+        "Nothing, if these boxes look right in the pictures of  "
+        'python tools/doctor.py "dataset={dataset}"'),
     "corner_is_size": (STOPS, "Boxes that seem to hold width and height instead of xmax and ymax",
         "Write xmin + width and ymin + height there, or export the labels again as Pascal VOC."),
     "size_is_corner": (STOPS, "Boxes that seem to hold xmax and ymax instead of width and height",
@@ -202,11 +211,11 @@ KINDS = {
     "box_tiny": (WORKS, "Objects smaller than a cell of the network's finest grid: hardly learnt",
         "A larger input_shape, or cut the images into tiles."),
     "size_wrong": (WORKS, "Labels that give another size than their image has",
-        "Was the image resized since? Then its boxes are wrong: label it again. See the pictures of "
-        "python tools/doctor.py"),
+        "Was the image resized since? Then its boxes are wrong: label it again. See the pictures of  "
+        'python tools/doctor.py "dataset={dataset}"'),
     "size_turned": (WORKS, "Labels that give the size of their image rotated by 90 degrees",
         "The boxes were drawn before the image was rotated (EXIF), or only width and height are swapped. "
-        "See the pictures of python tools/doctor.py"),
+        'See the pictures of  python tools/doctor.py "dataset={dataset}"'),
     # masks
     "mask_lossy": (WITHOUT, "Masks in a lossy format (JPEG, WebP), which changes class numbers",
         "Export them again as PNG; converting them does not bring the numbers back. Only of few ones far "
@@ -253,11 +262,12 @@ KINDS = {
         "An object must be written as 1, 2, 3 ..."),
     # list files
     "list_absent": (STOPS, "There is no such list file",
-        "Run python voc_annotation.py to write it."),
+        'python voc_annotation.py "dataset={dataset}"  writes it.'),
     "list_line": (STOPS, "Lines of a list that are no sample",
-        "Run python voc_annotation.py to make the list again."),
+        'python voc_annotation.py "dataset={dataset}"  writes the list again.'),
     "list_class": (STOPS, "Class numbers in a list that are missing from the classes file",
-        "Set classes_path to the file the list was made with, or run python voc_annotation.py again."),
+        "Set classes_path to the file the list was made with. A file made by voc_annotation.py can be "
+        'deleted:  python voc_annotation.py "dataset={dataset}"  then makes it and the lists again.'),
 }
 ORDER = (STOPS, WITHOUT, WORKS)
 MARKS = {STOPS: "✗", WITHOUT: "!", WORKS: "·"}
@@ -292,8 +302,8 @@ def place(finding):
     return f"{name}, line {finding.line}" if finding.line else name
 
 
-def remedy(findings):
-    """What to do about findings of one kind."""
+def remedy(findings, dataset=None):
+    """What to do about findings of one kind. dataset: of the settings; None: not known here."""
     folder = common_folder([finding.file for finding in findings])
     images = "..."
     for name in ("JPEGImages", "images"):
@@ -303,7 +313,7 @@ def remedy(findings):
     _, _, advice = KINDS[findings[0].kind]
     if findings[0].advice:
         return findings[0].advice
-    return advice.format(folder=shown(folder), images=shown(images))
+    return advice.format(folder=shown(folder), images=shown(images), dataset=dataset or "...")
 
 
 def common_folder(paths):
@@ -333,10 +343,10 @@ def grouped(findings):
     return {kind: groups[kind] for kind in sorted(groups, key=rank)}
 
 
-def report(findings, most=None):
+def report(findings, most=None, dataset=None):
     """All findings for people: of every kind how many, the first files, the remedy, what happens.
 
-    most: files of a kind that are named, None: SHOWN.
+    most: files of a kind that are named, None: SHOWN.  dataset: as in `remedy`.
     """
     lines, most = [], most or SHOWN
     for kind, group in grouped(findings).items():
@@ -349,7 +359,7 @@ def report(findings, most=None):
             lines.append(f"    {place(finding)}" + detail.replace("\n", "\n        "))
         if len(group) > most:
             lines.append(f"    ... and {len(group) - most} more")
-        lines.append(f"    -> {remedy(group)}")
+        lines.append(f"    -> {remedy(group, dataset)}")
     return "\n".join(lines)
 
 
@@ -373,21 +383,21 @@ def verdict(findings, what):
     return f"{what}: {counted(len(findings), 'finding')} ({numbers}): {worst(findings)}"
 
 
-def tell(findings, what, then="No list was written.", subject=None, most=None, say=print):
+def tell(findings, what, then="No list was written.", subject=None, most=None, say=print, dataset=None):
     """Say what was found, then `stop`.
 
-    subject: what the error is about, None: `what`.  most: as in `report`.  then, say: what follows from the
-    error, what prints.
+    subject: what the error is about, None: `what`.  most, dataset: as in `report`.  then, say: what follows
+    from the error, what prints.
     """
     # What stops comes last, as an error, where it cannot be overlooked.
-    rest = report([finding for finding in findings if KINDS[finding.kind][0] != STOPS], most)
+    rest = report([finding for finding in findings if KINDS[finding.kind][0] != STOPS], most, dataset)
     say(verdict(findings, what) + (f"\n{rest}" if rest else ""))
-    stop(findings, subject or what, then)
+    stop(findings, subject or what, then, dataset)
 
 
-def stop(findings, what, then="No list was written."):
+def stop(findings, what, then="No list was written.", dataset=None):
     """Error when something must be fixed first. then: what follows from that."""
     bad = [finding for finding in findings if KINDS[finding.kind][0] == STOPS]
     if bad:
-        raise UserError(f"{what}: {counted(len(bad), 'finding')} must be fixed first.\n{report(bad)}\n{then}",
-                        kind=bad[0].kind)
+        raise UserError(f"{what}: {counted(len(bad), 'finding')} must be fixed first.\n"
+                        f"{report(bad, dataset=dataset)}\n{then}", kind=bad[0].kind)

@@ -114,7 +114,10 @@ def test_there_are_enough_of_them():
     used = set()
     for task, name in CASES:
         used |= {kind for _, kind in dirty.single(task, name)[1]}
-    lists_only = {"list_line", "list_class", "list_absent", "list_empty", "listed_missing", "listed_unusable", "box_tiny", "file_missing"}
+    lists_only = {"list_line", "list_class", "list_absent", "list_empty", "listed_missing", "listed_moved", "listed_unusable", "box_tiny",
+                  "file_missing", "near_across"}
+    lists_only = {"list_line", "list_class", "list_absent", "list_empty", "listed_missing", "listed_moved", "listed_unusable", "box_tiny",
+                  "file_missing", "near_across"}
     assert set(KINDS) - used == lists_only | OTHER_FORMATS | ROWS                         # see test_check_lists.py, test_check_formats.py
 
 

@@ -50,7 +50,7 @@ def check(root, capsys, kind, data, expected, case, lost):
         assert re.split(r'[{"]', KINDS[one][2])[0] in text, (case, one)           # the remedy
     after = fingerprints(root)
     assert {name: after.get(name) for name in before} == before, case
-    new = {name for name in after.keys() - before.keys() if not name.startswith("Set/plainvision_masks/")}
+    new = {name for name in after.keys() - before.keys() if not name.startswith("prepared/")}
     assert new == (set(lists.values()) | {classes} - {CLASSES} if lists else set()), case
     for name in lists.values():
         listed = {Path(re.split(r"[\t ]", line)[0]).stem for line in (root / name).read_text().splitlines()}

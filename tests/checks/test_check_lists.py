@@ -157,7 +157,10 @@ def test_what_stops_is_an_error_with_all_of_it(prepared):
     with pytest.raises(UserError) as caught:
         check_before_training(task, LISTS[task], dirty.CLASSES, (64, 64), 8, say=said.append)
     text = str(caught.value)
-    assert f"{lists_of(task)}, line 3" in text and f"{dirty.CLASSES}, line 2" in text and "voc_annotation.py again" in text and len(said) == 1
+    assert f"{lists_of(task)}, line 3" in text and f"{dirty.CLASSES}, line 2" in text and len(said) == 1
+    assert 'python voc_annotation.py "dataset=..."' in text             # of lists whose dataset is not known
+    (root / "Set").rename(root / "Moved")
+    assert {kind for kind, *_ in found(task)} >= {"listed_moved"}
 
 
 def test_lists_without_objects(prepared):

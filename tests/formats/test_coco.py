@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sources import HOSTILE, boxes, coco_content, error_of, image, make_coco, make_yolo, read, text, told, tree
 
+from utils import lists
 from utils.errors import UserError
 from utils.formats import coco as coco_format
 from utils.formats import made_masks
@@ -34,7 +35,7 @@ def test_coco_masks(root):
     expected[3:15, 2:12], expected[20:24, 20:24] = 2, 2     # rows 3 to 15.5: the centre of the sixteenth row lies just on the border
     expected[15, 2:12] = labels[15, 2:12]
     assert np.array_equal(labels, expected) and counts.sum() == 1200 and counts[2] == (labels == 2).sum()
-    assert mask.is_relative_to(folder / "plainvision_masks") and open_mask(splits["train"][1][1][0]).max() == 0
+    assert mask.is_relative_to(lists.prepared_folder(folder) / "masks") and open_mask(splits["train"][1][1][0]).max() == 0
 
 
 def test_coco_one_file_and_roboflow(root, capsys):
@@ -198,9 +199,9 @@ def test_made_masks_are_reused_and_made_again(root):
     folder = make_coco(root / "c")
     before = tree(folder)
     masks = [mask for some in read(folder, "segmentation")[1].values() for _, (mask, _) in some]
-    assert {name for name in tree(folder) if name not in before} == {f"plainvision_masks/{made_masks.RECORD}",
-                                                                    *(mask.relative_to(folder).as_posix() for mask in masks)}
-    assert {name: data for name, data in tree(folder).items() if name in before} == before
+    made = lists.prepared_folder(folder) / "masks"
+    assert set(tree(made)) == {made_masks.RECORD, *(mask.relative_to(made).as_posix() for mask in masks)}
+    assert tree(folder) == before
     stamps = [mask.stat().st_mtime_ns for mask in masks]
     read(folder, "segmentation")
     assert [mask.stat().st_mtime_ns for mask in masks] == stamps           # nothing has changed
@@ -210,19 +211,36 @@ def test_made_masks_are_reused_and_made_again(root):
     read(folder, "segmentation")
     assert [mask.stat().st_mtime_ns != stamp for mask, stamp in zip(masks, stamps)] == [True, False, False, False]
     masks[1].write_bytes(b"cut")
-    text(folder / "plainvision_masks" / made_masks.RECORD, "{damaged")
+    text(made / made_masks.RECORD, "{damaged")
     read(folder, "segmentation")
-    assert open_mask(masks[1]).shape == (30, 40) and not list(folder.rglob("*.part*"))
+    assert open_mask(masks[1]).shape == (30, 40) and not list(root.rglob("*.part*"))
+
+
+def test_masks_of_earlier_versions_are_used(root):
+    """They are beside the data; one whose outline has changed since is made anew, in the repository."""
+    folder = make_coco(root / "c")
+    read(folder, "segmentation")
+    former = folder / "plainvision_masks"
+    (lists.prepared_folder(folder) / "masks").rename(former)
+    content = coco_content(("train 0.png", "train 1.png"))
+    content["annotations"][0]["segmentation"][0][0] = 5
+    text(folder / "annotations" / "instances_train2017.json", json.dumps(content))
+    before = tree(folder)
+    first, *others = [mask for some in read(folder, "segmentation")[1].values() for _, (mask, _) in some]
+    assert first.is_relative_to(lists.prepared_folder(folder)) and len(others) == 3 and tree(folder) == before
+    assert all(mask.is_relative_to(former) for mask in others)
 
 
 def test_somebody_elses_folder_is_left_alone(root):
     folder = make_coco(root / "c")
-    mine = text(folder / "plainvision_masks" / "mine.txt", "mine")
+    text(folder / "plainvision_masks" / "mine.txt", "mine")             # in the data: no matter
+    place = lists.prepared_folder(folder) / "masks"
+    mine = text(place / "mine.txt", "mine")
     assert "was not made by this program" in error_of(read, folder, "segmentation")
     mine.unlink()
-    (folder / "plainvision_masks").rmdir()
+    place.rmdir()
     (root / "other").mkdir()
-    (folder / "plainvision_masks").symlink_to(root / "other")
+    place.symlink_to(root / "other")
     assert "was not made by this program" in error_of(read, folder, "segmentation") and not list((root / "other").iterdir())
 
 
@@ -231,7 +249,7 @@ def test_a_failing_write_leaves_no_half_mask(root, monkeypatch):
     monkeypatch.setattr(made_masks.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(UserError, match="No space left"):
         read(folder, "segmentation")
-    assert not list(folder.rglob("*.part*")) and not list(folder.rglob("plainvision_masks/**/*.png"))
+    assert not list(root.rglob("*.part*")) and not list(root.rglob("masks/**/*.png"))
 
 
 def test_boxes_have_no_masks(root):

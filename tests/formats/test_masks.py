@@ -12,6 +12,7 @@ from PIL import Image
 from utils import images, labels, lists
 from utils.checks import prepare as preparing
 from utils.errors import UserError
+from utils.formats import voc_folder
 
 VALUES = np.array([[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 254, 255], [1, 1, 1, 0, 0, 0]], np.uint8)
 BITS = (VALUES > 3).astype(np.uint8)
@@ -247,15 +248,16 @@ def test_classes_file(root, capsys):
 
 def test_no_lists_are_made_and_kept(root):
     folder = make_dataset(root / "Set", "abcdefghij")
+    before = fingerprints(folder)
     prepare("Set")
-    assert sorted(path.name for path in (folder / "ImageSets").iterdir()) == ["Segmentation"]
-    made = fingerprints(folder)
+    made = fingerprints(root / "prepared")
     _, paths = prepare("Set", seed=5)
-    assert fingerprints(folder) == made
+    assert fingerprints(root / "prepared") == made and fingerprints(folder) == before
     found = [name for path in paths.values() for name in lists.read_mask_list(path)[0]]
     assert sorted(found) == [f"Set/JPEGImages/{name}.jpg" for name in "abcdefghij"]
     prepare("Set", new_split=True, seed=5)
-    assert (folder / "ImageSets/Segmentation/train.txt.bak").is_file()
+    assert (voc_folder.made_folder(folder, "segmentation") / "train.txt.bak").is_file()
+    assert fingerprints(folder) == before
 
 
 def test_empty_val_and_test_are_replaced(root, capsys):
@@ -403,4 +405,5 @@ def test_order_of_creation_does_not_matter(root):
     make_dataset(root / "B", random.Random(0).sample(names, 10))
     prepare("A")
     prepare("B")
-    assert fingerprints(root / "A/ImageSets") == fingerprints(root / "B/ImageSets")
+    assert [(root / f"A_segmentation_{split}.txt").read_text().replace("A/", "B/") for split in ("train", "val", "test")] == [
+        (root / f"B_segmentation_{split}.txt").read_text() for split in ("train", "val", "test")]

@@ -7,7 +7,7 @@ import pytest
 import user
 from sources import HOSTILE, SHAPES, coco_content, error_of, image, make_coco, make_colours, make_labelme, make_yolo, read, shape, text, tree
 
-from utils import lists
+from utils import lists, settings
 from utils.checks import prepare
 from utils.errors import UserError
 from utils.formats import foreign, recognise, yaml_file
@@ -75,7 +75,8 @@ def test_the_whole_way(root, capsys):
     make_coco(root / "c")
     classes, made = prepare.prepare("c", task="segmentation")
     assert lists.read_classes(classes) == ["background", "dog", "cat"]
-    assert (root / made["val"]).read_text(encoding="utf-8").splitlines()[0] == "c/val2017/val 0.png\tc/plainvision_masks/val2017/val 0.png"
+    assert (root / made["val"]).read_text(encoding="utf-8").splitlines()[0] == \
+        f"c/val2017/val 0.png\t{settings.shown(lists.prepared_folder('c'))}/masks/val2017/val 0.png"
     prepare.prepare(["pets/data.yaml", "c"], classes_path=text(root / "all.txt", "cat\ndog\nbig dog\nzebra\n"))
     assert len((root / "pets_train.txt").read_text(encoding="utf-8").splitlines()) == 4
 

@@ -5,10 +5,12 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from sources import XML, image, make_yolo, read, text
+from sources import XML, image, make_coco, make_yolo, read, text, tree
 
+from utils import lists
 from utils.checks import prepare
 from utils.formats import stratify, voc_folder
+from utils.system import files
 
 
 def test_own_lists_and_a_missing_val_list(root, capsys):
@@ -85,3 +87,84 @@ def test_parts_have_the_sizes_they_are_given(seed):
     rng = random.Random(seed)
     classes = {f"{i:02}": set(rng.sample("abcdefgh", rng.randint(1, 2))) for i in range(30)}
     assert [len(part) for part in stratify.deal_evenly(classes, [18, 6, 6], seed)] == [18, 6, 6]
+
+
+def make_voc(folder, names):
+    """A VOC folder without lists. -> the folder."""
+    for name in names:
+        image(folder / "JPEGImages" / f"{name}.png")
+        text(folder / "Annotations" / f"{name}.xml", XML)
+    return folder
+
+
+def listed(split, dataset="Set"):
+    """The stems in a list file."""
+    return [re.search(r"([^/]+)\.png ", line)[1] for line in lists.find(f"{dataset}_{split}.txt").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_data_set_that_is_read_only(root, task, capsys):
+    """Split and masks are kept in the repository; in the data not even the time of a folder changes."""
+    folder = make_coco(root.parent / "share" / "Set") if task == "segmentation" else make_voc(root.parent / "share" / "Set", "abcdefghij")
+    places = [folder, *folder.rglob("*")]
+    for place in places:
+        place.chmod(0o555 if place.is_dir() else 0o444)
+    times, before = [place.stat().st_mtime_ns for place in places], tree(folder)
+    try:
+        _, made = prepare.prepare(str(folder), task=task)
+        assert len(made) == 3 and all((root / path).read_text() for path in made.values())
+        assert tree(folder) == before and [place.stat().st_mtime_ns for place in places] == times
+        assert list((root / "prepared").glob("Set_*/*")) == list((root / "prepared").glob("Set_*/[Im]*s"))
+    finally:
+        for place in places:
+            place.chmod(0o755)
+
+
+def test_own_lists_that_come_later_count(root):
+    """A split that was made counts as long as the data set's own lists are those that it was made beside."""
+    folder = make_voc(root / "Set", "abcdefghij")
+    prepare.prepare("Set")
+    made = listed("train")
+    for name, stems in (("train", "ab"), ("val", "cd")):
+        text(folder / "ImageSets" / "Main" / f"{name}.txt", "\n".join(stems))
+    prepare.prepare("Set")
+    assert (listed("train"), listed("val")) == (["a", "b"], ["c", "d"]) != (made, ["c", "d"])
+    own = tree(folder)
+    prepare.prepare("Set", new_split=True)                  # asked for: over lists of its own, which stay
+    assert listed("train") == made and tree(folder) == own
+    prepare.prepare("Set")
+    assert listed("train") == made
+    text(folder / "ImageSets" / "Main" / "val.txt", "e\n")
+    prepare.prepare("Set")
+    assert (listed("train"), listed("val")) == (["a", "b"], ["e"])
+
+
+def test_a_data_set_that_was_moved_keeps_its_split(root, capsys):
+    """What was learnt from must not become what is tested on, because the folder was renamed."""
+    folder = make_voc(root / "Set", "abcdefghijklmnop")
+    prepare.prepare("Set", new_split=True, seed=7)
+    parts = [listed(split) for split in ("train", "val", "test")]
+    make_voc(folder, "uvw")                                 # pictures that came since
+    folder.rename(root / "Renamed")
+    capsys.readouterr()
+    prepare.prepare("Renamed")
+    assert [listed(split, "Renamed") for split in ("train", "val", "test")] == parts
+    assert "Renamed: the split from where these images were before is written to prepared/Renamed_" in capsys.readouterr().out
+    make_voc(root / "Other", "abcdefghijklmno")             # "p" is not there: these are other data
+    prepare.prepare("Other")
+    assert len(sum((listed(split, "Other") for split in ("train", "val", "test")), [])) == 15
+    assert listed("train", "Other") != [name for name in parts[0] if name != "p"]
+
+
+def test_a_split_that_was_cut_off_is_made_again(root, monkeypatch):
+    make_voc(root / "Set", "abcdefghij")
+    def replace(part, path, *rest):
+        if path.name == voc_folder.RECORD:                  # the last of the split's files
+            raise KeyboardInterrupt
+        return original(part, path, *rest)
+    original = files.replace
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "replace", replace)
+        prepare.prepare("Set", seed=3)
+    lists_folder = voc_folder.made_folder(root / "Set", "detection")
+    assert voc_folder.set_files(root / "Set") == {} and (lists_folder / "train.txt").is_file()

@@ -104,8 +104,9 @@ def test_split_does_not_depend_on_creation_order(root):
     for folder, order in (("A", names), ("B", names[::-1])):
         make_dataset(root / folder, order)
         prepare.prepare(folder)
-    assert tree(root / "A" / "ImageSets") == tree(root / "B" / "ImageSets")
-    assert len(tree(root / "A" / "ImageSets")) == 4
+    made = [tree(voc_folder.made_folder(root / folder, "detection")) for folder in "AB"]
+    assert [some.pop(voc_folder.RECORD) != b"" for some in made] == [True, True]
+    assert made[0] == made[1] and len(made[0]) == 4
 
 
 def test_own_lists_are_respected(root, capsys):
@@ -129,12 +130,11 @@ def test_missing_division_is_made_and_given_lists_stay(root, given, added):
     folder = make_dataset(root / "Set", [f"{c}.jpg" for c in "abcdefgh"], given)
     before = tree(folder)
     prepare.prepare("Set")
-    after = tree(folder)
-    assert {name: after[name] for name in before} == before
-    assert sorted(after.keys() - before.keys()) == sorted(f"ImageSets/Main/{name}.txt" for name in added)
-    main = folder / "ImageSets/Main"
-    train, val = voc_folder.read_ids(main / "train.txt"), voc_folder.read_ids(main / "val.txt")
-    assert train and val and sorted(train + val) == sorted(voc_folder.read_ids(main / "trainval.txt"))
+    assert tree(folder) == before
+    made = voc_folder.made_folder(folder, "detection")
+    assert set(tree(made)) == {voc_folder.RECORD, *(f"{name}.txt" for name in added)}
+    train, val, both = (voc_folder.read_ids(voc_folder.set_file(folder, name)) for name in ("train", "val", "trainval"))
+    assert train and val and sorted(train + val) == sorted(both)
     assert sorted(train + val) == sorted(given.get("trainval", "abcdef"))
 
 
@@ -180,10 +180,9 @@ def test_new_split_keeps_old_lists(root):
     before = {name: (main / f"{name}.txt").read_bytes() for name in old}
     for seed in range(6):
         prepare.prepare("Set", new_split=True, seed=seed)
-    contents = {path.read_bytes() for path in main.iterdir()}
-    assert contents.issuperset(before.values())
-    assert (main / "mine.txt").read_bytes() == before["mine"] and not (main / "mine.txt.bak").exists()
-    assert (main / "test.txt.bak").exists() and (main / "test.txt.2.bak").exists()
+    assert {path.stem: path.read_bytes() for path in main.iterdir()} == before
+    made = voc_folder.made_folder(folder, "detection")
+    assert (made / "test.txt.bak").exists() and (made / "test.txt.2.bak").exists()
     prepare.prepare("Set", train_set="mine", new_split=True, seed=5)
     assert lists.read_list("Set_train.txt")[0] == ["Set/JPEGImages/a.jpg"]
 
@@ -568,7 +567,7 @@ def run(folder, *words, **environment):
 def test_script(copy):
     status, out, err = run(copy, PYTHONUTF8="0", PYTHONIOENCODING="ascii")            # a console without Chinese
     assert (status, err) == (0, ""), err
-    assert "Written: Shapes_train.txt, 2 images" in out and "a new split is written" in out
+    assert "Written: Shapes_train.txt, 2 images" in out and "a new split is written to prepared/Shapes_" in out
     lines = "".join((copy / f"Shapes_{split}.txt").read_text(encoding="utf-8") for split in ("train", "val", "test"))
     images = ("a b.jpg", "c.jpeg", "d.jpg", "二.PNG")
     assert sorted(lines.splitlines()) == [f"VOCdevkit/Shapes/JPEGImages/{name} 0,1,10,20,0" for name in images]
@@ -700,5 +699,4 @@ def test_a_slip_among_good_boxes_is_no_share(root):
     _, paths = prepare.prepare("Set")
     assert all(len(rows) == 1 for path in paths.values() for rows in lists.read_list(path)[1])
     make_dataset(folder, ["d.jpg"], objects=(("cat", (0.2, 0.3, 0.6, 0.7), 0),))
-    shutil.rmtree(folder / "ImageSets")
     assert "d.xml, line 1: object 1 (cat): from 0.2, 0.3 to 0.6, 0.7" in error_of(prepare.prepare, "Set")

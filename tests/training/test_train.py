@@ -41,7 +41,7 @@ def data_of(monkeypatch, *words):
     for name in ("DetectionData", "SegmentationData"):
         monkeypatch.setattr(begin, name, record)
     for name in ("make_lists", "check_before_training", "check_augmentation"):
-        monkeypatch.setattr(begin, name, lambda *_: None)
+        monkeypatch.setattr(begin, name, lambda *_, **__: None)
     monkeypatch.setattr(begin, "read_classes", lambda _: ["a"])
     monkeypatch.setattr(begin, "list_lines", lambda _: range(400))
     monkeypatch.setattr(begin, "class_counts", lambda *_, **__: {"a": 1})
@@ -189,7 +189,7 @@ def test_a_resumed_run_is_built_as_it_was_begun(monkeypatch):
     saved = []
     monkeypatch.setattr(keep, "save_checkpoint", lambda path, **content: saved.append(content["options"]))
     nothing = SimpleNamespace(state_dict=dict)
-    keep.save(s, SimpleNamespace(run=ROOT, model=model, average=None, solver=nothing, scaler=nothing, saved=True,
+    keep.save(s, SimpleNamespace(run=ROOT, model=model, average=None, solver=nothing, scaler=nothing, saved=True, lists={},
                                  train_data=SimpleNamespace(class_names=["a", "b", "c"]),
                                  progress=Progress(history=[{"epoch": 1, "map50": 0.0}])))
     assert saved == [{"backbone": "resnet50", "norm": "frozen"}]

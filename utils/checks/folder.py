@@ -13,8 +13,9 @@ from pathlib import Path
 from utils.checks.masks import mask_findings, void_findings
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
+from utils.formats.alike import most_alike
 from utils.formats.sweep import look_at_pair, sweep
-from utils.formats.voc_folder import LABELS, check_layout, missing_sets, read_sets, set_file
+from utils.formats.voc_folder import LABELS, check_layout, made_folder, missing_sets, read_sets, set_file
 from utils.images import LOSSY, SUFFIXES, fitted_size
 from utils.settings import counted, shown
 from utils.system.files import printable, read_bytes
@@ -49,6 +50,7 @@ def look_at_folder(folder, task, wanted, new_split=False):
     sets, found = read_sets(folder, wanted.values(), new_split, task, images.keys() | labels.keys())
     findings += found + missing_sets(sets, (wanted["train"], wanted["val"]), folder, task)
     usable = images.keys() & labels.keys()
+    sets = without_gone(sets, usable | foreign, folder, task)
 
     # lists: those that are used; without train and val the rest of the images is split.
     own = {split: sets[name] for split, name in wanted.items() if name in sets}
@@ -80,6 +82,19 @@ def look_at_folder(folder, task, wanted, new_split=False):
         if sample:
             part.samples[stem] = sample
     return part, findings
+
+
+def without_gone(sets, there, folder, task):
+    """The lists; of those that this program made only what is still there: nobody wrote their names.
+
+    sets: list name -> {id: line}.  there: ids that have an image and a label.
+    """
+    ours = made_folder(folder, task)
+    kept = {}
+    for name, ids in sets.items():
+        made = set_file(folder, name, task).parent == ours
+        kept[name] = {stem: line for stem, line in ids.items() if stem in there or not made}
+    return kept
 
 
 def names_without_files(folder, task, wanted, lists, sets, files):
@@ -192,7 +207,7 @@ def whole_findings(parts, names, classes_path, task, ignore_labels=(), derived=F
                 learnt.append(sample)
 
     folder = parts[0].folder if parts else Path()
-    findings = equal_pictures(listed)
+    findings = equal_pictures(listed) + near_pictures(listed)
     if not learnt:
         return [*findings, Finding("nothing_left", folder)]
     findings += too_few(learnt, folder)
@@ -220,6 +235,35 @@ def equal_pictures(pairs):
             where = f" ({', '.join(sorted(others))})" if others else ""
             findings.append(Finding(kind, sample.image, None, f"the same as {printable(other.name)}{where}"))
     return findings
+
+
+def near_pictures(pairs):
+    """Findings: pictures that look like one of another list, each with the one that is nearest.
+    pairs: (Sample, set of the lists it is in). Equal files are no matter here, see `equal_pictures`."""
+    # An image may be in several lists.
+    places, samples = {}, {}
+    for sample, splits in pairs:
+        places[sample.image] = places.get(sample.image, set()) | splits
+        samples[sample.image] = sample
+
+    # The later list is the one that flatters: its pictures are named.
+    findings = []
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        ours = only_in(first, second, places, samples)
+        theirs = only_in(second, first, places, samples)
+        found = most_alike([sample.digest.partition(".")[2] for sample in ours],
+                        [sample.digest.partition(".")[2] for sample in theirs])
+        for sample, index in zip(theirs, found):
+            if index >= 0 and ours[index].digest != sample.digest:
+                detail = f"{second}, like {printable(ours[index].image.name)} ({first})"
+                findings.append(Finding("near_across", sample.image, None, detail))
+    return findings
+
+
+def only_in(split, other, places, samples):
+    """The samples of a list that are not in the other one as well, as far as they have a look."""
+    return [samples[image] for image, splits in places.items()
+            if split in splits and other not in splits and not samples[image].digest.endswith(".")]
 
 
 def class_findings(samples, learnt, names, classes_path, folder, derived):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils import settings
-from utils.checks.folder import all_difficult, equal_pictures, tiny_boxes, too_few
+from utils.checks.folder import all_difficult, equal_pictures, near_pictures, tiny_boxes, too_few
 from utils.checks.masks import mask_findings
 from utils.errors import UserError
 from utils.findings import STOPS, Finding, from_error, tell, worst
@@ -32,21 +32,21 @@ class Row(NamedTuple):
 
 
 def check_before_training(task, lists, classes_path, input_shape=None, stride=None, fit="letterbox",
-                          ignore_labels=(), say=print):
+                          ignore_labels=(), say=print, dataset=None):
     """Check everything that a training will read, and say in short what was found.
     Error: something must be fixed first.
 
     task: "detection" or "segmentation".  lists: dict "train", "val" and perhaps "test"
     -> path of the list, as in train.py.
     input_shape: (H, W) px, stride: that of the network's finest grid; for objects too small to be seen.
-    fit, ignore_labels: as in train.py.
+    fit, ignore_labels: as in train.py.  dataset: what the lists were made of, None: not known.
     Images and masks are only read when their size or time changed since the last time.  -> findings.
     """
     began = time.perf_counter()
     findings, rows, _ = look_at_lists_of(task, lists, classes_path, input_shape, stride, fit, ignore_labels)
     images = counted(len({row.image for row in rows}), "image")
     tell(findings, f"Data checked: {images} in {time.perf_counter() - began:.1f} s", "No training was begun.",
-         "The data", most=3, say=say)
+         "The data", most=3, say=say, dataset=dataset)
     return findings
 
 
@@ -67,7 +67,8 @@ def look_at_lists_of(task, lists, classes_path, input_shape=None, stride=None, f
     samples = {row: sample for row in rows if (sample := sample_of(row, images, masks))}
     learnt = [sample for row, sample in samples.items() if row.split == "train"]
     findings += overlap_findings(rows)
-    findings += equal_pictures([(sample, {row.split}) for row, sample in samples.items()])
+    listed = [(sample, {row.split}) for row, sample in samples.items()]
+    findings += equal_pictures(listed) + near_pictures(listed)
     if rows and not learnt and worst(findings) != STOPS:
         findings.append(Finding("nothing_left", find(lists["train"])))
     if learnt:
@@ -162,7 +163,8 @@ def file_finding(row, path, seen, kind):
     """The finding about a file that cannot be used. seen: (kind of finding, message).
     kind: "image" or "mask"."""
     if seen[0] == "file_missing":
-        return Finding("listed_missing", row.list_path, row.line, printable(path))
+        kind = "listed_missing" if find(path).parent.is_dir() else "listed_moved"
+        return Finding(kind, row.list_path, row.line, printable(path))
     if row.split == "val" or kind == "mask" and row.split == "train":
         return from_error(UserError(seen[1], kind="listed_unusable"), find(path))
     return from_error(UserError(seen[1], kind=seen[0]), find(path))

@@ -11,9 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.checks.folder import all_difficult, look_at_folder, part_of, settle_corners, whole_findings
+from utils.checks.folder import (
+    all_difficult,
+    look_at_folder,
+    near_pictures,
+    part_of,
+    settle_corners,
+    whole_findings,
+)
 from utils.errors import UserError
-from utils.findings import Finding, from_error, tell
+from utils.findings import Finding, from_error, report, tell
 from utils.formats.foreign import deal
 from utils.formats.recognise import foreign_tasks, home, read_foreign, recognise
 from utils.formats.sweep import range_of_set
@@ -60,7 +67,7 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
         findings += whole_findings(parts, None if found else names, find(classes_path), task, ignore_labels,
                                    derived)
     labelled = counted(sum(len(part.samples) for part in parts), "labelled image")
-    tell(findings, f"{labelled} of {', '.join(shown(find(folder)) for folder in folders)}")
+    tell(findings, f"{labelled} of {', '.join(shown(find(folder)) for folder in folders)}", dataset=dataset)
     if val_set == test_set:
         print(f'Warning: val_set and test_set are both "{val_set}": '
               'best.pth is then chosen on the test set and its result is too good.')
@@ -71,15 +78,26 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
         for part in parts:
             ids = part.sets
             if not part.fixed:
-                ids = make_sets(part.folder, part.samples, part.sets, task=task, **how)
+                ids = make_sets(part.folder, part.samples, ids, task=task, new_split=new_split, **how)
             for split, name in wanted.items():
                 chosen = ids.get(split if part.fixed else name, [])
                 samples[split] += [part.samples[stem] for stem in chosen if stem in part.samples]
+        tell_near(samples, findings)
         replace_empty(samples)
         range_of_set([sample.image for sample in samples["train"]])
         if derived:
             write_classes(classes_path, names, samples, task)
         return classes_path, write_lists(dataset, samples, names, task, ignore_labels)
+
+
+def tell_near(samples, findings):
+    """Name the pictures that look alike and came into different lists by a split that was made just now.
+    samples: dict train, val, test -> list of Sample.  findings: what was said before."""
+    told = {finding.file for finding in findings if finding.kind == "near_across"}
+    near = near_pictures([(sample, {split}) for split, some in samples.items() for sample in some])
+    new = [finding for finding in near if finding.file not in told]
+    if new:
+        print(report(new))
 
 
 def look_at(folder, task, wanted, new_split, palette=None, **how):

@@ -1,8 +1,8 @@
-"""Masks that have to be made -- from outlines, colours or other numbers -- in a new folder plainvision_masks/
-beside the data.
+"""Masks that have to be made -- from outlines, colours or other numbers -- in a folder of the repository,
+prepared/<dataset>_<hash of its path>/masks/: nothing is written into the data.
 
-A mask is made again only when what it is made from has changed. Nothing else is ever written, changed or
-deleted there.
+A mask is made again only when what it is made from has changed. Those that earlier versions made in a folder
+plainvision_masks/ beside the data are used as long as they are right.
 """
 import hashlib
 import json
@@ -17,9 +17,10 @@ from utils.formats.coco import run_length_mask
 from utils.formats.foreign import MADE, relative
 from utils.formats.sweep import sweep
 from utils.images import IGNORED, open_mask
+from utils.lists import prepared_folder
 from utils.results.masks import index_png
 from utils.settings import shown
-from utils.system.files import printable, read_bytes, write_text
+from utils.system.files import printable, read_record, write_text
 
 RECORD = "made_from.json"       # mask -> what it was made from and its size; marks the folder as ours
 VERSION = 1                     # a new number makes all masks again: change it when painting changes
@@ -125,7 +126,7 @@ def fingerprint_of(size, numbers, objects):
 
 
 def make_masks(home, jobs, findings):
-    """Write the masks of the images to home/plainvision_masks/.
+    """Write the masks of the images of the dataset `home`, see above.
     -> dict image path -> (mask path, pixels per value (256,)).
 
     jobs: dict image path -> (the file the mask is made from, fingerprint of what it is made from, function
@@ -134,22 +135,27 @@ def make_masks(home, jobs, findings):
     """
     if not jobs:
         return {}
-    folder = Path(home) / MADE
-    record = open_folder(folder)
+    folder, former = prepared_folder(home) / "masks", Path(home) / MADE
+    record, older = open_folder(folder), read_record(former / RECORD)
     places = mask_names(jobs, home)
 
     def make_one(image):
         source, fingerprint, make = jobs[image]
-        path, known = folder / places[image], record.get(places[image])
+        name = places[image]
 
         # The same source and a file of the same size: the mask of the last time is still good.
-        if known != [fingerprint, path.stat().st_size if path.is_file() else None]:
+        path = folder / name
+        for place, known in ((folder, record), (former, older)):
+            if known.get(name) == [fingerprint, bytes_of(place / name)]:
+                path = place / name
+                break
+        else:
             try:
                 mask = make()
             except UserError as error:
                 return from_error(error, source)
             index_png(path, mask)
-        return [fingerprint, path.stat().st_size], np.bincount(open_mask(path).ravel(), minlength=256)
+        return path, [fingerprint, bytes_of(path)], np.bincount(open_mask(path).ravel(), minlength=256)
 
     made = {}
     for image, result in zip(jobs, sweep(make_one, [(image,) for image in jobs], "Making masks")):
@@ -159,9 +165,15 @@ def make_masks(home, jobs, findings):
             made[image] = result
 
     # Written at the end: after a crash the masks are made again rather than trusted.
-    record |= {places[image]: known for image, (known, _) in made.items()}
+    ours = {image: known for image, (path, known, _) in made.items() if path.is_relative_to(folder)}
+    record |= {places[image]: known for image, known in ours.items()}
     write_text(folder / RECORD, json.dumps(record, ensure_ascii=True, indent=0, sort_keys=True) + "\n")
-    return {image: (folder / places[image], counts) for image, (_, counts) in made.items()}
+    return {image: (path, counts) for image, (path, _, counts) in made.items()}
+
+
+def bytes_of(path):
+    """Bytes of a file, None when it is not there."""
+    return path.stat().st_size if path.is_file() else None
 
 
 def mask_names(images, home):
@@ -191,9 +203,4 @@ def open_folder(folder):
     # A new folder is marked as ours before the first mask.
     if not has_record:
         write_text(folder / RECORD, "{}\n")
-        return {}
-    try:
-        record = json.loads(read_bytes(folder / RECORD))
-    except (ValueError, RecursionError):
-        return {}                                           # damaged: the masks are made again
-    return record if isinstance(record, dict) else {}
+    return read_record(folder / RECORD)

@@ -10,7 +10,7 @@ from utils.findings import Finding
 from utils.formats.foreign import by_stem, class_names, files_below, folder_split
 from utils.formats.mask_key import CITYSCAPES, KEY_FILES, read_key, translate
 from utils.formats.sweep import look_at_pair, look_at_sample, size_finding, sweep
-from utils.formats.voc_folder import survey_ids
+from utils.formats.voc_folder import set_file, survey_ids
 from utils.formats.yolo_lists import class_files
 from utils.images import IGNORED, open_colours, open_mask
 from utils.settings import shown
@@ -264,7 +264,7 @@ def own_lists(folder, samples, images, findings):
     alone = {image.stem for image in images.values()}       # some of them have no mask
 
     for name in ("train", "val", "test"):
-        path = folder / "ImageSets" / "Segmentation" / f"{name}.txt"
+        path = set_file(folder, name, "segmentation")
         if path.is_file():
             ids, found = survey_ids(path, alone)
             findings += found

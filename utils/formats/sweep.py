@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from utils import settings
 from utils.depth import choose_range, words_of_range
 from utils.errors import UserError
 from utils.findings import Finding, from_error
+from utils.formats.alike import ENOUGH, look_of
 from utils.formats.objects import SPOILING
 from utils.formats.voc_xml import read_annotation
 from utils.images import HUGE_PIXELS, ORIENTATION, open_image, open_mask, open_values, opened, pages_of
@@ -32,7 +34,7 @@ SAME = 2                        # values so near to each other are one colour
 CHUNK = 16                      # files that a thread takes at a time
 SAMPLED = 64                    # pictures of a dataset whose values are looked at
 DEEP_SUFFIXES = (".png", ".tif", ".tiff")       # of pictures that may have more than 8 bits a channel
-VERSION = 1                     # of what a cache file holds; another one is not used
+VERSION = 2                     # of what a cache file holds; another one is not used
 
 
 class Sample(NamedTuple):
@@ -40,13 +42,13 @@ class Sample(NamedTuple):
     image: Path
     label: Path | None
     size: tuple                 # width, height of the image as it is shown, px
-    digest: str                 # of the image file: equal files have equal ones
+    digest: str                 # "<hash of the file>.<what it looks like, see alike.py>"
     truth: object               # list of dict(name, box, difficult), or of a mask (256,) pixels per value
     flat: bool = False          # whether all of the image has the same colour
 
 
 def look_at_image(path):
-    """-> width, height, digest of an image file. Every byte is decoded. Errors: those of open_image."""
+    """-> width, height, digest (see Sample) of an image file. Every byte is decoded. Errors: open_image's."""
     return look_closely(path)[:3]
 
 
@@ -54,7 +56,7 @@ def look_closely(path):
     """As look_at_image, and whether the image has one colour only.
 
     A JPEG is decoded in grey at an eighth of its size, which takes two thirds of the time: all its data are
-    read and unpacked, only the pixels are not computed.
+    read and unpacked, only the pixels are not computed. That is enough to see what it looks like.
     """
     with opened(path) as image:
         digest = hashlib.sha1(image.fp.getbuffer()).hexdigest()         # `opened` has read the whole file
@@ -62,15 +64,16 @@ def look_closely(path):
             width, height = image.size
             if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):     # to be shown turned by 90 degrees
                 width, height = height, width
-            image.draft("L", (1, 1))
-            image.load()
-            flat = is_flat(np.asarray(image)) and is_flat(open_image(path))
-            return width, height, digest, flat
+            image.draft("L", (ENOUGH, ENOUGH))
+            grey = np.asarray(image if image.mode == "L" else image.convert("L"))
+            flat = is_flat(grey) and is_flat(open_image(path))
+            return width, height, f"{digest}.{look_of(grey)}", flat
 
     # Other formats have no quick way: the image is read as training will read it.
     pixels = open_image(path)
     height, width = pixels.shape[:2]
-    return width, height, digest, is_flat(pixels)
+    look = look_of(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+    return width, height, f"{digest}.{look}", is_flat(pixels)
 
 
 def is_flat(pixels):

@@ -1,18 +1,22 @@
 """A VOC folder on the disk: is it one, and which of its images are for training, validation and testing."""
 import contextlib
+import hashlib
+import json
 import os
 import random
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from utils import settings
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding, as_error
 from utils.formats.sniff import what_lies_there
 from utils.formats.stratify import classes_in, deal_evenly
 from utils.images import SUFFIXES
-from utils.settings import shown
-from utils.system.files import read_lines, replace_text
+from utils.lists import PREPARED, prepared_folder
+from utils.settings import find, shown
+from utils.system.files import read_bytes, read_lines, read_record, replace_text
 
 SPLITS = ("trainval", "train", "val", "test")
 # What folders and files are called in datasets -> our name of the list.
@@ -22,6 +26,7 @@ SPLIT_NAMES = {"train": "train", "training": "train",
 # task -> folder of the labels, their suffixes, what one is called, folder of the lists in ImageSets
 LABELS = {"detection": ("Annotations", (".xml",), "xml file", "Main"),
           "segmentation": ("SegmentationClass", (".png",), "mask", "Segmentation")}
+RECORD = "made_for.json"        # beside a made split: of which dataset, with which lists of its own
 
 
 def survey(folder, suffixes, below=False):
@@ -214,10 +219,36 @@ def own_set_files(folder, task="detection"):
     return files
 
 
+def set_files(folder, task="detection"):
+    """list name -> its file: the user's own in ImageSets, and over them those of a split that was made.
+
+    A made split counts when it is whole and the user's own lists are those that it was made beside.
+    """
+    own = own_set_files(folder, task)
+    made = made_folder(folder, task)
+    if read_record(made / RECORD).get("own") == digest_of_lists(own):
+        return own | survey(made, (".txt",))[0]
+    return own
+
+
 def set_file(folder, name, task="detection"):
     """The file of one list; where there is none, that which the user would write."""
     own = Path(folder) / "ImageSets" / LABELS[task][3] / f"{name}.txt"
-    return own_set_files(folder, task).get(name, own)
+    return set_files(folder, task).get(name, own)
+
+
+def made_folder(folder, task):
+    """Where the split that is made for a folder is kept: in the repository, for the data may be read-only."""
+    return prepared_folder(folder) / "ImageSets" / LABELS[task][3]
+
+
+def digest_of_lists(files):
+    """A word that changes with the four lists of VOC. files: list name -> path."""
+    digest = hashlib.sha256()
+    for name in SPLITS:
+        if name in files:
+            digest.update(f"{name}\n".encode() + read_bytes(files[name]))
+    return digest.hexdigest()
 
 
 def read_sets(folder, names=(), new_split=False, task="detection", known=()):
@@ -227,7 +258,7 @@ def read_sets(folder, names=(), new_split=False, task="detection", known=()):
     known: the ids that exist.
     """
     sets, findings = {}, []
-    files = own_set_files(folder, task)
+    files = set_files(folder, task)
     for name in sorted({*SPLITS, *names} & files.keys()):
         if not (new_split and name in SPLITS):
             sets[name], found = survey_ids(files[name], known)
@@ -239,7 +270,7 @@ def missing_sets(sets, names, folder, task="detection"):
     """Findings: missing lists to train with. Without train and val the four of VOC are made."""
     made = [] if "train" in sets or "val" in sets else SPLITS
     sets_folder = Path(folder) / "ImageSets" / LABELS[task][3]
-    known = sorted(own_set_files(folder, task))
+    known = sorted(set_files(folder, task))
     there = f"there {'is' if len(known) == 1 else 'are'} only {', '.join(known)}."
 
     findings = []
@@ -251,12 +282,14 @@ def missing_sets(sets, names, folder, task="detection"):
 
 
 def make_sets(folder, usable, sets, trainval_percent=0.9, train_percent=0.9, seed=0, task="detection",
-              stratify=False):
+              stratify=False, new_split=False):
     """Complete the ids of `sets` (dict list name -> ids) with the missing ones of the four VOC lists, made
     from the usable ids.
 
-    usable: dict id -> Sample; stratify: every class as evenly as possible in all the parts. A list that
-    exists is never changed. The new ones are written; an old one that is replaced is kept as .bak.
+    usable: dict id -> Sample; stratify: every class as evenly as possible in all the parts.
+    new_split: not one that was made for these data at another place.
+    The user's lists are never changed: the new ones are kept in the repository; one of them that is replaced
+    is kept as .bak.
     """
     # The user's own split is used as it is, even if it has no test.
     if "train" in sets or "val" in sets:
@@ -268,19 +301,53 @@ def make_sets(folder, usable, sets, trainval_percent=0.9, train_percent=0.9, see
         pool = [stem for stem in sets["trainval"] if stem in usable]
     else:
         pool = sorted(set(usable) - set(sets.get("test", [])))
-    classes = {stem: classes_in(usable[stem].truth) for stem in pool} if stratify else None
-    made = make_split(pool, 1 if given else trainval_percent, train_percent, seed, classes)
+    missing = [name for name in (SPLITS[:3] if given else SPLITS) if name not in sets]
+    made = None if new_split else split_of_moved(folder, pool, missing, task)
+    what = "the split from where these images were before"
+    if made is None:
+        what = "a new split"
+        classes = {stem: classes_in(usable[stem].truth) for stem in pool} if stratify else None
+        made = make_split(pool, 1 if given else trainval_percent, train_percent, seed, classes)
 
-    sets = dict(sets)
-    sets_folder = Path(folder) / "ImageSets" / LABELS[task][3]
-    for name in SPLITS[:3] if given else SPLITS:
-        if name not in sets:
-            sets[name] = made[name]
-            replace_text(sets_folder / f"{name}.txt", "".join(stem + "\n" for stem in made[name]))
-
+    sets = sets | {name: made[name] for name in missing}
+    place = write_split(folder, {name: made[name] for name in missing}, task)
     counts = ", ".join(f"{name} {len(sets[name])}" for name in SPLITS[1:] if name in sets)
-    print(f"{shown(folder)}: a new split is written to ImageSets/{LABELS[task][3]}: {counts} images")
+    print(f"{shown(folder)}: {what} is written to {shown(place)}: {counts} images")
     return sets
+
+
+def write_split(folder, made, task):
+    """Keep a split, dict list name -> ids. -> its folder."""
+    # Without its record a split does not count: one that is cut off half-way is made again.
+    place = made_folder(folder, task)
+    with contextlib.suppress(OSError):
+        (place / RECORD).unlink()
+    for name, stems in made.items():
+        replace_text(place / f"{name}.txt", "".join(stem + "\n" for stem in stems))
+
+    own = own_set_files(folder, task)
+    record = {"dataset": shown(find(folder).resolve()), "own": digest_of_lists(own)}
+    replace_text(place / RECORD, json.dumps(record) + "\n")
+    return place
+
+
+def split_of_moved(folder, pool, names, task):
+    """The lists of these names that were made when the data were at another place, which is gone; else None.
+
+    A dataset that was moved or renamed keeps its split: what was learnt from must not become what is tested
+    on. They are the same data when every name of those lists is there, and most of the names are in them.
+    """
+    pool = set(pool)
+    for file in sorted(settings.ROOT.glob(f"{PREPARED}/*/ImageSets/{LABELS[task][3]}/{RECORD}")):
+        former = read_record(file).get("dataset")
+        lists = survey(file.parent, (".txt",))[0]
+        if not isinstance(former, str) or find(former).exists() or not set(names) <= lists.keys():
+            continue
+        made = {name: list(survey_ids(lists[name])[0]) for name in names}
+        used = {stem for stems in made.values() for stem in stems}
+        if used and used <= pool and 2 * len(used) >= len(pool):
+            return made
+    return None
 
 
 def check_layout(folder, task="detection"):

@@ -2,6 +2,7 @@
 import codecs
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -80,6 +81,16 @@ def read_bytes(path, limit=None):
         return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{shown(path)} cannot be read: {error.strerror}.", kind="file_missing") from None
+
+
+def read_record(path):
+    """A dict that was kept as JSON; {} when the file is missing or damaged: then what it stands for is made
+    again."""
+    try:
+        record = json.loads(read_bytes(path))
+    except (UserError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def read_raw_lines(path, limit=None):

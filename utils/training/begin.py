@@ -15,7 +15,7 @@ from utils.dataset import DetectionData, SegmentationData, class_counts, describ
 from utils.errors import UserError
 from utils.formats.shapes import make_shapes
 from utils.formats.sweep import range_of_set
-from utils.lists import list_lines, read_classes
+from utils.lists import list_lines, list_name, read_classes
 from utils.losses import balanced_weights
 from utils.results.media import save_image
 from utils.results.pages import batch_page
@@ -26,7 +26,14 @@ from utils.system.device import choose_device, choose_precision, make_repeatable
 from utils.training import accidents, log
 from utils.training.keep import GOALS, MEASURES, tell_once
 from utils.training.plan import SHAPES, choose_epochs, small_input
-from utils.training.resume import Progress, check_same_run, hold_run, restore
+from utils.training.resume import (
+    Progress,
+    check_same_lists,
+    check_same_run,
+    fingerprint,
+    hold_run,
+    restore,
+)
 from utils.weights import load_weights
 
 
@@ -45,6 +52,7 @@ class Training:
     device: object
     precision: object                           # torch.bfloat16, torch.float16, or None: float32
     workers: object                             # loader processes; None: chosen
+    lists: dict                                 # "train", "val" -> resume.fingerprint
     progress: Progress = field(default_factory=Progress)
     began: float = field(default_factory=time.perf_counter)
     first: int = 0                              # the epoch with which this process began
@@ -75,7 +83,9 @@ def make_data(s, network):
         make_lists(s, task)
         lists = {"train": s.train_list, "val": s.val_list, "test": s.test_list}
         finest = min(getattr(network, "strides", None) or (8,))
-        check_before_training(task, lists, s.classes_path, s.input_shape, finest, s.fit, s.ignore_labels)
+        made_of = s.dataset if s.train_list == list_name(s.dataset, "train", task) else None
+        check_before_training(task, lists, s.classes_path, s.input_shape, finest, s.fit, s.ignore_labels,
+                              dataset=made_of)
     class_names = read_classes(find(s.classes_path))
     choose_epochs(s, network, len(list_lines(s.train_list)))
 
@@ -150,18 +160,17 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
 
     run: the folder of a resumed run, or None.  machine: of distributed.begin. -> Training.
     """
+    lists, notes = {"train": fingerprint(train_data), "val": fingerprint(val_data)}, []
+    if state:
+        check_same_run(state, s, train_data.class_names, run)
+        notes = check_same_lists(state, s, lists, run)
     weights = first_weights(s, model, state)
 
     # Only now, with everything checked, does the run get its folder: mistakes leave none behind.
-    if run is None:
-        run = distributed.first_says(new_folder(ROOT / "logs", s.net) if distributed.rank() == 0 else None)
-        hold_run(run)
-    say = log.logger(run)
-    if state:
-        log.attempt(say, lambda: log.settle_epochs(run, state, MEASURES[model.task], len(train_data)))
-    log.attempt(say, lambda: log.write_settings(run, as_dict(s)))
-    log.note(run, f"Settings\n{as_table(s)}")
+    run, say = open_run(s, run, state, model.task, len(train_data))
     say_what_learns(s, model, weights, train_data, val_data, say)
+    for text in notes:
+        say(text)
     device = choose_device(machine, lambda text: say(text.replace("Device ", "Device      ")))
     if s.deterministic:
         make_repeatable()
@@ -184,15 +193,30 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
                         solver=steps.make_optimizer(model, s.optimizer, full_lr, s.momentum, s.weight_decay),
                         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
                         full_lr=full_lr, device=device, precision=precision,
-                        workers=s.num_workers, board=log.open_board(run))
+                        workers=s.num_workers, lists=lists, board=log.open_board(run))
     if state:
-        check_same_run(state, s, train_data.class_names, run)
         restore(state, training)
     training.first = training.progress.epoch
 
     log.attempt(say, lambda: save_image(run / "first_batches.png", batch_page(train_data, training.first)))
     tell_once(training, train_data.broken.values())
     return training
+
+
+def open_run(s, run, state, task, images):
+    """The folder of the run, held by this process, with its settings. -> its path, what speaks into its log.
+
+    run: of a resumed one, else None.  images: that it learns from.
+    """
+    if run is None:
+        run = distributed.first_says(new_folder(ROOT / "logs", s.net) if distributed.rank() == 0 else None)
+        hold_run(run)
+    say = log.logger(run)
+    if state:
+        log.attempt(say, lambda: log.settle_epochs(run, state, MEASURES[task], images))
+    log.attempt(say, lambda: log.write_settings(run, as_dict(s)))
+    log.note(run, f"Settings\n{as_table(s)}")
+    return run, say
 
 
 def say_what_learns(s, model, weights, train_data, val_data, say):

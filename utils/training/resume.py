@@ -1,5 +1,7 @@
 """How far a training is, and how it resumes after it was stopped: at any moment, to the bit."""
 import contextlib
+import hashlib
+import os.path
 from dataclasses import dataclass, field
 
 import torch
@@ -8,6 +10,7 @@ from utils import steps
 from utils.checkpoint import read_checkpoint
 from utils.depth import saved_range
 from utils.errors import UserError
+from utils.lists import list_name
 from utils.metadata import check_metadata
 from utils.settings import ROOT, check, check_type, find, optional, printable, read_recipe, shown, whole
 from utils.system import distributed, lock
@@ -143,10 +146,6 @@ def load_run(s, folder):
 
     Its settings come back into s, except those of the command line.
     """
-    if s.origin["dataset"] == "command line":
-        raise UserError("A resumed run keeps its data. For another dataset start a new run from its weights: "
-                        f"model_path={shown(folder / 'best.pth')}")
-
     # A run that was stopped before its first save has its settings in settings.py, else they are in last.pth.
     if not (folder / "last.pth").exists() and (folder / "settings.py").is_file():
         state = None
@@ -157,11 +156,12 @@ def load_run(s, folder):
             raise UserError(f"{shown(folder / 'last.pth')} was not saved by train.py: it cannot be resumed.")
         check_metadata(state, folder / "last.pth", resumed=True)
         settings = state["settings"] | state["training"].get("machine", {})
+    if is_moved(s, settings):
+        settings = settings | lists_elsewhere(settings)
     for name, value in settings.items():
         if name != "resume" and name in s and s.origin[name] != "command line":
             s.put(name, check_type(name, value, getattr(s, name)), "resumed run")
     check(s, epochs=optional(whole(1)))
-
 
     # A run of the time before this setting goes on as it began.
     if state and "value_range" not in settings:
@@ -170,6 +170,84 @@ def load_run(s, folder):
         raise UserError(f"{shown(folder)} has already done its {state['epoch']} epochs. "
                         f"To go on: epochs={state['epoch'] + 10}")
     return state
+
+
+def is_moved(s, settings):
+    """Whether the user names another place for the data of a resumed run. settings: as it was saved."""
+    return s.origin["dataset"] == "command line" and find(s.dataset) != find(settings["dataset"])
+
+
+def lists_elsewhere(settings):
+    """Of the settings of a run whose dataset was moved: the lists that bear its name are made anew.
+
+    Lists and a classes file that the user wrote are kept; so is the classes file, which numbers the classes.
+    """
+    values = {}
+    for split in ("train", "val", "test"):
+        usual = [list_name(settings["dataset"], split, task) for task in ("detection", "segmentation")]
+        if settings[f"{split}_list"] in usual:
+            values[f"{split}_list"] = None
+    if settings["classes_path"] and not find(settings["classes_path"]).is_file():
+        values["classes_path"] = None
+    return values
+
+
+def fingerprint(data):
+    """What the list of a dataset holds -> {"images": how many, "names": word, "labels": word}.
+
+    The words stay the same when the dataset is moved: of the paths only what differs between them counts.
+    """
+    if data.task == "segmentation":
+        labels = without_place(data.masks)
+    else:
+        labels = [boxes.tobytes() for boxes in data.boxes]
+    return {"images": len(data), "names": digest(without_place(data.paths)), "labels": digest(labels)}
+
+
+def without_place(paths):
+    """The paths without the folders that all of them begin with, as bytes."""
+    parts = [path.split("/") for path in paths]
+    common = len(os.path.commonprefix([some[:-1] for some in parts]))
+    return ["/".join(some[common:]).encode() for some in parts]
+
+
+def digest(pieces):
+    """A word for a list of bytes."""
+    return hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).hexdigest()
+
+
+def check_same_lists(state, s, lists, folder):
+    """-> sentences about lists that are not those the run was saved with. lists: split -> `fingerprint`.
+
+    Error: the user named another place for the dataset, and what is there is another one.
+    """
+    then = state["training"].get("lists")
+    moved = is_moved(s, state["settings"])
+    if not isinstance(then, dict):                          # saved before version 0.5
+        return ["NOTE: this run was saved by an earlier version, which did not note what its lists held: "
+                f"whether {s.dataset} holds the same cannot be checked."] * moved
+
+    # One sentence for each list: the first thing in which it differs.
+    changes = []
+    for split, what in (("train", "training"), ("val", "validation")):
+        before, now = then.get(split), lists[split]
+        if not isinstance(before, dict) or before == now:
+            continue
+        if before.get("images") != now["images"]:
+            change = f"held {before.get('images')} images and holds {now['images']} now"
+        elif before.get("names") != now["names"]:
+            change = "holds other images than then"
+        else:
+            change = "holds the same images with other labels"
+        changes.append(f"the {what} list {change}")
+
+    if moved and changes:
+        raise UserError(f"{s.dataset} is not the dataset that this run learns from: {'; '.join(changes)}. "
+                        "A run keeps its data. To learn from these, begin a new one with its weights:\n  "
+                        f'python train.py net={s.net} "dataset={s.dataset}" '
+                        f'"model_path={shown(folder / "last.pth")}"')
+    return [f"NOTE: {text}. This run was saved before that change and goes on with what is there now."
+            for text in changes]
 
 
 def check_same_run(state, s, class_names, folder):
@@ -182,8 +260,8 @@ def check_same_run(state, s, class_names, folder):
     for name, value in now.items():
         if then[name] != value:
             raise UserError(f"This run was begun with {name} {then[name]}; now it is {value}, "
-                            "so it cannot be resumed. "
-                            f"To start a new run from its weights: model_path={shown(folder / 'last.pth')}")
+                            "so it cannot be resumed. To start a new run from its weights, write instead of "
+                            f'resume:  "model_path={shown(folder / "last.pth")}"')
 
 
 def split_settings(settings):
@@ -200,6 +278,7 @@ def training_state(training):
     return {"model": training.model.state_dict(),
             "optimizer": training.solver.state_dict(),
             "scaler": training.scaler.state_dict(),
+            "lists": training.lists,
             "ema_steps": average.steps if average else 0,
             **plain}
 
