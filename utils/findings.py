@@ -47,6 +47,12 @@ KINDS = {
         "Label them if they contain objects. Do the names of image and txt file differ?"),
     "label_without_image": (WITHOUT, "Labels without an image",
         "Add the images, or check whether the names differ."),
+    "part_without_labels": (WITHOUT, "Lists of the dataset without any labels; they are left out",
+        "Nothing, if their labels are secret (a test set of a competition); else export them with labels."),
+    "other_image_path": (WORKS,
+        "imagePath in labelme files names another image: the one with the name of the file is used",
+        "Nothing, if image and file were renamed together and the boxes look right in the pictures of "
+        "python tools/doctor.py"),
     "label_twice": (STOPS, "Several labels for one image, or several images with one id: which one is meant?",
         "Delete one of them."),
     "list_name": (STOPS, "Lines of a list that are not plain names",
@@ -149,7 +155,14 @@ KINDS = {
         "Set task=detection, or draw polygons."),
     "shape_flat": (WITHOUT, "Shapes without an area, like points and lines",
         "Draw polygons or rectangles around the objects."),
+    "outline_broken": (WITHOUT, "Outlines that cannot be read; the boxes of these objects are used",
+        "Draw them again, if you need masks (task=segmentation)."),
     # boxes
+    "size_is_corner": (STOPS, "Boxes that seem to hold two corners instead of x, y, width and height",
+        "Write width = x2 - x1 and height = y2 - y1 there, or export the labels again as COCO."),
+    "shares_for_pixels": (STOPS, "Boxes that seem to hold shares of the image instead of pixels",
+        "Multiply x and width by the width of the image, y and height by its height, or export the labels "
+        "again."),
     "box_swapped": (WORKS, "Boxes with xmin > xmax or ymin > ymax; their corners are swapped",
         "Nothing, if these boxes look right in the pictures of python tools/doctor.py"),
     "corner_is_size": (STOPS, "Boxes that seem to hold width and height instead of xmax and ymax",

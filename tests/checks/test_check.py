@@ -18,7 +18,8 @@ from utils.findings import KINDS, STOPS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OTHER_FORMATS = {"not_readable", "label_twice", "class_number", "pixels_for_shares", "palette_lacks", "json_broken", "label_broken", "share_beyond",
-                 "no_outline", "shape_flat", "image_without_txt"}
+                 "no_outline", "shape_flat", "image_without_txt", "outline_broken", "part_without_labels", "other_image_path",
+                 "size_is_corner", "shares_for_pixels"}
 CASES = [(task, name) for task in dirty.SINGLE for name in dirty.SINGLE[task]]
 MIXTURES = [(task, number) for task in dirty.MIXABLE for number in range(30)]
 

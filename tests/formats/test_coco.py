@@ -7,8 +7,7 @@ import pytest
 from sources import HOSTILE, boxes, coco_content, error_of, image, make_coco, make_yolo, read, text, told, tree
 
 from utils.errors import UserError
-from utils.formats import coco as coco_format
-from utils.formats import made_masks
+from utils.formats import made_masks, outlines
 from utils.formats.objects import SPOILING
 from utils.images import open_mask
 
@@ -76,26 +75,26 @@ COCO_FAULTS = [
     ("annotations.0.bbox", [1, 2, float("nan"), 4], "bad_number", ["annotation id 1 in train 0.png: ", "'nan'"]),
     ("annotations.0.bbox", [1, 2, 1e9, 4], "bad_number", ["annotation id 1 in train 0.png: ", "1000000000"]),
     ("annotations.0.bbox", [1, 2, 10**400, 4], "bad_number", ["annotation id 1 in train 0.png: "]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, 10**400]], "bad_number", ["annotation id 1"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("nan")]], "bad_number", ["annotation id 1", "'nan'"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, True]], "bad_number", ["annotation id 1", "'True'"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, "6"]], "bad_number", ["annotation id 1", "'6'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, 10**400]], "outline_broken", ["annotation id 1"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("nan")]], "outline_broken", ["annotation id 1", "'nan'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, True]], "outline_broken", ["annotation id 1", "'True'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, "6"]], "outline_broken", ["annotation id 1", "'6'"]),
     ("annotations.0.bbox", [1, 2, -3, 4], "label_broken", ["annotation id 1 in train 0.png: ", "-3 x 4"]),
     ("annotations.0.bbox", [1, 2, True, 4], "bad_number", ["annotation id 1 in train 0.png: "]),
     ("annotations.0", 3, "label_without_image", ["annotation 1 of the list"]),
     ("annotations.0.iscrowd", 2, "bad_difficult", ["annotation id 1 in train 0.png: ", "iscrowd"]),
     ("annotations.0.category_id", None, "label_broken", ["annotation id 1 in train 0.png: ", "category_id"]),
     ("annotations.0.image_id", [1], "label_without_image", ["annotation id 1: ", "image_id"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5]], "label_broken", ["annotation id 1 in train 0.png: ", "segmentation"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("inf")]], "bad_number", ["annotation id 1", "'inf'"]),
-    ("annotations.0.segmentation", "abc", "label_broken", ["annotation id 1 in train 0.png: "]),
-    ("annotations.1.segmentation.counts", [1, 2], "label_broken", ["annotation id 2 in train 0.png: ", "damaged"]),
-    ("annotations.1.segmentation.counts", [-900, 2100], "label_broken", ["annotation id 2 in train 0.png: "]),
-    ("annotations.1.segmentation.counts", "", "label_broken", ["annotation id 2 in train 0.png: "]),
-    ("annotations.1.segmentation.counts", "oooooooooooo", "label_broken", ["annotation id 2 in train 0.png: "]),
-    ("annotations.1.segmentation.counts", "\x00", "label_broken", ["annotation id 2 in train 0.png: "]),
-    ("annotations.1.segmentation.size", [10**9, 10**9], "label_broken", ["annotation id 2", "1000000000"]),
-    ("annotations.1.segmentation.size", [40, 30], "label_broken", ["annotation id 2 in train 0.png: ", "[30, 40]"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5]], "outline_broken", ["annotation id 1 in train 0.png: ", "segmentation"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("inf")]], "outline_broken", ["annotation id 1", "'inf'"]),
+    ("annotations.0.segmentation", "abc", "outline_broken", ["annotation id 1 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", [1, 2], "outline_broken", ["annotation id 2 in train 0.png: ", "damaged"]),
+    ("annotations.1.segmentation.counts", [-900, 2100], "outline_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "", "outline_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "oooooooooooo", "outline_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "\x00", "outline_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.size", [10**9, 10**9], "outline_broken", ["annotation id 2", "1000000000"]),
+    ("annotations.1.segmentation.size", [40, 30], "outline_broken", ["annotation id 2 in train 0.png: ", "[30, 40]"]),
     ("images.0.id", 6, "label_twice", ["image id 6", "twice"]), ("images.0.id", KeyError, "label_broken", ["image 1 of the list"]),
     ("images.0.file_name", KeyError, "label_broken", ["image id 5", "file_name"]),
     ("images.0.file_name", "x.png", "label_without_image", ["image id 5", "no image x.png"]),
@@ -157,8 +156,8 @@ def test_run_lengths_are_those_of_pycocotools():
             if size == (200, 300):
                 pixels[:, 50:250] |= density > 0.4
             coded = mask.encode(np.asfortranarray(pixels))["counts"].decode()
-            outline = coco_format.read_outline({"size": list(size), "counts": coded}, size[::-1])
-            assert np.array_equal(coco_format.run_length_mask(outline), pixels)
+            outline = outlines.read_outline({"size": list(size), "counts": coded}, size[::-1])
+            assert np.array_equal(outlines.run_length_mask(outline), pixels)
 
 
 def test_polygons_are_painted_as_they_lie():
@@ -254,5 +253,6 @@ def test_images_in_any_folder(root):
     assert splits["train"][0][0].parent == folder / "some" / "where"
     image(folder / "else" / "train 0.png")
     message, kinds = told(folder)
-    assert "image id 5: there is no image train 0.png" in message and kinds == ["label_without_image"]
+    assert "image id 5: several images are called train 0.png: c/else/train 0.png, c/some/where/train 0.png" in message
+    assert kinds == ["label_without_image"]
 

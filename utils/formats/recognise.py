@@ -2,14 +2,15 @@
 format with its folders.
 
 VOC folders are read by utils/checks/folder.py; here are all the others. The formats have a file each:
-yolo.py, coco.py, labelme.py, pairs.py (xml or masks beside or below the images), mask_key.py (colours and
-numbers of masks).
+yolo.py, coco.py, labelme.py, labelme_json.py, pairs.py (xml or masks beside or below the images), mask_key.py
+(colours and numbers of masks).
 """
 from utils.errors import UserError
 from utils.formats import coco
 from utils.formats.coco import read_coco
 from utils.formats.foreign import files_below
 from utils.formats.labelme import NO_CLASS, is_labelme, read_labelme
+from utils.formats.labelme_json import has_label_names, read_labelme_json
 from utils.formats.made_masks import make_masks, outline_jobs
 from utils.formats.objects import area
 from utils.formats.pairs import has_masks, key_file, read_mask_pairs, read_xml_pairs
@@ -54,8 +55,12 @@ def recognise(path, task=None, palette=None):
             return "coco", path
         if is_labelme(file):
             return "labelme", path
+    if any(coco.is_keypoints(file) for file in jsons[:LOOKED_AT]):
+        return "coco", path
 
     # What is left has no file that says it: images with masks, xml files or YOLO labels beside them.
+    if has_label_names(path):
+        return "masks", path
     if has_masks(path) and task != "detection":
         return "masks", path
     if any(file.suffix.lower() == ".xml" for file in texts) and files_below(path):
@@ -140,7 +145,10 @@ def largest_first(objects):
 def read_segmentation(kind, path, findings, palette=None):
     """As read_foreign, with the mask of each image as its label."""
     if kind == "masks":
-        names, lists, jobs = read_mask_pairs(path, findings, palette)
+        if has_label_names(path):
+            names, lists, jobs = read_labelme_json(path, findings)
+        else:
+            names, lists, jobs = read_mask_pairs(path, findings, palette)
     elif kind in OUTLINES:
         names, lists = OUTLINES[kind](path, findings)
 
