@@ -6,8 +6,8 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.findings import Finding
-from utils.formats.foreign import class_names, files_below, folder_split
-from utils.formats.image_names import images_named, index_names
+from utils.formats.foreign import class_names, files_below, folder_split, pair_split
+from utils.formats.image_names import images_named, index_names, other_split
 from utils.formats.mask_key import CITYSCAPES, KEY_FILES, read_key, translate
 from utils.formats.sweep import look_at_pair, look_at_sample, size_finding, sweep
 from utils.formats.voc_folder import survey_ids
@@ -37,7 +37,7 @@ def read_xml_pairs(folder, findings):
     looked = sweep(look_at_pair, jobs, f"Checking {shown(folder)}")
     for image, (sample, found) in zip(owners, looked):
         findings += found
-        some = lists.setdefault(folder_split(image, folder), [])
+        some = lists.setdefault(pair_split(image, owners[image], folder), [])
         some += [sample] if sample else []
 
     # An image whose xml could not be matched is reported already, by that file.
@@ -118,7 +118,27 @@ def split_pairs(folder, findings):
             detail = f"it could be the {what}, and so could {shown(some[key])}"
             findings.append(Finding("stem_twice", path, None, detail))
         some.setdefault(key, path)
+    match_rest(images, masks, folder)
     return images, masks
+
+
+def match_rest(images, masks, folder):
+    """Images and masks whose folders differ, images/all/a.jpg and masks/a.png: in place a mask gets the key of
+    the image of its name, if there is only one of each."""
+    alone = {}
+    for key in images.keys() - masks.keys():
+        folders = [name.lower() for name in images[key].relative_to(folder).parts[:-1]]
+        if set(folders) & set(IMAGE_FOLDERS):
+            alone.setdefault(key[-1], []).append(key)
+    others = {}
+    for key in masks.keys() - images.keys():
+        others.setdefault(key[-1], []).append(key)
+
+    # train/a.jpg is not the image of val/a.png, though nothing else is called a.
+    for name in alone.keys() & others.keys():
+        (image, *more), (mask, *several) = alone[name], others[name]
+        if not more and not several and not other_split(image[:-1], mask[:-1]):
+            masks[image] = masks.pop(mask)
 
 
 def has_masks(folder):
@@ -243,5 +263,8 @@ def own_lists(folder, samples, images, findings):
     else:
         lists = {}
         for image in samples:
-            lists.setdefault(folder_split(image, folder), []).append(image)
+            split = folder_split(image, folder)
+            if samples[image]:
+                split = pair_split(image, samples[image].label, folder)
+            lists.setdefault(split, []).append(image)
     return {name: [samples[image] for image in some if samples[image]] for name, some in lists.items()}
