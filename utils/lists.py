@@ -5,6 +5,7 @@ image (0..W, half open) and a sixth value ",1" for a difficult object. It is rea
 may hold spaces and commas. Class names and list files are utf-8; what a Windows editor made of them (a BOM,
 gb18030, \\r\\n) is understood too.
 """
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from utils.settings import AnyPath, find, shown
 from utils.system.files import decode_text, printable, read_lines, read_raw_lines, replace_text
 
 Dataset = AnyPath | Sequence[AnyPath]        # a folder, a data.yaml, a .json, or several of them
+PREPARED = "prepared"                       # folder in the repository: splits and masks that had to be made
 # [0-9] and not \d: float() would read １２ and 1_000 as well.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
 BOX = re.compile(r"(-?[0-9]{1,7}(\.[0-9]+)?,){4}[0-9]{1,6}(,[01])?")
@@ -48,6 +50,16 @@ def classes_name(dataset: Dataset, task: str = "detection") -> str:
     model_data/shapes_classes.txt or model_data/shapes_segmentation_classes.txt."""
     task = "_segmentation" * (task == "segmentation")
     return f"model_data/{folder_name(dataset).lower()}{task}_classes.txt"
+
+
+def prepared_folder(dataset: AnyPath) -> Path:
+    """Where what has to be made for a dataset is kept (a split, masks): prepared/<name>_<hash of its path>.
+
+    In the repository and never in the data: those may be read-only, or belong to others.
+    """
+    place = find(dataset).resolve()
+    key = hashlib.sha256(os.fsencode(shown(place))).hexdigest()[:8]
+    return settings.ROOT / PREPARED / f"{folder_name(place)}_{key}"
 
 
 def read_classes(path: AnyPath) -> list[str]:

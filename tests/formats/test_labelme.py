@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from sources import HOSTILE, SHAPES, XML, boxes, error_of, image, make_labelme, read, shape, text, told
+from sources import HOSTILE, SHAPES, XML, boxes, error_of, image, make_labelme, read, shape, text, told, tree
 
 from utils.images import open_mask
 
@@ -295,3 +295,26 @@ def test_xml_with_two_images_or_another_name(root):
     (root / "x" / "1.png").rename(root / "x" / "scene 1.png")
     text(root / "x" / "1.xml", named)
     assert told(root / "x")[1] == [] and sum(map(len, read(root / "x")[1].values())) == 4
+
+
+def test_labelme_pictures_inside_the_files(root, capsys):
+    """Only JSON files: their pictures are written into the project, not into the dataset, and only once."""
+    folder = make_labelme(root / "l", [shape()], count=4)
+    originals = {path.stem: path.read_bytes() for path in folder.glob("*.jpg")}
+    for path in folder.glob("*.jpg"):
+        content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        text(folder / "sub" / f"{path.stem}.json", json.dumps(content | {"imageData": base64.b64encode(path.read_bytes()).decode()}))
+        path.with_suffix(".json").unlink()
+        path.unlink()
+    before = tree(folder)
+    assert told(folder)[1] == [] and "4 images are only inside the labelme files; written to prepared/" in capsys.readouterr().out
+    images = [path for some in read(folder)[1].values() for path, _ in some]
+    assert {path.stem: path.read_bytes() for path in images} == originals and tree(folder) == before
+    assert all(path.is_relative_to(root / "prepared") and path.parent.name == "sub" for path in images)
+    stamps = [path.stat().st_mtime_ns for path in images]
+    read(folder)
+    assert [path.stat().st_mtime_ns for path in images] == stamps and not list(root.rglob("*.tmp*"))
+    content = json.loads((folder / "sub" / "图 0.json").read_text(encoding="utf-8"))
+    for data, kind in (("no base64 !", "label_without_image"), ("QUJD", "not_an_image"), (7, "label_without_image")):
+        text(folder / "sub" / "图 0.json", json.dumps(content | {"imageData": data}))
+        assert told(folder)[1] == [kind]

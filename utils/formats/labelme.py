@@ -4,8 +4,10 @@ Shapes with an area become objects: rectangle, polygon, circle, mask, and the tu
 X-AnyLabeling (their corners). Lines and points have none and are skipped. The label __ignore__ is ignored
 (255 in masks), _background_ is background.
 """
+import base64
 import contextlib
 import math
+import os
 from collections import defaultdict
 from pathlib import PureWindowsPath
 
@@ -29,6 +31,7 @@ from utils.formats.objects import is_flagged, is_size, keep_box, read_objects, t
 from utils.formats.outlines import extent, runs_of
 from utils.formats.sweep import look_at_sample, sweep, with_truth
 from utils.images import SUFFIXES, mask_in_text
+from utils.lists import prepared_folder
 from utils.settings import counted, shown
 from utils.system.files import printable
 
@@ -53,7 +56,7 @@ def read_labelme(folder, findings):
     home = folder
     if not images:
         home = next((home for name in IMAGE_FOLDERS if (home := folder.parent / name).is_dir()), folder)
-    places = Places(home, images or files_below(home), files)
+    places = Places(folder, home, images or files_below(home), files)
 
     lists, owners, renamed = {}, {}, []
     looked = sweep(lambda file: read_labelme_file(file, places), [(file,) for file in files],
@@ -70,6 +73,11 @@ def read_labelme(folder, findings):
         elif image:
             owners[image] = file
             some += [sample] if sample else []
+
+    inside = sum(image.is_relative_to(places.made) for image in owners)
+    if inside:
+        print(f"{shown(folder)}: {counted(inside, 'image')} {'is' if inside == 1 else 'are'} only inside the "
+              f"labelme files; written to {shown(places.made)}")
 
     # Whoever renames a folder renames all its files: that is one thing to say.
     if renamed:
@@ -88,11 +96,12 @@ def read_labelme(folder, findings):
 class Places:
     """Where the images of labelme files are looked for.
 
-    home: the folder of the images.  images: all of them.  files: the labelme files.
+    folder: of the dataset.  home: of the images.  images: all of them.  files: the labelme files.
     """
 
-    def __init__(self, home, images, files):
-        self.home, self.index, self.stems = home, index_names(images), by_stem(images)
+    def __init__(self, folder, home, images, files):
+        self.folder, self.home, self.made = folder, home, prepared_folder(folder) / "images"
+        self.index, self.stems = index_names(images), by_stem(images)
         self.beside = defaultdict(list)
         for image in images:
             self.beside[image.with_suffix("")].append(image)
@@ -161,6 +170,7 @@ def find_image(file, content, places):
         other = PureWindowsPath(name).stem if name else own.stem
         detail = f"it names {printable(PureWindowsPath(name).name)}, {printable(own.name)} is used"
         return own, [Finding("other_image_path", file, None, detail)] if other != own.stem else []
+    named = named or picture_inside(file, content, places)
     if named is None:
         raise UserError(f"its image {printable(str(name or None)[:80])} is not in {shown(places.home)}. Put "
                         "it beside the file.", kind="label_without_image")
@@ -177,6 +187,34 @@ def image_of_path(name, file, places):
     # The path of another computer; or the image was converted, and its suffix is another one now.
     images = images_named(name, places.index, places.home)
     return images[0] if len(images) == 1 else places.stems.get(PureWindowsPath(name).stem)
+
+
+def picture_inside(file, content, places):
+    """The picture that a labelme file holds itself as base64, written into the project; None without one."""
+    text = content.get("imageData")
+    try:
+        data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        return None
+    if not data:
+        return None
+
+    # Not into the dataset, which may be read-only. A file that is there already keeps its time.
+    suffix = ".png" if data.startswith(b"\x89PNG") else ".jpg"
+    path = places.made / file.relative_to(places.folder).with_suffix(suffix)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp{suffix}")
+    try:
+        if not path.is_file() or path.read_bytes() != data:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{shown(path)}, the picture inside {file.name}, cannot be written: "
+                        f"{error.strerror}.", kind="file_missing") from None
+    finally:
+        with contextlib.suppress(OSError):                  # after a success it is gone already
+            temporary.unlink()
+    return path
 
 
 def read_shape(shape, size, found):

@@ -123,8 +123,8 @@ def split_pairs(folder, findings):
 
 
 def match_rest(images, masks, folder):
-    """Images and masks whose folders differ, images/all/a.jpg and masks/a.png: in place a mask gets the key of
-    the image of its name, if there is only one of each."""
+    """Images and masks whose folders differ, images/all/a.jpg and masks/a.png: in place a mask gets the key
+    of the image of its name, if there is only one of each."""
     alone = {}
     for key in images.keys() - masks.keys():
         folders = [name.lower() for name in images[key].relative_to(folder).parts[:-1]]
