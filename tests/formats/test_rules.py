@@ -81,6 +81,10 @@ class Voc(Reader):
         path = root / "ImageSets" / "Main" / f"{split_of(old)}.txt"
         path.write_text(path.read_text().replace(old, new))
 
+    def name(self, root, path):
+        list_file = root / "ImageSets" / "Main" / "train.txt"
+        list_file.write_text(list_file.read_text().replace("p0\n", f"{path}\n"), encoding="utf-8")
+
     def difficult(self, root):
         self.edit(root, "<bndbox>", "<difficult>1</difficult><bndbox>")
 
@@ -243,12 +247,13 @@ def same_stem_twice(reader, root):
         reader.change(root, imagePath=None)
 
 
-def bare_name(reader, root):
-    """The image was moved, its name is still the only one of its kind."""
-    place = reader.image(root)
-    other = place.parent.parent / "moved" / "deep" / place.name
-    other.parent.mkdir(parents=True)
-    place.rename(other)
+def images_moved(reader, root):
+    """The training images are in another folder now; their names are still the only ones of their kind."""
+    place = reader.image(root).parent
+    other = (place if type(reader) is Voc else place.parent) / "moved" / "deep"
+    other.mkdir(parents=True)
+    for stem in SPLITS["train"]:
+        reader.image(root, stem).rename(other / f"{stem}.jpg")
     if isinstance(reader, Yolo):
         reader.name(root, "images/train/p0.jpg")
 
@@ -337,19 +342,20 @@ def empty_values(reader, root):
     reader.empty(root)
 
 
-RULES = {"the same stem twice": same_stem_twice, "the image was moved": bare_name, "difficult, crowd": difficult, "data/ before a name": data_prefix,
+RULES = {"the same stem twice": same_stem_twice, "images were moved": images_moved, "difficult, crowd": difficult, "data/ before a name": data_prefix,
          "the path of another computer": foreign_path, "a Windows path": windows_path, "a path that leads out": path_outside,
          "a link to a file": link_to_file, "a link to a folder": link_to_folder, "a link to itself": link_to_itself, "a colon in a name": colon,
          "a name that is no text": odd_name, "one useless part": useless_part, "a list without labels": split_without_labels,
          "the same picture twice": picture_twice, "nothing is written there": nothing_written, "empty values, null": empty_values}
 
 # Why a rule does not apply. docs/en/data.md explains these letters below the table.
-NO_NAMES, BY_PLACE, NO_WORD, ONE_NAME = "a", "b", "c", "d"
+NO_NAMES, NO_WORD, ONE_NAME = "a", "b", "c"
 # reader -> for each rule, in the order of RULES: the kinds of findings and how many of the 8 images are used, or why it does not apply.
 FIELDS = {
-    "voc": [("stem_twice", 8), BY_PLACE, ("", 8), NO_NAMES, NO_NAMES, NO_NAMES, NO_NAMES, ("", 8), ("", 8), ("file_missing", 8), ("", 8),
+    "voc": [("stem_twice", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8),
             ("bad_name", 6), ("box_empty", 8), ("part_without_labels", 6), ("same_picture", 8), ("", 8), ("", 8)],
-    "yolo": [("stem_twice", 8), ("", 8), NO_WORD, ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("image_damaged image_without_txt", 8),
+    "yolo": [("stem_twice", 9), ("found_elsewhere", 8), NO_WORD, ("found_elsewhere", 8), ("found_elsewhere", 8), ("found_elsewhere", 8),
+             ("found_elsewhere", 8), ("", 8), ("", 8), ("image_damaged image_without_txt", 8),
              ("", 8), ("bad_name", 6), ("box_empty", 8), ("part_without_labels", 6), ("same_picture", 8), ("", 8), ("", 8)],
     "coco": [("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8),
              ("bad_name label_without_image", 6), ("box_empty shape_flat", 8), ("part_without_labels", 6), ("same_picture", 8), ("", 8), ("", 8)],
@@ -364,10 +370,11 @@ FIELDS = {
               ("bad_name", 6), ("not_an_image", 7), ("image_without_label", 6), ("same_picture", 8), ("", 8), ("not_an_image", 7)],
 }
 # Fields whose result is not yet the right one. A field that is right must leave this list; it is empty when all is done.
-OPEN = [("voc", "a link to itself"), ("voc", "a colon in a name"), ("voc", "a list without labels"), ("yolo", "the same stem twice"),
-        ("yolo", "the image was moved"), ("yolo", "data/ before a name"), ("yolo", "the path of another computer"), ("yolo", "a Windows path"),
-        ("yolo", "a path that leads out"), ("yolo", "a link to a folder"), ("yolo", "a list without labels"),
-        ("voc", "nothing is written there"), ("coco", "nothing is written there"),
+OPEN = [("voc", "a link to itself"), ("voc", "a colon in a name"), ("voc", "a list without labels"), ("voc", "images were moved"),
+        ("voc", "data/ before a name"), ("voc", "the path of another computer"), ("voc", "a Windows path"), ("voc", "a path that leads out"),
+        ("yolo", "the same stem twice"), ("yolo", "images were moved"), ("yolo", "data/ before a name"),
+        ("yolo", "the path of another computer"), ("yolo", "a Windows path"), ("yolo", "a path that leads out"), ("yolo", "a link to a folder"),
+        ("yolo", "a list without labels"), ("voc", "nothing is written there"), ("coco", "nothing is written there"),
         ("labelme", "nothing is written there"), *(("labelme_json", rule) for rule in RULES)]
 
 TABLE = {(name, rule): field for name, fields in FIELDS.items() for rule, field in zip(RULES, fields)}
@@ -416,13 +423,14 @@ def test_field(root, name, rule):
 
 def test_no_field_is_empty():
     assert FIELDS.keys() == READERS.keys() and all(len(fields) == len(RULES) for fields in FIELDS.values())
-    for (name, rule), field in TABLE.items():
-        assert field in (NO_NAMES, BY_PLACE, NO_WORD, ONE_NAME) or isinstance(field, tuple) and 6 <= field[1] <= 8, (name, rule)
-        assert field in (NO_NAMES, BY_PLACE, NO_WORD, ONE_NAME) or set(field[0].split()) <= KINDS.keys(), (name, rule)
+    assert all(field in (NO_NAMES, NO_WORD, ONE_NAME) for field in TABLE.values() if not isinstance(field, tuple))
+    for name, rule in TESTED:
+        kinds, count = TABLE[name, rule]
+        assert count >= 6 and (set(kinds.split()) <= KINDS.keys() or (name, rule) in OPEN)
 
 
 def test_only_what_nobody_can_guess_stops():
-    stops = {kinds for kinds, _ in map(TABLE.get, TESTED) if any(KINDS[kind][0] == STOPS for kind in kinds.split())}
+    stops = {kinds for kinds, _ in map(TABLE.get, TESTED) if any(kind in KINDS and KINDS[kind][0] == STOPS for kind in kinds.split())}
     assert stops == {"stem_twice"}
 
 
