@@ -158,8 +158,6 @@ KINDS = {
     "outline_broken": (WITHOUT, "Outlines that cannot be read; the boxes of these objects are used",
         "Draw them again, if you need masks (task=segmentation)."),
     # boxes
-    "size_is_corner": (STOPS, "Boxes that seem to hold two corners instead of x, y, width and height",
-        "Write width = x2 - x1 and height = y2 - y1 there, or export the labels again as COCO."),
     "shares_for_pixels": (STOPS, "Boxes that seem to hold shares of the image instead of pixels",
         "Multiply x and width by the width of the image, y and height by its height, or export the labels "
         "again."),
@@ -167,6 +165,8 @@ KINDS = {
         "Nothing, if these boxes look right in the pictures of python tools/doctor.py"),
     "corner_is_size": (STOPS, "Boxes that seem to hold width and height instead of xmax and ymax",
         "Write xmin + width and ymin + height there, or export the labels again as Pascal VOC."),
+    "size_is_corner": (STOPS, "Boxes that seem to hold xmax and ymax instead of width and height",
+        "Write xmax - xmin and ymax - ymin there, or, in a table, name these columns xmax and ymax."),
     "box_empty": (WITHOUT, "Boxes without width or height",
         "Delete them, or draw them again."),
     "box_outside": (WITHOUT, "Boxes that are outside their image by four fifths or more",
