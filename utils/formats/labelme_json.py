@@ -29,7 +29,7 @@ def names_files(folder):
     return [file for file in files_below(folder, NAMES_FILE) if file.name == NAMES_FILE]
 
 
-def read_labelme_json(folder, findings):
+def read_labelme_json(folder, findings, _palette=None):
     """-> class names, dict list name -> samples, jobs for made_masks.make_masks."""
     looked = sweep(look_at_names, [(file,) for file in names_files(folder)], f"Checking {shown(folder)}")
     names_of = {}
