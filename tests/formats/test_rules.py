@@ -31,7 +31,7 @@ def split_of(stem):
 
 class Reader:
     """Where image and label of a stem are; the rest is for one format to say."""
-    task, image_at, label_at = "detection", "{split}/{stem}.jpg", None
+    task, image_at, label_at, thing = "detection", "{split}/{stem}.jpg", None, "cat"
 
     def image(self, root, stem="p0"):
         return root / self.image_at.format(split=split_of(stem[:2]), stem=stem)
@@ -235,7 +235,120 @@ class LabelmeJson(Masks):
         self.image(root, old).parent.rename(self.image(root, new).parent)
 
 
-READERS = {"voc": Voc(), "yolo": Yolo(), "coco": Coco(), "labelme": Labelme(), "labelme_json": LabelmeJson(), "xml": Xml(), "masks": Masks()}
+class OneFile(Reader):
+    """One file of labels for each list; it names its images."""
+    head = ""
+
+    def write(self, root, stem):
+        pass
+
+    def write_list(self, root, split):
+        text(self.label(root, SPLITS[split][0]), self.head + "".join(self.entry(split, stem) for stem in SPLITS[split]))
+
+    def rename(self, root, old, new):
+        self.image(root, old).rename(self.image(root, new))
+        self.edit(root, f"{old}.jpg", f"{new}.jpg", old)
+
+    def unlabel(self, root):
+        self.label(root, "p6").unlink()
+
+
+class Csv(OneFile):
+    label_at, head = "{split}_labels.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+
+    def entry(self, split, stem):
+        return f"{split}/{stem}.jpg,40,30,cat,2,3,12,15\n"
+
+    def name(self, root, path):
+        self.edit(root, "train/p0.jpg", path)
+
+    def useless(self, root):
+        self.edit(root, self.head, f"{self.head}train/p0.jpg,40,30,cat,5,5,5,5\n")
+
+    def empty(self, root):
+        self.edit(root, "p0.jpg,40,30", "p0.jpg,,")
+
+
+class Wider(OneFile):
+    image_at, label_at, thing = "WIDER_{split}/images/0--x/{stem}.jpg", "wider_face_split/wider_face_{split}_bbx_gt.txt", "face"
+
+    def entry(self, split, stem):
+        return f"0--x/{stem}.jpg\n1\n2 3 10 12 0 0 0 0 0 0\n"
+
+    def name(self, root, path):
+        self.edit(root, "0--x/p0.jpg", path)
+
+    def difficult(self, root):
+        self.edit(root, "p0.jpg\n1\n2 3 10 12 0 0 0 0", "p0.jpg\n1\n2 3 10 12 0 0 0 1")
+
+    def useless(self, root):
+        self.edit(root, "p0.jpg\n1\n", "p0.jpg\n2\n5 5 0 0 0 0 0 0 0 0\n")
+
+    def empty(self, root):
+        self.edit(root, "p0.jpg\n1\n2 3 10 12 0 0 0 0 0 0", "p0.jpg\n1\n2 3 10 12")
+
+
+class Via(OneFile):
+    label_at = "via_{split}.json"
+
+    def write_list(self, root, split):
+        region = {"shape_attributes": {"name": "rect", "x": 2, "y": 3, "width": 10, "height": 12}, "region_attributes": {"class": "cat"}}
+        content = {f"{stem}.jpg99": {"filename": f"{split}/{stem}.jpg", "size": 99, "regions": [region], "file_attributes": {}}
+                   for stem in SPLITS[split]}
+        text(self.label(root, SPLITS[split][0]), json.dumps(content))
+
+    def name(self, root, path):
+        self.edit(root, '"train/p0.jpg"', json.dumps(path))
+
+    def rename(self, root, old, new):
+        self.image(root, old).rename(self.image(root, new))
+        self.name(root, f"train/{new}.jpg")
+
+    def change(self, root, *regions, **values):
+        path = self.label(root)
+        content = json.loads(path.read_text())
+        content["p0.jpg99"]["regions"] += regions
+        path.write_text(json.dumps({**content, "p0.jpg99": content["p0.jpg99"] | values}))
+
+    def useless(self, root):
+        flat = {"name": "polygon", "all_points_x": [1, 2], "all_points_y": [1, 2]}
+        self.change(root, {"shape_attributes": flat, "region_attributes": {"class": "cat"}})
+
+    def empty(self, root):
+        self.change(root, file_attributes=None, size=None, base64_img_data="", fileref=None)
+
+
+class Kitti(Reader):
+    image_at, label_at, line = "{split}/image_2/{stem}.jpg", "{split}/label_2/{stem}.txt", "cat 0.00 0 0.00 {} 0 0 0 0 0 0 0\n"
+
+    def write(self, root, stem):
+        text(self.label(root, stem), self.line.format("2 3 12 15"))
+
+    def useless(self, root):
+        text(self.label(root), self.line.format("2 3 12 15") + self.line.format("5 5 5 5"))
+
+    def empty(self, root):
+        text(self.label(root), "\n" + self.line.format("2 3 12 15") + "\n \n")
+
+
+class VisDrone(Reader):
+    image_at, label_at, thing = "VisDrone2019-DET-{split}/images/{stem}.jpg", "VisDrone2019-DET-{split}/annotations/{stem}.txt", "car"
+
+    def write(self, root, stem):
+        text(self.label(root, stem), "2,3,10,12,1,4,0,0\n")
+
+    def difficult(self, root):
+        text(self.label(root), "2,3,10,12,0,4,0,0\n")
+
+    def useless(self, root):
+        text(self.label(root), "2,3,10,12,1,4,0,0\n5,5,0,0,1,4,0,0\n")
+
+    def empty(self, root):
+        text(self.label(root), "\n2,3,10,12,1,4,0,0\n \n")
+
+
+READERS = {"voc": Voc(), "yolo": Yolo(), "coco": Coco(), "labelme": Labelme(), "labelme_json": LabelmeJson(), "xml": Xml(), "masks": Masks(),
+           "via": Via(), "csv": Csv(), "kitti": Kitti(), "visdrone": VisDrone(), "wider_face": Wider()}
 
 
 # ---- the rules: each changes a dataset; the result that is right stands in FIELDS
@@ -309,7 +422,7 @@ def odd_name(reader, root):
     """One name steers the terminal, one is no text."""
     reader.rename(root, "p0", "p0\x1b[2J")
     place, label = reader.image(root, "p1"), reader.label(root, "p1")
-    if isinstance(reader, Coco):
+    if isinstance(reader, (Coco, OneFile)):
         place.rename(place.with_name(os.fsdecode(b"p1\xff.jpg")))
     elif isinstance(reader, LabelmeJson):
         place.parent.rename(place.parent.with_name(os.fsdecode(b"p1\xff_json")))
@@ -368,6 +481,18 @@ FIELDS = {
             ("bad_name", 6), ("box_empty", 8), ("image_without_label", 6), ("same_picture", 8), ("", 8), ("", 8)],
     "masks": [("stem_twice", 8), ("", 8), NO_WORD, NO_NAMES, NO_NAMES, NO_NAMES, NO_NAMES, ("", 8), ("", 8), ("image_without_label", 8), ("", 8),
               ("bad_name", 6), ("not_an_image", 7), ("image_without_label", 6), ("same_picture", 8), ("", 8), ("not_an_image", 7)],
+    "via": [("image_without_label", 8), ("", 8), NO_WORD, ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("image_without_label", 8), ("", 8),
+            ("bad_name image_without_label label_without_image", 6), ("label_line", 8), ("image_without_label", 6), ("same_picture", 8), ("", 8),
+            ("", 8)],
+    "csv": [("image_without_label", 8), ("", 8), NO_WORD, ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("image_without_label", 8), ("", 8),
+            ("bad_name image_without_label label_without_image", 6), ("box_empty", 8), ("image_without_label", 6), ("same_picture", 8), ("", 8),
+            ("", 8)],
+    "kitti": [("stem_twice", 7), ("", 8), NO_WORD, NO_NAMES, NO_NAMES, NO_NAMES, NO_NAMES, ("", 8), ("", 8), ("image_without_label", 8), ("", 8),
+              ("bad_name", 6), ("box_empty", 8), ("image_without_label", 6), ("same_picture", 8), ("", 8), ("", 8)],
+    "visdrone": [("stem_twice", 7), ("", 8), ("", 8), NO_NAMES, NO_NAMES, NO_NAMES, NO_NAMES, ("", 8), ("", 8), ("image_without_label", 8), ("", 8),
+                 ("bad_name", 6), ("box_empty", 8), ("image_without_label", 6), ("same_picture", 8), ("", 8), ("", 8)],
+    "wider_face": [("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8),
+                   ("bad_name label_without_image", 6), ("box_empty", 8), ("", 6), ("same_picture", 8), ("", 8), ("", 8)],
 }
 # Fields whose result is not yet the right one. A field that is right must leave this list; it is empty when all is done.
 OPEN = [("voc", "a link to itself"), ("voc", "a colon in a name"), ("voc", "a list without labels"), ("voc", "images were moved"),
@@ -375,7 +500,8 @@ OPEN = [("voc", "a link to itself"), ("voc", "a colon in a name"), ("voc", "a li
         ("yolo", "the same stem twice"), ("yolo", "images were moved"), ("yolo", "data/ before a name"),
         ("yolo", "the path of another computer"), ("yolo", "a Windows path"), ("yolo", "a path that leads out"), ("yolo", "a link to a folder"),
         ("yolo", "a list without labels"), ("voc", "nothing is written there"), ("coco", "nothing is written there"),
-        ("labelme", "nothing is written there"), *(("labelme_json", rule) for rule in RULES)]
+        ("labelme", "nothing is written there"), *(("labelme_json", rule) for rule in RULES),
+        *((name, rule) for name in ("via", "csv", "kitti", "visdrone", "wider_face") for rule in RULES)]
 
 TABLE = {(name, rule): field for name, fields in FIELDS.items() for rule, field in zip(RULES, fields)}
 TESTED = [(name, rule) for name, rule in TABLE if isinstance(TABLE[name, rule], tuple)]
@@ -403,7 +529,7 @@ def check_field(name, rule, root):
         if reader.task == "segmentation":
             assert sample.truth[:3].tolist() == [1080, 120, 0]
         else:
-            assert [(one["name"], tuple(np.round(one["box"], 3).tolist())) for one in sample.truth] == [("cat", BOX)]
+            assert [(one["name"], tuple(np.round(one["box"], 3).tolist())) for one in sample.truth] == [(reader.thing, BOX)]
     marked = [sample for sample in samples if reader.task == "detection" and sample.truth[0]["difficult"]]
     assert len(marked) == (rule == "difficult, crowd")
 
