@@ -54,6 +54,10 @@ KINDS = {
         "Add the images, or check whether the names differ."),
     "part_without_labels": (WITHOUT, "Lists of the dataset without any labels; they are left out",
         "Nothing, if their labels are secret (a test set of a competition); else export them with labels."),
+    "other_image_path": (WORKS,
+        "imagePath in labelme files names another image: the one with the name of the file is used",
+        "Nothing, if image and file were renamed together and the boxes look right in the pictures of  "
+        'python tools/doctor.py "dataset={dataset}"'),
     "label_twice": (STOPS, "Several labels for one image, or several images with one id: which one is meant?",
         "Delete one of them."),
     "list_name": (STOPS, "Lines of a list that are not plain names",
@@ -186,6 +190,8 @@ KINDS = {
         'Draw polygons; or use the boxes: python voc_annotation.py "dataset={dataset}" task=detection'),
     "shape_flat": (WITHOUT, "Shapes without an area, like points and lines",
         "Draw polygons or rectangles around the objects."),
+    "outline_broken": (WITHOUT, "Outlines that cannot be read; the boxes of these objects are used",
+        "Draw them again, if you need masks (task=segmentation)."),
     # boxes
     "shares_for_pixels": (STOPS, "Boxes that seem to hold shares of the image instead of pixels",
         "Multiply x and width by the width of the image, y and height by its height, or export the labels "
@@ -198,7 +204,7 @@ KINDS = {
     "size_is_corner": (STOPS, "Boxes that seem to hold xmax and ymax instead of width and height",
         "Write xmax - xmin and ymax - ymin there, or, in a table, name these columns xmax and ymax."),
     "two_readings": (WORKS, "Boxes without column names that make sense in two readings",
-        "Look at the pictures of python tools/doctor.py; a first line with names like  "
+        'See the pictures of  python tools/doctor.py "dataset={dataset}"  ; a first line with names like  '
         "filename,xmin,ymin,xmax,ymax,class  says what is meant."),
     "box_empty": (WITHOUT, "Boxes without width or height",
         "Delete them, or draw them again."),

@@ -3,6 +3,7 @@
 Images are numpy uint8 (H, W, 3) RGB. Pixel (0, 0) covers 0..1, so a box that covers the whole image is
 (0, 0, W, H). Masks are numpy uint8 (H, W), one class number per pixel.
 """
+import base64
 import contextlib
 import io
 import re
@@ -248,7 +249,7 @@ def white_is_1(pixels, image):
 
 
 def open_colours(path):
-    """A mask in colours -> (H, W, 3) uint8 RGB, upright, as in the file but for alpha. Errors: see open_mask."""
+    """A mask in colours -> (H, W, 3) uint8 RGB, upright, without its alpha. Errors: see open_mask."""
     with opened(path, "mask") as image:
         check_lossless(image, path)
         turned = upright(image)
@@ -262,6 +263,24 @@ def open_colours(path):
 def is_lossy(image):
     """Whether the compression of a mask may have changed its numbers."""
     return image.format in LOSSY or image.info.get("compression") == "jpeg"
+
+
+def mask_in_text(text, size):
+    """A mask of one object, a PNG as the base64 text of a JSON -> (H, W) bool.
+
+    size: the (width, height) that it must have. Errors: it has another one, or is no PNG.
+    """
+    try:
+        content = io.BytesIO(base64.b64decode(text, validate=True))
+        with Image.open(content, formats=("PNG",)) as image:
+            if image.size != size:
+                sizes = "its PNG is {} x {} pixels, its corners say {} x {}"
+                raise UserError(sizes.format(*image.size, *size))
+            check_pixels(image, Path("the mask"))
+            pixels = np.array(image) != 0
+    except (*BOMBS, *DECODER_ERRORS):
+        raise UserError("it is not a PNG as base64 text") from None
+    return pixels if pixels.ndim == 2 else pixels[..., :3].any(2)
 
 
 def check_lossless(image, path, allowed=False):

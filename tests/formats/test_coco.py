@@ -8,8 +8,8 @@ from sources import HOSTILE, boxes, coco_content, error_of, image, make_coco, ma
 
 from utils import lists
 from utils.errors import UserError
-from utils.formats import coco as coco_format
-from utils.formats import made_masks
+from utils.formats import made_masks, outlines
+from utils.formats.image_names import images_named, index_names
 from utils.formats.objects import SPOILING
 from utils.images import open_mask
 
@@ -77,26 +77,26 @@ COCO_FAULTS = [
     ("annotations.0.bbox", [1, 2, float("nan"), 4], "bad_number", ["annotation id 1 in train 0.png: ", "'nan'"]),
     ("annotations.0.bbox", [1, 2, 1e9, 4], "bad_number", ["annotation id 1 in train 0.png: ", "1000000000"]),
     ("annotations.0.bbox", [1, 2, 10**400, 4], "bad_number", ["annotation id 1 in train 0.png: "]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, 10**400]], "bad_number", ["annotation id 1"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("nan")]], "bad_number", ["annotation id 1", "'nan'"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, True]], "bad_number", ["annotation id 1", "'True'"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, "6"]], "bad_number", ["annotation id 1", "'6'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, 10**400]], "outline_broken", ["annotation id 1"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("nan")]], "outline_broken", ["annotation id 1", "'nan'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, True]], "outline_broken", ["annotation id 1", "'True'"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, "6"]], "outline_broken", ["annotation id 1", "'6'"]),
     ("annotations.0.bbox", [1, 2, -3, 4], "label_broken", ["annotation id 1 in train 0.png: ", "-3 x 4"]),
     ("annotations.0.bbox", [1, 2, True, 4], "bad_number", ["annotation id 1 in train 0.png: "]),
     ("annotations.0", 3, "label_without_image", ["annotation 1 of the list"]),
     ("annotations.0.iscrowd", 2, "bad_difficult", ["annotation id 1 in train 0.png: ", "iscrowd"]),
     ("annotations.0.category_id", None, "label_broken", ["annotation id 1 in train 0.png: ", "category_id"]),
     ("annotations.0.image_id", [1], "label_without_image", ["annotation id 1: ", "image_id"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5]], "label_broken", ["annotation id 1 in train 0.png: ", "segmentation"]),
-    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("inf")]], "bad_number", ["annotation id 1", "'inf'"]),
-    ("annotations.0.segmentation", "abc", "label_broken", ["annotation id 1 in train 0.png: "]),
-    ("annotations.1.segmentation.counts", [1, 2], "label_broken", ["annotation id 2 in train 0.png: ", "damaged"]),
-    ("annotations.1.segmentation.counts", [-900, 2100], "label_broken", ["annotation id 2 in train 0.png: "]),
-    ("annotations.1.segmentation.counts", "", "label_broken", ["annotation id 2 in train 0.png: "]),
-    ("annotations.1.segmentation.counts", "oooooooooooo", "label_broken", ["annotation id 2 in train 0.png: "]),
-    ("annotations.1.segmentation.counts", "\x00", "label_broken", ["annotation id 2 in train 0.png: "]),
-    ("annotations.1.segmentation.size", [10**9, 10**9], "label_broken", ["annotation id 2", "1000000000"]),
-    ("annotations.1.segmentation.size", [40, 30], "label_broken", ["annotation id 2 in train 0.png: ", "[30, 40]"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5]], "outline_broken", ["annotation id 1 in train 0.png: ", "segmentation"]),
+    ("annotations.0.segmentation", [[1, 2, 3, 4, 5, float("inf")]], "outline_broken", ["annotation id 1", "'inf'"]),
+    ("annotations.0.segmentation", "abc", "outline_broken", ["annotation id 1 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", [1, 2], "outline_broken", ["annotation id 2 in train 0.png: ", "damaged"]),
+    ("annotations.1.segmentation.counts", [-900, 2100], "outline_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "", "outline_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "oooooooooooo", "outline_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.counts", "\x00", "outline_broken", ["annotation id 2 in train 0.png: "]),
+    ("annotations.1.segmentation.size", [10**9, 10**9], "outline_broken", ["annotation id 2", "1000000000"]),
+    ("annotations.1.segmentation.size", [40, 30], "outline_broken", ["annotation id 2 in train 0.png: ", "[30, 40]"]),
     ("images.0.id", 6, "label_twice", ["image id 6", "twice"]), ("images.0.id", KeyError, "label_broken", ["image 1 of the list"]),
     ("images.0.file_name", KeyError, "label_broken", ["image id 5", "file_name"]),
     ("images.0.file_name", "x.png", "label_without_image", ["image id 5", "no image x.png"]),
@@ -158,8 +158,8 @@ def test_run_lengths_are_those_of_pycocotools():
             if size == (200, 300):
                 pixels[:, 50:250] |= density > 0.4
             coded = mask.encode(np.asfortranarray(pixels))["counts"].decode()
-            outline = coco_format.read_outline({"size": list(size), "counts": coded}, size[::-1])
-            assert np.array_equal(coco_format.run_length_mask(outline), pixels)
+            outline = outlines.read_outline({"size": list(size), "counts": coded}, size[::-1])
+            assert np.array_equal(outlines.run_length_mask(outline), pixels)
 
 
 def test_polygons_are_painted_as_they_lie():
@@ -272,5 +272,136 @@ def test_images_in_any_folder(root):
     assert splits["train"][0][0].parent == folder / "some" / "where"
     image(folder / "else" / "train 0.png")
     message, kinds = told(folder)
-    assert "image id 5: there is no image train 0.png" in message and kinds == ["label_without_image"]
+    assert "image id 5: several images are called train 0.png: c/else/train 0.png, c/some/where/train 0.png" in message
+    assert kinds == ["label_without_image"]
 
+
+
+PATHS = ["a b.png", "/home/worker/project/images/a b.png", "D:\\project\\images\\a b.png", "..\\..\\label-studio\\media\\upload\\4\\a b.png",
+         "../../label-studio/data/media/upload/4/1a2b3c4d-a b.png", "images/1a2b3c__a b.png", "/data/local-files/?d=images/a%20b.png",
+         "/data/local-files/?d=a b.png", "https://host/x/a%20b.png?token=1/2", "s3://bucket/images/a%20b.png", "data/obj_train_data/a b.png",
+         "A B.PNG", "..%2Fupload%2Fa%20b.png"]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_coco_paths_of_other_computers(root, name):
+    """Found by its bare name, inside the dataset only: the one outside is never opened."""
+    image(root / "a b.png")
+    content = coco_content([name, "other.png"])
+    for path in ("a b.png", "other.png"):
+        image(root / "c" / "pictures" / "1" / path)
+    text(root / "c" / "result.json", json.dumps(content))
+    names, splits = read(root / "c")
+    assert sorted(path for some in splits.values() for path, _ in some) == sorted((root / "c" / "pictures" / "1").iterdir())
+
+
+@pytest.mark.parametrize("name, found", [
+    ("D:\\x\\train\\1.png", "train/1.png"), ("/x/val/1.png", "val/1.png"), ("/x/VAL/1.png", "val/1.png"), ("1.png", None), ("/y/1.png", None),
+    ("x/train/2.png", None),                                # there is only the one of the other list
+    ("20240131-3.png", None), ("3.png", "train/20240132-3.png"),           # a date is no prefix of Label Studio
+    ("1a2b3c4d-5.png", None), ("99999aaa-4.png", "val/4.png"), ("4.png", "val/4.png"), ("5.png", "train/aaaa1111-5.png")])
+def test_which_of_several_images_is_meant(root, name, found):
+    there = [image(root / path) for path in ("train/1.png", "val/1.png", "val/2.png", "train/20240132-3.png", "val/4.png", "train/aaaa1111-5.png")]
+    found = None if name == "3.png" else found
+    images = images_named(name, index_names(there), root)
+    assert (images == [root / found]) if found else len(images) != 1
+
+
+@pytest.mark.parametrize("spell", [str, float, lambda number: f"{number}.0", lambda number: f" {number}", lambda number: f"{number:08d}"])
+@pytest.mark.parametrize("what", ["image_id", "category_id", "images", "categories"])
+def test_coco_ids_are_one_however_they_are_written(root, spell, what):
+    folder, content = make_coco(root / "c", splits=("train",)), coco_content(("train 0.png", "train 1.png"))
+    expected = [(path.name, boxes(objects)) for some in read(folder)[1].values() for path, objects in some]
+    for record in content.get(what, content["annotations"]):
+        key = "id" if what in content else what
+        record[key] = spell(record[key])
+    text(folder / "annotations" / "instances_train2017.json", json.dumps(content))
+    assert [(path.name, boxes(objects)) for some in read(folder)[1].values() for path, objects in some] == expected
+
+
+def test_coco_list_without_annotations(root):
+    """A test file without annotations costs only the test list; a train file stops."""
+    folder = make_coco(root / "c", splits=("train", "val", "test"))
+    file = folder / "annotations" / "instances_test2017.json"
+    for gone in (KeyError, None, []):
+        content = coco_content(("test 0.png", "test 1.png"))
+        change("annotations", gone)(content)
+        text(file, json.dumps(content))
+        message, kinds = told(folder)
+        assert kinds.count("part_without_labels") == 1 and set(kinds) == {"part_without_labels", "box_clipped"}
+        assert "c/annotations/instances_test2017.json: the test list" in message
+        assert [len(some) for some in read(folder)[1].values()] == [2, 2, 0]
+    (folder / "annotations" / "instances_train2017.json").rename(folder / "annotations" / "instances_default.json")
+    (folder / "annotations" / "instances_val2017.json").unlink()
+    (folder / "train2017").rename(folder / "images")
+    assert [len(some) for some in read(folder)[1].values()] == [1, 0, 1]
+
+
+def test_coco_key_points_have_boxes(root, capsys):
+    folder = make_coco(root / "c")
+    expected = [boxes(objects) for some in read(folder)[1].values() for _, objects in some]
+    for split in ("train", "val"):
+        file = folder / "annotations" / f"instances_{split}2017.json"
+        content = json.loads(file.read_text())
+        for record in content["annotations"]:
+            record["keypoints"] = [5, 5, 2] * 17
+        text(file.with_name(f"person_keypoints_{split}2017.json"), json.dumps(content))
+    assert [boxes(objects) for some in read(folder)[1].values() for _, objects in some] == expected and "key points" not in capsys.readouterr().out
+    for file in folder.glob("annotations/instances*"):
+        file.unlink()
+    assert [boxes(objects) for some in read(folder)[1].values() for _, objects in some] == expected
+    assert capsys.readouterr().out.count("its key points are left out") == 1
+
+
+RUNS = {"size": [30, 40], "counts": [900, 15, 285]}                        # column 30, rows 0 to 14
+LETTERS = {"size": [30, 40], "counts": "Tl0?m8"}                              # the same, COCO's letters
+
+
+@pytest.mark.parametrize("record, box, kinds", [
+    ({"bbox": None, "segmentation": RUNS}, (30, 0, 31, 15), []), ({"segmentation": RUNS}, (30, 0, 31, 15), []),
+    ({"bbox": [], "segmentation": LETTERS}, (30, 0, 31, 15), []), ({"bbox": [0, 0, 0, 0], "segmentation": RUNS}, (30, 0, 31, 15), []),
+    ({"bbox": None, "segmentation": {"size": [30, 40], "counts": [1200]}}, None, ["box_empty"]),
+    ({"bbox": None, "segmentation": None}, None, ["box_empty"]), ({"bbox": None, "segmentation": [[]], "category_id": None}, None, ["box_empty"]),
+    ({"bbox": [1, 2, 3, 4], "segmentation": None, "area": None, "iscrowd": None}, (1, 2, 4, 6), []),
+    ({"bbox": [1, 2, 3, 4], "segmentation": {}}, (1, 2, 4, 6), []),
+    ({"bbox": [1, 2, 3, 4], "segmentation": [[1, 2, 3, 4]]}, (1, 2, 4, 6), ["shape_flat"]),
+    ({"segmentation": [[1, 2], [1, 2, 9, 2, 9, 9], []]}, (1, 2, 9, 9), ["shape_flat"]), ({"segmentation": [1, 2, 9, 2, 9, 9]}, (1, 2, 9, 9), []),
+    ({"segmentation": [[1, 2], [9, 2], [9, 9]]}, (1, 2, 9, 9), []), ({"segmentation": [[1, 2, 3, 4]]}, None, ["shape_flat", "box_empty"]),
+], ids=range(14))
+def test_coco_boxes_and_outlines_that_are_missing(root, record, box, kinds):
+    """What is missing is taken from the other; what is nothing costs only itself: the second object and the image are used."""
+    content = coco_content(("train 0.png", "train 1.png"))
+    content["annotations"][0] = {"id": 1, "image_id": 5, "category_id": 3, "iscrowd": 0} | record
+    content["annotations"][1] |= {"bbox": [30, 20, 10, 10], "segmentation": [[30, 20, 40, 20, 40, 30]]}
+    folder = make_coco(root / "c", content, splits=("train",))
+    assert told(folder)[1] == kinds
+    objects = next(truth for some in read(folder, findings=[])[1].values() for path, truth in some if path.name == "train 0.png")
+    assert [thing["box"] for thing in objects] == [box] * (box is not None) + [(30, 20, 40, 30)]
+    skipped = box == (1, 2, 4, 6)                           # a box without an outline has no mask
+    assert sum(map(len, read(folder, "segmentation", findings=[])[1].values())) == 2 - skipped
+
+
+@pytest.mark.parametrize("name", ["iscrowd", "ignore", "difficult"])
+@pytest.mark.parametrize("value, difficult", [(1, True), (True, True), ("1", True), (1.0, True), (0, False), (None, False), ("false", False),
+                                              (False, False)])
+def test_coco_difficult(root, name, value, difficult):
+    content = coco_content(("train 0.png", "train 1.png"))
+    content["annotations"][0][name] = value
+    folder = make_coco(root / "c", content, splits=("train",))
+    assert [thing["difficult"] for thing in recognised(folder)] == [difficult, True]
+
+
+def recognised(folder):
+    return next(truth for some in read(folder)[1].values() for path, truth in some if path.name == "train 0.png")
+
+
+def test_coco_corners_and_shares_are_asked_about(root):
+    """Only if the other reading fits every box; else a box beyond its image is clipped, as ever."""
+    for box, kind in (([12, 9, 36, 29], "size_is_corner"), ([0.2, 0.2, 0.5, 0.5], "shares_for_pixels")):
+        content = coco_content(("train 0.png", "train 1.png"))
+        content["annotations"] = [{"id": n, "image_id": 5, "category_id": 3, "bbox": [*box[:3], box[3] - n / 100]} for n in range(5)]
+        folder = make_coco(root / kind, content, splits=("train",))
+        assert kind in told(folder)[1]
+        content["annotations"].append({"id": 9, "image_id": 5, "category_id": 3, "bbox": [20, 5, 8, 7]})
+        text(folder / "annotations" / "instances_train2017.json", json.dumps(content))
+        assert kind not in told(folder)[1]

@@ -699,4 +699,4 @@ def test_a_slip_among_good_boxes_is_no_share(root):
     _, paths = prepare.prepare("Set")
     assert all(len(rows) == 1 for path in paths.values() for rows in lists.read_list(path)[1])
     make_dataset(folder, ["d.jpg"], objects=(("cat", (0.2, 0.3, 0.6, 0.7), 0),))
-    assert "d.xml, line 1: object 1 (cat): from 0.2, 0.3 to 0.6, 0.7" in error_of(prepare.prepare, "Set")
+    assert "d.xml, line 1: object 1 (cat): from 0.2, 0.3 to 0.6, 0.7" in error_of(prepare.prepare, "Set", new_split=True)

@@ -177,12 +177,14 @@ def coco_image_twice(data, stem):
 
 
 COCO = PICTURES | {
-    **{f"bbox {str(box)[:20]}": coco("label_broken", "annotation", "bbox", box) for box in (None, [1, 2, 3], "abc", [1, 2, -3, 4], {})},
+    **{f"bbox {str(box)[:20]}": coco("label_broken", "annotation", "bbox", box) for box in ([1, 2, 3], "abc", [1, 2, -3, 4])},
+    **{f"bbox {box}": coco("box_empty", "annotation", "bbox", box) for box in (None, {}, [])},
     **{f"number {str(number)[:9]}": coco("bad_number", "annotation", "bbox", [1, 2, number, 4])
        for number in ("3", float("nan"), True, 1e9, None, 10**400)},
     **{f"outline {name}": coco(kind, "annotation", "segmentation", value) for name, kind, value in (
-        ("text", "label_broken", "abc"), ("odd", "label_broken", [[1, 2, 3, 4, 5]]), ("nan", "bad_number", [[1, 2, 3, 4, 5, float("nan")]]),
-        ("runs", "label_broken", {"size": [18, 24], "counts": [1, 2]}), ("size", "label_broken", {"size": [24, 18], "counts": [432]}))},
+        ("text", "outline_broken", "abc"), ("odd", "outline_broken", [[1, 2, 3, 4, 5]]), ("short", "shape_flat", [[1, 2, 3, 4]]),
+        ("nan", "outline_broken", [[1, 2, 3, 4, 5, float("nan")]]), ("runs", "outline_broken", {"size": [18, 24], "counts": [1, 2]}),
+        ("size", "outline_broken", {"size": [24, 18], "counts": [432]}))},
     "crowd": coco("bad_difficult", "annotation", "iscrowd", 2), "category": coco("class_number", "annotation", "category_id", 99),
     "no category": coco("label_broken", "annotation", "category_id", None), "image id": coco("label_without_image", "annotation", "image_id", 999),
     "no image id": coco("label_without_image", "annotation", "image_id", None), "no size": coco("box_empty", "annotation", "bbox", [5, 5, 0, 3]),
@@ -216,7 +218,9 @@ LABELME = PICTURES | {
     "cut": label("json_broken", '{"version": "5", "imagePath": "a.jpg", "shapes": ['), "empty": label("json_broken", b""),
     "deep": label("json_broken", b"[" * 100_000), "noise": label("label_encoding", b"\x81\xff\xff"),
     "no label": labelme("label_broken", {"points": [[1, 2], [3, 4]]}), "blank label": labelme("label_broken", shape(label=" ")),
-    "one point": labelme("label_broken", shape(((1, 2),))), "two points": labelme("label_broken", shape(kind="polygon")),
+    "one point": labelme("shape_flat", shape(((1, 2),))), "two points": labelme("shape_flat", shape(kind="polygon")),
+    "no points": labelme("shape_flat", shape((), kind="polygon")), "points null": labelme("shape_flat", shape(None)),
+    "mask without a picture": labelme("outline_broken", shape(kind="mask")), "renamed": labelme("other_image_path", imagePath="IMG_0001.jpg"),
     "half a point": labelme("label_broken", shape(((1, 2), (3,)))), "unknown shape": labelme("label_broken", shape(kind="banana")),
     "shape is no dict": labelme("label_broken", 3), "no shapes": labelme("label_broken", shapes=None),
     **{f"number {str(number)[:9]}": labelme("bad_number", shape(((1, 2), (9, number)))) for number in ("3", float("nan"), True, 1e9, None)},
@@ -338,6 +342,20 @@ def no_labels_of_val(data, stem):
     return {("data.yaml", "part_without_labels")}
 
 
+def every_box(box, *kinds):
+    """The boxes of all training images become this one."""
+    def change(data, stem):
+        for record in data[JSON.format("train")]["annotations"]:
+            record["bbox"] = box
+        return {("" if kind == "no_objects" else JSON.format("train"), kind) for kind in kinds}
+    return change
+
+
+def test_without_labels(data, stem):
+    del data[JSON.format("test")]["annotations"]
+    return {(JSON.format("test"), "part_without_labels")}
+
+
 BY_LIST = YAML.decode().replace("images/train", "train.txt")
 LIST = "".join(f"images/train/{stem}.jpg\n" for stem in TRAIN).encode()
 WHOLE = {
@@ -360,6 +378,9 @@ WHOLE = {
     "coco": {"cut": changed_json(lambda data: data.update({JSON.format("val"): json.dumps(data[JSON.format("val")]).encode()[:-9]})),
              "category twice": changed_json(lambda data: data[JSON.format("train")]["categories"].append({"id": 3, "name": "cat"})),
              "no images": changed_json(lambda data: data[JSON.format("train")].update(images=None)),
+             "corners": every_box([12, 9, 20, 17], "size_is_corner", "box_clipped"),
+             "shares": every_box([0.1, 0.2, 0.3, 0.4], "shares_for_pixels", "box_empty", "no_objects"),
+             "test without labels": test_without_labels,
              "two for one list": changed_json(lambda data: data.update({"train.json": data[JSON.format("train")]}))},
     "labelme": {"all cut": every("json_broken", b"{", [("", "nothing_left")])},
     "xml": {"all empty": every("xml_empty", b"", [("", "nothing_left")])},

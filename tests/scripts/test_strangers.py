@@ -9,6 +9,7 @@ import dirty
 import pytest
 import torch
 from colour_net import ColourNet
+from PIL import Image
 
 import get_map
 import get_miou
@@ -21,6 +22,7 @@ from tools import doctor, export, fix_masks, kmeans_anchors, make_shapes
 from utils import errors, settings
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError, harmless, show_sentence_only
+from utils.formats.sweep import look_at_sample
 from utils.images import open_image
 from utils.settings import find, printable, read_settings, several_paths, shown
 from utils.system.files import read_bytes
@@ -171,3 +173,10 @@ def test_the_stream_is_wrapped_once(monkeypatch):
         errors.speak_plainly()
     print("a\x1bb")
     assert out.getvalue() == "a\\x1bb\n" and sys.stdout.stream is out
+
+
+def test_a_huge_picture_is_named(tmp_path):
+    """It is read, but whoever waits for it should know why."""
+    Image.new("L", (7200, 7000)).save(tmp_path / "huge.png", compress_level=1)
+    sample, findings = look_at_sample(tmp_path / "huge.png")
+    assert sample.size == (7200, 7000) and [(finding.kind, finding.detail) for finding in findings] == [("image_huge", "7200 x 7000 pixels")]

@@ -54,6 +54,7 @@ def look_at_folder(folder, task, wanted, new_split=False):
 
     # lists: those that are used; without train and val the rest of the images is split.
     own = {split: sets[name] for split, name in wanted.items() if name in sets}
+    foreign |= leave_out_unlabelled(own, images.keys() - labels.keys() - foreign, folder, findings)
     lists, listed = dict(own), set()
     made = "train" not in sets and "val" not in sets
     if made and "trainval" in sets:
@@ -95,6 +96,23 @@ def without_gone(sets, there, folder, task):
         made = set_file(folder, name, task).parent == ours
         kept[name] = {stem: line for stem, line in ids.items() if stem in there or not made}
     return kept
+
+
+def leave_out_unlabelled(own, alone, folder, findings):
+    """A val or test list of which no image has a label is taken out of own, and reported. -> its ids.
+
+    own: dict split -> {id: line}.  alone: ids of images without any label.
+    """
+    gone = set()
+    for split in ("val", "test"):
+        ids = own.get(split, {}).keys()
+        others = set().union(*(names for other, names in own.items() if other != split))
+        if ids and ids <= alone and not ids & others and own.get("train", {}).keys() - alone:
+            detail = f"{split}: none of its {counted(len(ids), 'image')} has a label"
+            findings.append(Finding("part_without_labels", folder, None, detail))
+            gone |= ids
+            del own[split]
+    return gone
 
 
 def names_without_files(folder, task, wanted, lists, sets, files):

@@ -27,7 +27,15 @@ from utils.formats.sweep import range_of_set
 from utils.formats.voc_folder import LABELS, make_sets, survey
 from utils.images import IGNORED
 from utils.labels import derived_names, describe_labels, mask_table
-from utils.lists import classes_name, first_image, list_name, survey_classes, write_list, write_mask_list
+from utils.lists import (
+    classes_name,
+    first_image,
+    list_name,
+    prepared_folder,
+    survey_classes,
+    write_list,
+    write_mask_list,
+)
 from utils.results.report import text_table, text_width
 from utils.settings import counted, find, shown
 from utils.system.files import printable, replace_text, together
@@ -165,7 +173,8 @@ def is_of_another(path, dataset, parts, task):
 def made_of(path, folder):
     """Whether the first image of a list is in a folder, by its name or by where a link leads."""
     image = find(first_image(path) or "")
-    return image.is_relative_to(folder) or image.resolve().is_relative_to(folder.resolve())
+    homes = (folder, prepared_folder(folder))               # pictures out of labelme files are kept there
+    return any(image.is_relative_to(home) for home in homes) or image.resolve().is_relative_to(folder.resolve())
 
 
 def write_classes(path, names, samples, task):

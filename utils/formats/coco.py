@@ -21,12 +21,15 @@ from utils.formats.foreign import (
     locate,
     read_json,
 )
-from utils.formats.objects import is_size, keep_box, read_objects, told_size
+from utils.formats.image_names import images_named, index_names
+from utils.formats.objects import is_flagged, is_size, keep_box, read_objects, told_size
+from utils.formats.outlines import NOTHING, extent, read_outline
 from utils.formats.sweep import look_at_sample, sweep, with_truth
 from utils.settings import shown
 from utils.system.files import printable
 
 GUESSES = 10                    # missing images for which a similar name is searched: the search is slow
+MISREAD = (3, 0.2)              # so many boxes, and such a share of all, must look like corners
 START = 4_000_000               # bytes at each end of a large file that has_boxes reads
 WORDS = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
 
@@ -37,9 +40,15 @@ def read_coco(path, findings):
     files = coco_files(path)
     root = data_root(path)
     for file in files:
-        own_names, samples = read_coco_file(file, root, findings)
-        names += [name for name in own_names if name not in names]
+        # Test files are often given away without annotations: only that list is left out.
         split = split_of(file) if len(files) > 1 else "all"
+        content = read_json(file)
+        if split in ("val", "test") and isinstance(content, dict) and not content.get("annotations"):
+            findings.append(Finding("part_without_labels", file, None, f"the {split} list"))
+            continue
+
+        own_names, samples = read_coco_file(file, content, root, findings)
+        names += [name for name in own_names if name not in names]
         lists.setdefault(split, []).extend(samples)
     return names, lists
 
@@ -66,10 +75,15 @@ def coco_files(path):
 
 def files_of_folder(folder):
     """The COCO files in a folder, one for each list; without such names the first one alone."""
-    every = files_below(folder, (".json",))
-    files = [file for file in every if split_of(file) != "all" and is_instances(file)]
-    if not files:
-        return [file for file in every if is_instances(file)][:1]
+    every = [file for file in files_below(folder, (".json",)) if is_instances(file) or is_keypoints(file)]
+
+    # Key points have boxes too, but the same ones: they are read where there is nothing else.
+    every = [file for file in every if is_instances(file)] or every
+    if every and is_keypoints(every[0]):
+        print(f"{shown(folder)}: its key points are left out, the boxes are used")
+    files = [file for file in every if split_of(file) != "all"]
+    if not any(split_of(file) == "train" for file in files):
+        files += [file for file in every if split_of(file) == "all"][:1]
 
     # Two versions of one list, perhaps an old one and a new one: only the user knows which is meant.
     by_split = {}
@@ -86,6 +100,11 @@ def is_instances(file):
     """Whether a JSON file may hold boxes: no key points, captions or stuff of COCO, no package.json."""
     others = "(captions|person_keypoints|image_info|stuff|panoptic)"
     return not re.match(others, file.name) and has_boxes(file)
+
+
+def is_keypoints(file):
+    """Whether a JSON file is one of COCO's with key points."""
+    return file.name.startswith("person_keypoints") and has_boxes(file)
 
 
 def has_boxes(file):
@@ -118,9 +137,9 @@ def data_root(path):
     return path.parent
 
 
-def read_coco_file(path, root, findings):
-    """One JSON file -> class names, samples."""
-    content, here = read_json(path), f"{shown(path)}: "
+def read_coco_file(path, content, root, findings):
+    """One JSON file and its content -> class names, samples."""
+    here = f"{shown(path)}: "
     images = field(content, "images", list, here)
     annotations = field(content, "annotations", list, here)
     categories = field(content, "categories", list, here)
@@ -131,7 +150,7 @@ def read_coco_file(path, root, findings):
     looked = sweep(look_at_sample, [(image,) for image in records], f"Checking {shown(path)}")
     groups = group_annotations(annotations, known, path, findings)
 
-    samples = []
+    samples, boxes = [], []
     for (image, (key, record)), (sample, found) in zip(records.items(), looked):
         findings += found
 
@@ -149,8 +168,36 @@ def read_coco_file(path, root, findings):
         objects, found = read_objects(path, numbered, lambda annotation, found, size=size:
                                       make_object(annotation, labels, size, found))
         findings += found
+        boxes += [(annotation.get("bbox"), size) for _, annotation in groups[key] if size]
         samples.append(with_truth(sample, None, objects, found))
+    findings += misread_boxes(path, boxes)
     return list(labels.values()), [sample for sample in samples if sample]
+
+
+def misread_boxes(path, boxes):
+    """A list of one finding when the boxes of a whole file make more sense as [x1, y1, x2, y2], or as shares
+    of the image, than as [x, y, width, height] in pixels; else an empty one.
+
+    boxes: ("bbox", (w, h) px of the image).
+    """
+    plain = [(*box, *size) for box, size in boxes if isinstance(box, list) and len(box) == 4
+             and all(type(value) in (int, float) and abs(value) < 1e6 for value in box)]
+    least, share = MISREAD
+    if len(plain) < least:
+        return []
+    x, y, w, h, width, height = np.array(plain, np.float64).T
+
+    # Many are read beyond their image, and none is as a pair of corners. The first of them as an example.
+    beyond = (x + w > width + 1) | (y + h > height + 1)
+    corners = (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)
+    if corners.all() and beyond.sum() >= max(least, share * len(plain)):
+        first = [f"{value:g}" for value in plain[int(np.argmax(beyond))]]
+        return [Finding("size_is_corner", Path(path), None,
+                        f"{int(beyond.sum())} of {len(plain)} boxes reach beyond their image, as "
+                        f"[{', '.join(first[:4])}] in one of {first[4]} x {first[5]}; none would as corners")]
+    if max(w.max(), h.max()) <= 1 and min(w.min(), h.min()) > 0:
+        return [Finding("shares_for_pixels", Path(path), None, f"no side of {len(plain)} boxes is above 1")]
+    return []
 
 
 def read_images(images, path, root, findings):
@@ -210,11 +257,18 @@ def name_of(record, position, what="image"):
 
 
 def identity(record, name, where=""):
-    """An id: a whole number or a word. where: as in `field`."""
-    value = field(record, name, (int, str), where)
-    if isinstance(value, bool):
+    """An id: a whole number or a word. "1", 1 and 1.0 are one id. where: as in `field`."""
+    value = field(record, name, (int, float, str), where)
+    if isinstance(value, bool) or isinstance(value, float) and not value.is_integer():
         raise UserError(f'{where}"{name}" is {value}, expected a number.')
-    return value
+    return plain_id(value)
+
+
+def plain_id(value):
+    """A whole number, however it is written; everything else as it is."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,15}(\.0*)?\s*", value):
+        return int(float(value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def read_categories(categories, annotations, here):
@@ -230,8 +284,9 @@ def read_categories(categories, annotations, here):
     # Roboflow writes a first category that is the parent of all others and has no objects: no class.
     parents = {str(category.get("supercategory")) for category in categories}
     if len(labels) > 1 and len(parents - {"none"}) == 1 and categories[0].get("supercategory") == "none":
-        first = categories[0]["id"]
-        used = any(isinstance(record, dict) and record.get("category_id") == first for record in annotations)
+        first = next(iter(labels))
+        used = any(isinstance(record, dict) and plain_id(record.get("category_id")) == first
+                   for record in annotations)
         if labels[first] in parents and not used:
             print(f"{here}the category {printable(labels[first])} is the parent of all others and has no "
                   "objects: it is skipped")
@@ -244,29 +299,38 @@ def image_finder(path, root):
     """-> function file name -> the image's path.
 
     Searched are the folder of the JSON and root, and in them images, train2017 and the like; at last the
-    image of this name anywhere below root, if there is only one.
+    images anywhere below root, see image_names.py.
     """
     words = [word for word in re.split(r"[_.\-]", path.stem)
              if WORDS.match(word) or re.match(r"(train|val|test)\d+", word)]
     names = ["", "images", *words, *(f"images/{word}" for word in words), "JPEGImages", "data"]
     places = [parent / name for parent in dict.fromkeys((path.parent, root)) for name in names]
     places = [place for place in places if place.is_dir()]
-    anywhere, missed = {}, []
+    index, missed = {}, []
 
     def find_image(name):
+        refused = None
         for at, place in enumerate(places):
-            image = locate(name, place, [place], "file_name")
+            try:
+                image = locate(name, place, [place], "file_name")
+            except UserError as error:
+                refused = error                             # a path of another computer, perhaps
+                break
             if image.is_file():
                 places.insert(0, places.pop(at))            # the next image is probably here too
                 return image
 
         # The whole tree is read once, at the first image that is in none of the usual places.
-        if not anywhere:
-            anywhere[""] = None                             # not empty any more, even if nothing is found
-            for other in files_below(root):
-                anywhere[other.name] = other if other.name not in anywhere else None
-        if anywhere.get(image.name):
-            return anywhere[image.name]
+        if not index:
+            index.update({"": []} | index_names(files_below(root)))     # not empty, even without images
+        images = images_named(name, index, root)
+        if len(images) == 1:
+            return images[0]
+        if images:
+            raise UserError(f"several images are called {printable(name)}: "
+                            f"{', '.join(shown(image) for image in images[:3])}", kind="label_without_image")
+        if refused:
+            raise refused
 
         missed.append(name)
         near = ""
@@ -284,104 +348,56 @@ def make_object(record, labels, size, found):
 
     size: (w, h) px, None: not known.  found: gets (kind, detail).
     """
+    # One without a place, left behind by an export, is no object.
+    box = record.get("bbox")
+    segmentation = record.get("segmentation")
+    if box in NOTHING and segmentation in (*NOTHING, [[]]):
+        found.append(("box_empty", "neither bbox nor segmentation"))
+        return None
+
     category = identity(record, "category_id")
     if category not in labels:
         raise UserError(f"category_id {category!r} is not among the {len(labels)} categories",
                         kind="class_number")
 
-    # An outline alone is enough: its extent is the box.
-    outline = read_outline(record.get("segmentation"), size)
-    box = record.get("bbox")
-    if isinstance(box, list) and len(box) == 4:
-        x, y, w, h = (coordinate(value, "a number of bbox") for value in box)
-        if w < 0 or h < 0:
-            raise UserError(f"bbox has the size {w:g} x {h:g}, expected [x, y, width, height]")
-        edges = (x, y, x + w, y + h)
-    elif box in (None, []) and isinstance(outline, list):
-        points = np.concatenate(outline)
-        edges = (*points.min(0).tolist(), *points.max(0).tolist())
-    else:
-        raise UserError(f"bbox is {str(box)[:60]}, expected [x, y, width, height] in pixels")
+    # An outline alone is enough, and so is a box: what is odd about its outline costs only the outline.
+    outline = None
+    try:
+        outline = read_outline(segmentation, size, found)
+    except UserError as error:
+        if box in NOTHING:
+            raise
+        found.append(("outline_broken", str(error).rstrip(".")))
+    edges = read_box(box, outline, size, found)
+    if edges is None:
+        return None
 
-    crowd = record.get("iscrowd", 0)
-    if crowd not in (0, 1):
-        raise UserError(f"iscrowd is {str(crowd)[:40]}, expected 0 or 1", kind="bad_difficult")
-
+    # In some exports difficult objects have "ignore" or "difficult", as in VOC.
+    crowd = any(is_flagged(record.get(name), name) for name in ("iscrowd", "ignore", "difficult"))
     box = keep_box(edges, size, found)
     if box is None:
         return None
-    thing = {"name": labels[category], "box": box, "difficult": bool(crowd)}
+    thing = {"name": labels[category], "box": box, "difficult": crowd}
     return {**thing, "outline": outline} if outline else thing
 
 
-def read_outline(value, size):
-    """"segmentation" -> list of (n, 2) polygons, a dict of run lengths, or None when there is none."""
-    if value in (None, [], [[]]):
-        return None
-    if isinstance(value, dict):
-        if size is None:
-            return None
-        told = value.get("size")
-        if told != [size[1], size[0]]:
-            raise UserError(f"its run-length mask has the size {str(told)[:40]}, but its image "
-                            f"{[size[1], size[0]]} (height, width)")
-        return {"counts": run_lengths(value.get("counts"), size), "size": (size[1], size[0])}
+def read_box(box, outline, size, found):
+    """"bbox", or the extent of the outline where there is none -> (x1, y1, x2, y2) px edges.
 
-    polygons = []
-    for numbers in value if isinstance(value, list) else [value]:
-        if not isinstance(numbers, list) or len(numbers) % 2 or len(numbers) < 6:
-            raise UserError(f"segmentation holds {str(numbers)[:60]}, expected polygons "
-                            "[x1, y1, x2, y2, x3, y3, ...]")
-
-        # COCO has millions of these: only where the quick test fails is each number looked at alone.
-        plain = set(map(type, numbers)) <= {int, float} and -1e6 < min(numbers) <= max(numbers) < 1e6
-        if not plain or any(v != v for v in numbers):       # v != v: NaN
-            numbers = [coordinate(v, "a number of segmentation") for v in numbers]
-        polygons.append(np.array(numbers, np.float64).reshape(-1, 2))
-    return polygons
-
-
-def run_lengths(counts, size):
-    """The runs of a mask, column by column, the first of zeros -> (n,) int64 that add up to the image.
-
-    counts: list of int, or COCO's text for them, see read_runs.
+    None, and a finding, when nothing is in it.
     """
-    if isinstance(counts, str):
-        counts = read_runs(counts)
-    whole = isinstance(counts, list) and all(type(run) is int and run >= 0 for run in counts)
-    if not whole or sum(counts) != size[0] * size[1]:
-        raise UserError("its run-length mask is damaged, or does not belong to an image of "
-                        f"{size[0]} x {size[1]} pixels")
-    return np.array(counts, np.int64)
+    if box in NOTHING or outline and box == [0, 0, 0, 0]:
+        if outline is None and size is None:
+            return None                                     # run lengths, and no size to unfold them to
+        edges = outline and extent(outline)
+        if edges is None:
+            found.append(("box_empty", "no bbox, and no pixel in its segmentation"))
+        return edges
 
-
-def read_runs(text):
-    """COCO's text for a list of run lengths -> the list; None when it is damaged.
-
-    A number is written in groups of 5 bits, the lowest first, and each group as one letter from "0" on,
-    with 32 added when another group follows. From the third number on it is the difference to the number
-    before the last. Written here because pycocotools trusts the text (measured: an empty one gives a mask
-    of whatever was in the memory), and so that it need not be installed.
-    """
-    runs, value, shift = [], 0, 0
-    for letter in text:
-        code = ord(letter) - 48
-        if not 0 <= code < 64 or shift > 30:
-            return None
-        value |= (code & 31) << shift
-        shift += 5
-
-        # The last group of a number: its highest bit is the sign.
-        if not code & 32:
-            sign = 1 << shift if code & 16 else 0
-            before = runs[-2] if len(runs) > 2 else 0
-            runs.append(value - sign + before)
-            value, shift = 0, 0
-    return runs if not shift else None
-
-
-def run_length_mask(outline):
-    """dict(counts, size (h, w)) -> (h, w) uint8 of 0 and 1."""
-    height, width = outline["size"]
-    values = np.arange(len(outline["counts"])) % 2          # 0, 1, 0, 1 ...: the first run is of zeros
-    return np.repeat(values, outline["counts"]).astype(np.uint8).reshape(width, height).T
+    # What is no box costs the whole image: the object is there, and nobody knows where.
+    if not isinstance(box, list) or len(box) != 4:
+        raise UserError(f"bbox is {str(box)[:60]}, expected [x, y, width, height] in pixels")
+    x, y, w, h = (coordinate(value, "a number of bbox") for value in box)
+    if w < 0 or h < 0:
+        raise UserError(f"bbox has the size {w:g} x {h:g}, expected [x, y, width, height]")
+    return x, y, x + w, y + h

@@ -198,6 +198,12 @@ def folder_split(path, root):
     return "all"
 
 
+def pair_split(image, label, root):
+    """The list of an image and its label: what the folders of one of the two say."""
+    split = folder_split(image, root)
+    return folder_split(label, root) if split == "all" else split
+
+
 def by_stem(paths):
     """stem -> path; None where files in several folders have the same stem."""
     found = {}

@@ -32,9 +32,8 @@ def images_named(name, index, root):
     """
     # The path of an address: local-files/?d=images/a.jpg, .../a.jpg?token=...
     path = re.sub(r"^.*\?d=", "", name, flags=re.DOTALL)
-    folders = re.split(r"[/\\]+", unquote(path))
-    asked, literal = folders.pop().split("?")[0], re.split(r"[/\\]+", path)[-1]
-    asked = asked or literal
+    folders, literal = re.split(r"[/\\]+", unquote(path.split("?")[0])), re.split(r"[/\\]+", path)[-1]
+    asked = folders.pop()
     bare = PREFIX.sub("", asked.casefold(), count=1)
 
     # The closest name counts. A prefix may be missing on one side; two different ones are two images.

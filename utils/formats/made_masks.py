@@ -13,8 +13,8 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.findings import Finding, from_error
-from utils.formats.coco import run_length_mask
 from utils.formats.foreign import MADE, relative
+from utils.formats.outlines import run_length_mask
 from utils.formats.sweep import sweep
 from utils.images import IGNORED, open_mask
 from utils.lists import prepared_folder

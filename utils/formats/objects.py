@@ -8,6 +8,8 @@ from utils.findings import Finding
 # With such a fault nothing that is labelled in the image can be used.
 SPOILING = ("tag_missing", "rotated_box", "bad_number", "bad_difficult", "label_broken", "share_beyond",
             "mask_size", "mask_turned")
+# What <difficult>, iscrowd and the like hold; a missing one is not difficult.
+DIFFICULT = {"0": False, "false": False, "": False, "unspecified": False, "1": True, "true": True}
 LEFT = 0.2                      # a box with a smaller share inside its image is skipped
 
 
@@ -66,6 +68,19 @@ def keep_box(whole, size, found, detail=""):
     if max(abs(inside - edge) for inside, edge in zip(box, whole)) > 1:
         found.append(("box_clipped", detail))
     return box
+
+
+def is_flagged(value, what):
+    """Whether an object is marked as difficult, a crowd or the like: 0 or 1, in the words of many programs.
+
+    Error: something else.
+    """
+    if value is None:
+        return False
+    word = f"{value:g}" if isinstance(value, float) else str(value).strip().lower()
+    if word not in DIFFICULT:
+        raise UserError(f"{what} is {str(value)[:40]}, expected 0 or 1", kind="bad_difficult")
+    return DIFFICULT[word]
 
 
 def area(box):

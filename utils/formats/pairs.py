@@ -1,16 +1,19 @@
 """Images and their labels found by name: masks in a folder of their own (CamVid, Cityscapes, images/ and
 masks/), or VOC xml files beside the images or in a folder of their own (LabelImg).
 """
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError
 from utils.findings import Finding
-from utils.formats.foreign import by_stem, class_names, files_below, folder_split
+from utils.formats.foreign import class_names, files_below, folder_split, pair_split
+from utils.formats.image_names import images_named, index_names, other_split
 from utils.formats.mask_key import CITYSCAPES, KEY_FILES, read_key, translate
 from utils.formats.sweep import look_at_pair, look_at_sample, size_finding, sweep
 from utils.formats.voc_folder import set_file, survey_ids
+from utils.formats.voc_xml import parse_tree
 from utils.formats.yolo_lists import class_files
 from utils.images import IGNORED, open_colours, open_mask
 from utils.settings import shown
@@ -32,14 +35,14 @@ def read_xml_pairs(folder, findings):
     """-> class names, dict list name -> samples; see foreign.py."""
     images = files_below(folder)
     files = files_below(folder, (".xml",))
-    owners = match_xml(images, files, findings)
+    owners = match_xml(images, files, folder, findings)
 
     lists = {}
     jobs = [("detection", image, file) for image, file in owners.items()]
     looked = sweep(look_at_pair, jobs, f"Checking {shown(folder)}")
     for image, (sample, found) in zip(owners, looked):
         findings += found
-        some = lists.setdefault(folder_split(image, folder), [])
+        some = lists.setdefault(pair_split(image, owners[image], folder), [])
         some += [sample] if sample else []
 
     # An image whose xml could not be matched is reported already, by that file.
@@ -54,25 +57,40 @@ def read_xml_pairs(folder, findings):
     return [*named, *sorted(found - set(named))], lists
 
 
-def match_xml(images, files, findings):
-    """dict image -> its xml file. Findings: an xml without an image, two for one image."""
-    beside = {image.with_suffix(""): image for image in images}
-    stems = by_stem(images)
+def match_xml(images, files, folder, findings):
+    """dict image -> its xml file. Findings: an xml without an image, two for one image, two images for it."""
+    beside, by_name, index = defaultdict(list), defaultdict(list), index_names(images)
+    for image in images:
+        beside[image.with_suffix("")].append(image)
+        by_name[image.stem].append(image)
     owners = {}
 
     for file in files:
-        # In the same folder first, else the only image of this name anywhere.
-        image = beside.get(file.with_suffix("")) or stems.get(file.stem)
-        if image is None:
-            several = " (several images have this name)" if file.stem in stems else ""
+        # In the same folder first, else the only image of this name anywhere, else the one that it names.
+        found = beside[file.with_suffix("")] or by_name[file.stem]
+        found = found or images_named(named_in(file), index, folder)
+        if len(found) > 1 and found[0].parent == found[1].parent:
+            detail = f"{' and '.join(image.name for image in found)} are the same before the suffix"
+            findings.append(Finding("stem_twice", file, None, detail))
+        elif len(found) != 1:
+            several = " (several images have this name)" if found else ""
             detail = f"there is no image {printable(file.stem)}{several}: put it beside the file"
             findings.append(Finding("label_without_image", file, None, detail))
-        elif image in owners:
-            detail = f"{shown(owners[image])} belongs to {printable(image.name)} too"
+        elif found[0] in owners:
+            detail = f"{shown(owners[found[0]])} belongs to {printable(found[0].name)} too"
             findings.append(Finding("label_twice", file, None, detail))
         else:
-            owners[image] = file
+            owners[found[0]] = file
     return owners
+
+
+def named_in(file):
+    """The <filename> of an xml file, "" without one."""
+    try:
+        root, _ = parse_tree(file)
+    except UserError:
+        return ""
+    return root.findtext("filename", "").strip()
 
 
 def split_pairs(folder, findings):
@@ -105,6 +123,7 @@ def split_pairs(folder, findings):
             detail = f"it could be the {what}, and so could {shown(some[key])}"
             findings.append(Finding("stem_twice", path, None, detail))
         some.setdefault(key, path)
+    match_rest(images, masks, folder)
     return images, masks
 
 
@@ -156,6 +175,25 @@ def is_mask_like(path):
             return False
     colours = open_colours(path).reshape(-1, 3).astype(np.int64) @ (65536, 256, 1)
     return len(np.unique(colours)) <= FEW_COLOURS
+
+
+def match_rest(images, masks, folder):
+    """Images and masks whose folders differ, images/all/a.jpg and masks/a.png: in place a mask gets the key
+    of the image of its name, if there is only one of each."""
+    alone = {}
+    for key in images.keys() - masks.keys():
+        folders = [name.lower() for name in images[key].relative_to(folder).parts[:-1]]
+        if set(folders) & set(IMAGE_FOLDERS):
+            alone.setdefault(key[-1], []).append(key)
+    others = {}
+    for key in masks.keys() - images.keys():
+        others.setdefault(key[-1], []).append(key)
+
+    # train/a.jpg is not the image of val/a.png, though nothing else is called a.
+    for name in alone.keys() & others.keys():
+        (image, *more), (mask, *several) = alone[name], others[name]
+        if not more and not several and not other_split(image[:-1], mask[:-1]):
+            masks[image] = masks.pop(mask)
 
 
 def has_masks(folder):
@@ -280,5 +318,8 @@ def own_lists(folder, samples, images, findings):
     else:
         lists = {}
         for image in samples:
-            lists.setdefault(folder_split(image, folder), []).append(image)
+            split = folder_split(image, folder)
+            if samples[image]:
+                split = pair_split(image, samples[image].label, folder)
+            lists.setdefault(split, []).append(image)
     return {name: [samples[image] for image in some if samples[image]] for name, some in lists.items()}

@@ -2,9 +2,9 @@
 format with its folders.
 
 VOC folders are read by utils/checks/folder.py; here are all the others. The formats have a file each:
-yolo.py, coco.py, labelme.py, via.py, csv_table.py, kitti.py, visdrone.py, wider_face.py, pairs.py (xml or
-masks beside or below the images), mask_key.py (colours and numbers of masks). What is not read is named, see
-sniff.py.
+yolo.py, coco.py, labelme.py, labelme_json.py, via.py, csv_table.py, kitti.py, visdrone.py, wider_face.py,
+pairs.py (xml or masks beside or below the images), mask_key.py (colours and numbers of masks). What is not
+read is named, see sniff.py.
 """
 import os
 from collections import Counter
@@ -16,6 +16,7 @@ from utils.formats.csv_table import read_csv, table_of
 from utils.formats.foreign import SPLIT_NAMES, files_below
 from utils.formats.kitti import read_kitti
 from utils.formats.labelme import NO_CLASS, is_labelme, read_labelme
+from utils.formats.labelme_json import has_label_names, read_labelme_json
 from utils.formats.made_masks import make_masks, outline_jobs
 from utils.formats.object_masks import has_object_masks, read_object_masks
 from utils.formats.objects import area
@@ -35,7 +36,7 @@ LOOKED_AT = 50                  # json and text files that are opened to see who
 OUTLINES = {"yolo": read_yolo, "coco": read_coco, "labelme": read_labelme, "via": read_via}
 BOXES = {"xml": read_xml_pairs, "csv": read_csv, "kitti": read_kitti, "visdrone": read_visdrone,
          "wider_face": read_wider_face}
-MASKS = {"masks": read_mask_pairs, "object_masks": read_object_masks}
+MASKS = {"masks": read_mask_pairs, "labelme_json": read_labelme_json, "object_masks": read_object_masks}
 BACKGROUND = ("background", "_background_")                 # outlines of these classes are no objects
 DATA_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
@@ -68,9 +69,13 @@ def recognise(path, task=None, palette=None):
             return "labelme", path
         if sniff.format_of(file) == "via":
             return "via", path
+    if any(coco.is_keypoints(file) for file in jsons[:LOOKED_AT]):
+        return "coco", path
 
     # What is left has no file that says it: images with masks, xml files or text files of boxes.
     voc = (path / "JPEGImages").is_dir()
+    if not voc and has_label_names(path):
+        return "labelme_json", path
     if not voc and task != "detection":
         for kind, there in (("masks", has_masks), ("object_masks", has_object_masks)):
             if there(path):

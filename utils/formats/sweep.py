@@ -110,7 +110,7 @@ def look_at_pair(task, image, label):
 def look_at_sample(image):
     """An image -> Sample that has no truth yet, or None when it cannot be used, and findings."""
     image = Path(image)
-    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", image.name):
+    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", str(image)):
         return None, [Finding("bad_name", image)]
     try:
         *size, digest, flat = look_closely(image)

@@ -187,7 +187,7 @@ def read_region(region, attribute, size, found):
     outline = outline_of(shape, kind)
     (x1, y1), (x2, y2) = outline.min(0).tolist(), outline.max(0).tolist()
     if kind in ("circle", "ellipse"):
-        x1, y1, x2, y2 = extent(*ellipse_of(shape, kind))
+        x1, y1, x2, y2 = box_of_ellipse(*ellipse_of(shape, kind))
     box = keep_box((x1, y1, x2, y2), size, found)
     return box and {"name": name, "box": box, "difficult": False, "outline": [outline]}
 
@@ -243,7 +243,7 @@ def ellipse_of(shape, kind):
             coordinate(shape.get("theta", 0), "theta"))
 
 
-def extent(x, y, wide, high, turn):
+def box_of_ellipse(x, y, wide, high, turn):
     """The box of an ellipse: exactly, not that of its corners."""
     across = math.hypot(wide * math.cos(turn), high * math.sin(turn))
     along = math.hypot(wide * math.sin(turn), high * math.cos(turn))

@@ -136,7 +136,8 @@ def variations(s, network):
     """How the training pictures are varied: what the training data get and their validation twin does not."""
     augmentation = Augmentation(
         scale=s.scale, aspect=s.aspect, translate=s.translate, flip=s.flip, rotate=s.rotate, blur=s.blur,
-        colours=s.colours, distort=s.distort, zoom_out=s.zoom_out, iou_crop=s.iou_crop, mosaic=s.mosaic, mixup=s.mixup,
+        colours=s.colours, distort=s.distort, zoom_out=s.zoom_out, iou_crop=s.iou_crop,
+        mosaic=s.mosaic, mixup=s.mixup,
         plain_from=s.epochs - round(s.plain_share * s.epochs))
     varied = {"augmentation": augmentation, "seed": s.seed}
     if s.small_share:
