@@ -405,8 +405,7 @@ def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu", start=
         num_workers = min(most, cores() // 2) if on_gpu else 0
     num_workers = enough_memory(min(num_workers, len(sampler)), data, batch_size)
 
-    # Forked workers share the cache.
-    if num_workers and start is None and sys.platform == "linux":
+    if num_workers and start is None and sys.platform == "linux":      # forked workers share the cache
         start = "fork"
     return DataLoader(data, batch_sampler=sampler, num_workers=num_workers, collate_fn=collate,
                       pin_memory=on_gpu, persistent_workers=num_workers > 0, worker_init_fn=prepare_worker,

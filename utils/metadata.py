@@ -58,8 +58,9 @@ TRAINING: dict[str, Rule] = {
     "model": tensors(), "optimizer": dictionary(), "scaler": dictionary(), "ema_steps": whole(0),
     "step": whole(0), "batch": whole(0), "seen": whole(0), "waited": whole(0), "clock": number(0),
     "sums": dictionary(number()), "history": rows(dictionary(number())), "seconds": rows(number(0)),
-    "best": number(-1), "machine": dictionary()}
-LATER = {"machine", "ema_steps", "batch", "seconds", "clock", "waited"}     # may be missing
+    "best": number(-1), "machine": dictionary(), "lists": dictionary(), "circumstances": dictionary()}
+# may be missing
+LATER = {"machine", "ema_steps", "batch", "seconds", "clock", "waited", "lists", "circumstances"}
 OPTIMIZER: dict[str, Rule] = {"state": dictionary(dictionary(), int), "param_groups": rows(dictionary())}
 
 

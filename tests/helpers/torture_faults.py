@@ -205,4 +205,4 @@ def random_best():
 def workers_by(start):
     """"fork" or "spawn"."""
     make_loader = begin.make_loader
-    begin.make_loader = lambda *arguments, **options: make_loader(*arguments, **options, start=start)
+    begin.make_loader = lambda *arguments, **options: make_loader(*arguments, **options | {"start": start})

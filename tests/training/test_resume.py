@@ -158,7 +158,8 @@ def test_a_restored_state_is_the_saved_one(tmp_path):
         average.update()
     progress = resume.Progress(epoch=2, step=3, batch=4, sums={"box": torch.tensor(1.1)}, seen=12, clock=5.0, history=[{"epoch": 1}, {"epoch": 2}],
                                seconds=[1.0, 2.0], best=-1.0, waited=1)
-    training = SimpleNamespace(model=model, average=average, solver=solver, scaler=scaler, progress=progress)
+    training = SimpleNamespace(model=model, average=average, solver=solver, scaler=scaler, progress=progress,
+                               lists={}, circumstances={})
     saved = {"model": average.model.state_dict(), "training": resume.training_state(training), "epoch": 2}
     torch.save(saved, tmp_path / "last.pth")
     other = made()

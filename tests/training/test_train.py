@@ -11,6 +11,7 @@ from utils.augment import Augmentation
 from utils.errors import UserError
 from utils.settings import ROOT, as_dict, as_table, read_settings
 from utils.training import begin, keep
+from utils.training.circumstances import changes, choose_start, circumstances
 from utils.training.plan import build_options, choose_epochs, complete
 from utils.training.resume import Progress
 
@@ -189,7 +190,20 @@ def test_a_resumed_run_is_built_as_it_was_begun(monkeypatch):
     saved = []
     monkeypatch.setattr(keep, "save_checkpoint", lambda path, **content: saved.append(content["options"]))
     nothing = SimpleNamespace(state_dict=dict)
-    keep.save(s, SimpleNamespace(run=ROOT, model=model, average=None, solver=nothing, scaler=nothing, saved=True, lists={},
+    keep.save(s, SimpleNamespace(run=ROOT, model=model, average=None, solver=nothing, scaler=nothing, saved=True, lists={}, circumstances={},
                                  train_data=SimpleNamespace(class_names=["a", "b", "c"]),
                                  progress=Progress(history=[{"epoch": 1, "map50": 0.0}])))
     assert saved == [{"backbone": "resnet50", "norm": "frozen"}]
+
+
+THEN = {"device": "cuda", "threads": 8, "torch": "2.6.0", "start": "spawn"}
+
+
+def test_what_changed_since_a_run_began_is_said():
+    """The bits of the sums depend on it, so nobody should be left to find out."""
+    assert changes(THEN, THEN) == [] and changes(None, THEN) == []
+    now = circumstances(torch.device("cpu"), choose_start(THEN))
+    said = " ".join(changes(THEN, now))
+    assert "began on the device cuda and goes on on the device cpu" in said and "with 8 threads" in said and "PyTorch 2.6.0" in said
+    assert "loader processes" not in said and now["start"] == "spawn"       # this system can do as it was done then
+    assert "started by strange" in " ".join(changes(THEN | {"start": "strange"}, now | {"start": choose_start({"start": "strange"})}))

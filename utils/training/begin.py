@@ -24,6 +24,7 @@ from utils.settings import ROOT, as_dict, as_table, counted, find, shown
 from utils.system import distributed, signals
 from utils.system.device import choose_device, choose_precision, make_repeatable
 from utils.training import accidents, log
+from utils.training.circumstances import changes, choose_start, circumstances
 from utils.training.keep import GOALS, MEASURES, tell_once
 from utils.training.plan import SHAPES, choose_epochs, small_input
 from utils.training.resume import (
@@ -52,6 +53,7 @@ class Training:
     device: object
     precision: object                           # torch.bfloat16, torch.float16, or None: float32
     workers: object                             # loader processes; None: chosen
+    circumstances: dict                         # see circumstances.py
     lists: dict                                 # "train", "val" -> resume.fingerprint
     progress: Progress = field(default_factory=Progress)
     began: float = field(default_factory=time.perf_counter)
@@ -179,6 +181,10 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
         say_shares(s, device, say)
 
     # Before anything that all processes share is set up: a trial step may fail in one of them alone.
+    then = state["training"].get("circumstances") if state else None
+    now = circumstances(device, choose_start(then))
+    for text in changes(then, now):
+        say(text)
     model = model.to(device, memory_format=torch.channels_last)
     precision = try_steps(s, model, train_data, device, say)
     model = distributed.sync_norms(model, device)
@@ -194,7 +200,7 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
                         solver=steps.make_optimizer(model, s.optimizer, full_lr, s.momentum, s.weight_decay),
                         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
                         full_lr=full_lr, device=device, precision=precision,
-                        workers=s.num_workers, lists=lists, board=log.open_board(run))
+                        workers=s.num_workers, circumstances=now, lists=lists, board=log.open_board(run))
     if state:
         restore(state, training)
     training.first = training.progress.epoch
@@ -274,9 +280,13 @@ def try_steps(s, model, data, device, say):
     sizes = [(False, s.batch_size)] + [(True, s.freeze_batch_size)] * (s.freeze_epochs > 0)
     shares = [(frozen, distributed.share_of(batch)) for frozen, batch in sizes]
     stages = [(frozen, end - first) for frozen, (first, end) in shares]
-    s.accumulate, notes = accidents.try_stages(model, data, stages, s.accumulate, device, precision, s.seed)
+    parts, notes = accidents.try_stages(model, data, stages, s.accumulate, device, precision, s.seed)
     for text in notes:
         say(text)
+    if s.resume and parts != s.accumulate:
+        say("NOTE: this run began with fewer pieces a batch: from here on its numbers can differ in their last "
+            "digits from those of a run that was not interrupted.")
+    s.put("accumulate", parts, s.origin["accumulate"])
     return precision
 
 
@@ -329,6 +339,7 @@ def set_stage(s, training):
     training.step_model = distributed.wrap(training.model, training.device)
     batch_size = s.freeze_batch_size if frozen else s.batch_size
     with signals.undisturbed():
-        training.loader = make_loader(data, batch_size, training.workers, s.seed, training.device)
-        training.val_loader = make_loader(training.val_data, 2 * s.batch_size, training.workers,
-                                          device=training.device)
+        how = {"num_workers": training.workers, "device": training.device,
+               "start": training.circumstances["start"]}
+        training.loader = make_loader(data, batch_size, seed=s.seed, **how)
+        training.val_loader = make_loader(training.val_data, 2 * s.batch_size, **how)

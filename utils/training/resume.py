@@ -279,6 +279,7 @@ def training_state(training):
             "optimizer": training.solver.state_dict(),
             "scaler": training.scaler.state_dict(),
             "lists": training.lists,
+            "circumstances": training.circumstances,
             "ema_steps": average.steps if average else 0,
             **plain}
 
