@@ -31,6 +31,13 @@ def dictionary(values: Rule | None = None, keys: type = str) -> Rule:
     return good, "a dict" + (f", each value {values[1]}" if values else "")
 
 
+def finite() -> Rule:
+    """A rule: a number as a training may sum it up; a bad learning rate makes large ones."""
+    def good(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 <= value <= 1e300
+    return good, "a finite number"
+
+
 def rows(each: Rule) -> Rule:
     """A rule: a list, every entry of which keeps the other rule."""
     def good(value: Any) -> bool:
@@ -57,7 +64,7 @@ SETTINGS: dict[str, Rule] = {
 TRAINING: dict[str, Rule] = {
     "model": tensors(), "optimizer": dictionary(), "scaler": dictionary(), "ema_steps": whole(0),
     "step": whole(0), "batch": whole(0), "seen": whole(0), "waited": whole(0), "clock": number(0),
-    "sums": dictionary(number()), "history": rows(dictionary(number())), "seconds": rows(number(0)),
+    "sums": dictionary(finite()), "history": rows(dictionary(finite())), "seconds": rows(number(0)),
     "best": number(-1), "machine": dictionary(), "lists": dictionary(), "circumstances": dictionary()}
 # may be missing
 LATER = {"machine", "ema_steps", "batch", "seconds", "clock", "waited", "lists", "circumstances"}

@@ -5,6 +5,7 @@ import torch
 
 import train
 from utils import steps
+from utils.dataset import KeySampler
 from utils.training.resume import Progress
 
 SETTINGS = {"epochs": 10, "warmup_epochs": 0, "schedule": "constant", "min_lr": 0.01, "backbone_lr": 1.0, "freeze_epochs": 0, "seed": 0,
@@ -23,7 +24,8 @@ def take_step(model, images, targets, accumulate=1, solver=None, scaler=None, av
     solver.step = noted
     training = SimpleNamespace(
         progress=Progress(), model=model, step_model=model, solver=solver, average=average, device=device, precision=precision, full_lr=0.01,
-        scaler=scaler or torch.amp.GradScaler(device.type, enabled=False), told=set(), loader=SimpleNamespace(batch_sampler=range(5)),
+        scaler=scaler or torch.amp.GradScaler(device.type, enabled=False), told=set(),
+        loader=SimpleNamespace(batch_sampler=KeySampler(5 * len(targets), len(targets), train=True)),
         train_data=SimpleNamespace(paths=[f"{i}.jpg" for i in range(len(targets))]))
     train.step(SimpleNamespace(**SETTINGS, accumulate=accumulate), training, images, targets)
     solver.step = learn

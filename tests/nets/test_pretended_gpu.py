@@ -145,7 +145,7 @@ def test_prediction(name, tmp_path, gpu):
     model, shape = small(name)
     path = tmp_path / "best.pth"
     save_checkpoint(path, model=model.state_dict(), net=name, options={}, class_names=["a", "b", "c"],
-                    input_shape=list(shape), settings={})
+                    input_shape=list(shape), settings={}, epoch=1)
     loaded, _ = nets.load(path, gpu)
     assert all_on_gpu(loaded.state_dict().values())
     found = detect(loaded, [np.zeros((50, 70, 3), np.uint8)], shape, 0.0, 0.5, 20)

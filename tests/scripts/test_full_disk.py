@@ -168,7 +168,7 @@ def test_voc_annotation(dataset, monkeypatch, what):
         voc_annotation.main(read_settings(vars(voc_annotation), ["dataset=VOCdevkit/Set", *words]))
     go()
     before = tree(dataset)
-    assert sum(name.endswith("_train.txt") for name in before) == 2 and (dataset / "VOCdevkit/Set/ImageSets/Main/train.txt").exists()
+    assert sum(name.endswith("_train.txt") for name in before) == 2 and any(name.endswith("ImageSets/Main/train.txt") for name in before)
     ends = 0
     for count in (0, 1, 2, 3, 5, 8, 13, 21, 34, 55):
         with monkeypatch.context() as patch:

@@ -165,7 +165,7 @@ def test_what_cannot_be_resumed(trained):
     ("train.py", ["lr=1e9", "epochs=3", "eval_every=1", "optimizer=sgd", "clip_norm=0", *QUICK], "Try a third of lr"),
     ("predict.py", ["photo.jpg"], 'Did you mean source="photo.jpg"'),
     ("get_map.py", ["max_boxes=-1"], "max_boxes=-1"),
-    ("train.py", ["resume=True", "dataset=VOCdevkit/Other", "epochs=9"], "keeps its data"),
+    ("train.py", ["resume=True", "dataset=VOCdevkit/Other", "epochs=9"], "0 labelled images of VOCdevkit/Other"),
     ("train.py", ["num_workers=two"], "num_workers"),
     ("train.py", ["mosaic=2"], "from 0 to 1"),
     ("train.py", ["net_options={'focl': True}"], "It knows"),

@@ -93,12 +93,16 @@ def test_batch_of_one(project):
 
 
 def test_ignore_labels(project):
-    """What others call reduce_zero_label: value 0 is no class."""
-    (project / "model_data" / "only.txt").write_text("square\n", encoding="utf-8")
-    out = run(project, "train.py", *WORDS, "dataset=VOCdevkit/spots", "classes_path=model_data/only.txt", "ignore_labels=[0]", "epochs=1")
-    assert "0 -> ignored" in out and "1 -> square" in out
-    out = run(project, "train.py", *WORDS, "dataset=VOCdevkit/spots", "classes_path=model_data/only.txt", "epochs=1", status=1)
+    """What others call reduce_zero_label: value 0 is no class. If only one class is left there is nothing to tell apart."""
+    _, *names = (project / "model_data" / "shapes_segmentation_classes.txt").read_text(encoding="utf-8").splitlines()
+    (project / "model_data" / "only.txt").write_text("\n".join(names), encoding="utf-8")
+    out = run(project, "train.py", *WORDS, "dataset=VOCdevkit/Shapes", "classes_path=model_data/only.txt", "ignore_labels=[0]", "epochs=1")
+    assert "0 -> ignored" in out and f"1 -> {names[0]}" in out
+    out = run(project, "train.py", *WORDS, "dataset=VOCdevkit/Shapes", "classes_path=model_data/only.txt", "epochs=1", status=1)
     assert "Masks with values that are no class" in out and "No training was begun" in out
+    (project / "model_data" / "one.txt").write_text("square\n", encoding="utf-8")
+    out = run(project, "train.py", *WORDS, "dataset=VOCdevkit/spots", "classes_path=model_data/one.txt", "ignore_labels=[0]", "epochs=1", status=1)
+    assert "masks_one_class: stops" in out
     shutil.rmtree(newest(project))
 
 

@@ -32,7 +32,8 @@ def whole(folder):
     model(torch.rand(1, 3, 48, 64), [{"mask": torch.zeros(48, 64, dtype=torch.int64)}])[1]["cross_entropy"].backward()
     solver.step()
     row = {"epoch": 1, "epochs": 4, "lr": 0.01, "train_cross_entropy": 1.0, "miou": 0.5}
-    training = SimpleNamespace(model=model, average=steps.MovingAverage(model), solver=solver, scaler=torch.amp.GradScaler("cpu", enabled=False))
+    training = SimpleNamespace(model=model, average=steps.MovingAverage(model), solver=solver, scaler=torch.amp.GradScaler("cpu", enabled=False),
+                               lists={}, circumstances={})
     training.progress = resume.Progress(1, 1, 4, {"cross_entropy": torch.tensor(0.25)}, 4, 1.5, [row], [3.0], 0.5, 1)
     listed = str(folder / "t_test.txt")
     settings = {"net": "colour_net", "optimizer": "adamw", "ema": True, "lr": 0.01, "epochs": 4, "fit": "letterbox", "test_list": listed,

@@ -174,7 +174,8 @@ def made_of(path, folder):
     """Whether the first image of a list is in a folder, by its name or by where a link leads."""
     image = find(first_image(path) or "")
     homes = (folder, prepared_folder(folder))               # pictures out of labelme files are kept there
-    return any(image.is_relative_to(home) for home in homes) or image.resolve().is_relative_to(folder.resolve())
+    linked = image.resolve().is_relative_to(folder.resolve())
+    return linked or any(image.is_relative_to(home) for home in homes)
 
 
 def write_classes(path, names, samples, task):

@@ -225,10 +225,10 @@ def set_files(folder, task="detection"):
     A made split counts when it is whole and the user's own lists are those that it was made beside.
     """
     own = own_set_files(folder, task)
-    made = made_folder(folder, task)
-    if read_record(made / RECORD).get("own") == digest_of_lists(own):
-        return own | survey(made, (".txt",))[0]
-    return own
+    place = made_folder(folder, task)
+    made, record = survey(place, (".txt",))[0], read_record(place / RECORD)
+    whole = record.get("own") == digest_of_lists(own) and record.get("made") == digest_of_lists(made)
+    return own | made if whole else own
 
 
 def set_file(folder, name, task="detection"):
@@ -244,10 +244,16 @@ def made_folder(folder, task):
 
 def digest_of_lists(files):
     """A word that changes with the four lists of VOC. files: list name -> path."""
+    return digest_of_texts({name: read_bytes(files[name]).decode("utf-8", "replace")
+                            for name in SPLITS if name in files})
+
+
+def digest_of_texts(texts):
+    """The same of what they hold. texts: list name -> text."""
     digest = hashlib.sha256()
     for name in SPLITS:
-        if name in files:
-            digest.update(f"{name}\n".encode() + read_bytes(files[name]))
+        if name in texts:
+            digest.update(f"{name}\n{texts[name]}".encode("utf-8", "replace"))
     return digest.hexdigest()
 
 
@@ -318,15 +324,14 @@ def make_sets(folder, usable, sets, trainval_percent=0.9, train_percent=0.9, see
 
 def write_split(folder, made, task):
     """Keep a split, dict list name -> ids. -> its folder."""
-    # Without its record a split does not count: one that is cut off half-way is made again.
     place = made_folder(folder, task)
-    with contextlib.suppress(OSError):
-        (place / RECORD).unlink()
-    for name, stems in made.items():
-        replace_text(place / f"{name}.txt", "".join(stem + "\n" for stem in stems))
+    texts = {name: "".join(stem + "\n" for stem in stems) for name, stems in made.items()}
+    for name, text in texts.items():
+        replace_text(place / f"{name}.txt", text)
 
-    own = own_set_files(folder, task)
-    record = {"dataset": shown(find(folder).resolve()), "own": digest_of_lists(own)}
+    # Lists that are not those of the record do not count: a split that is cut off half-way is made again.
+    record = {"dataset": shown(find(folder).resolve()), "own": digest_of_lists(own_set_files(folder, task)),
+              "made": digest_of_texts(texts)}
     replace_text(place / RECORD, json.dumps(record) + "\n")
     return place
 

@@ -284,8 +284,8 @@ def try_steps(s, model, data, device, say):
     for text in notes:
         say(text)
     if s.resume and parts != s.accumulate:
-        say("NOTE: this run began with fewer pieces a batch: from here on its numbers can differ in their last "
-            "digits from those of a run that was not interrupted.")
+        say("NOTE: this run began with fewer pieces a batch: from here on its numbers can differ in their "
+            "last digits from those of a run that was not interrupted.")
     s.put("accumulate", parts, s.origin["accumulate"])
     return precision
 

@@ -33,6 +33,6 @@ def changes(then, now):
     """-> sentences about what is no longer as it was when the run began."""
     if not isinstance(then, dict):                          # saved before version 0.5
         return []
-    return [f"NOTE: this run began {words.format(then[name])} and goes on {words.format(now[name])}: from here "
-            "on its numbers can differ in their last digits from those of a run that was not interrupted."
+    return [f"NOTE: this run began {words.format(then[name])} and goes on {words.format(now[name])}: from "
+            "here on its numbers can differ in their last digits from those of a run that was not interrupted."
             for name, words in WORDS.items() if name in then and then[name] != now[name]]
