@@ -119,6 +119,14 @@ def test_numbers_of_many_classes_are_taken_with_their_names(root, capsys):
     assert "150 -> thing 149" in out and "  3 -> thing 2" in out and len(lists) == 3
 
 
+@pytest.mark.parametrize("values", [(0, 1, 255), (0, 11, 13, 255), (1, 2, 255), (0, 5, 18, 255)])
+def test_numbers_of_classes_with_areas_of_255_are_no_strays(root, capsys, values):
+    """As in Cityscapes, where what is not labelled fills areas; 11 and 13 are not what smoothing leaves between 0 and 255."""
+    write(root / "Set", scene(*values))
+    prepare.prepare("Set", task="segmentation")
+    assert "255 -> ignored" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("values", [(0,), (3,), (0, 0, 0)])
 @pytest.mark.parametrize("names", [None, "background\n", "background\nthing\n"])
 def test_one_class_stops(root, values, names):

@@ -1,5 +1,6 @@
 """What the values in all masks of a dataset say together: are they class numbers, is each of them a class?"""
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -129,6 +130,13 @@ def levels_of(masks):
               if counts[value] == max(counts[other] for other in solid if abs(other - value) <= NEAR)]
     if len(levels) < 2 or len(levels) == len(found) or min(np.diff(levels)) <= 2 * NEAR:
         return []
+
+    # What smoothing or a lossy format leaves is on both sides: a little above one level and below the next.
+    # Class numbers below a solid 255, which means 'not labelled', are not.
+    for low, high in pairwise(levels):
+        middle = (low + high) // 2
+        if not any(low < value <= middle for value in found) or not any(middle < value < high for value in found):
+            return []
     return levels if share[levels].sum() >= LEVELS else []
 
 
