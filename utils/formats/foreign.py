@@ -153,7 +153,17 @@ def class_names(values, where):
 
 
 def files_below(folder, suffixes=SUFFIXES):
-    """All files with one of the suffixes in a folder and the folders in it, sorted.
+    """All files with one of the suffixes in a folder and the folders in it, sorted; see `names_below`."""
+    return [path for path in names_below(folder, suffixes) if os.path.isfile(path)]
+
+
+def no_files(folder):
+    """Findings: what is called like an image and is none: a pipe, a link to nowhere or to itself."""
+    return [Finding("no_file", path) for path in names_below(folder) if not os.path.isfile(path)]
+
+
+def names_below(folder, suffixes=SUFFIXES):
+    """What is called like a file with one of the suffixes, in a folder and the folders in it, sorted.
 
     Hidden files and the masks that we made are no data, nor is the copy of a folder that fix_masks.py leaves.
     """

@@ -13,7 +13,7 @@ from utils.errors import UserError
 from utils.formats import coco, sniff
 from utils.formats.coco import read_coco
 from utils.formats.csv_table import read_csv, table_of
-from utils.formats.foreign import SPLIT_NAMES, files_below
+from utils.formats.foreign import SPLIT_NAMES, files_below, no_files
 from utils.formats.kitti import read_kitti
 from utils.formats.labelme import NO_CLASS, is_labelme, read_labelme
 from utils.formats.labelme_json import has_label_names, read_labelme_json
@@ -194,6 +194,7 @@ def read_foreign(kind, path, task, findings, palette=None):
     kind, path: as `recognise` says.  findings: gets everything that is wrong with single images and labels.
     Errors: the dataset as a whole cannot be read.
     """
+    findings += no_files(home(path))
     if task == "segmentation":
         return read_segmentation(kind, path, findings, palette)
     if kind in MASKS:
