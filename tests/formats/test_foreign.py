@@ -514,6 +514,10 @@ def disc(path, x, value=255, size=SIZE):
 MASK_PLACES = {"a folder for each image": ("{0}/images/{0}.png", "{0}/masks/{1}x.png", ["background", "object"]),
                "a folder below masks": ("images/{0}.png", "masks/{0}/{1}.png", ["background", "object"]),
                "a number behind the name": ("images/{0}.png", "masks/{0}_{1}.png", ["background", "object"]),
+               "a word behind the name": ("images/{0}.png", "masks/{0}_{2}.png", ["background", "cat", "dog"]),
+               "a word and a number": ("images/{0}.png", "masks/{0}_{2}_{1}.png", ["background", "cat", "dog"]),
+               "one word for all": ("images/{0}.png", "masks/{0}_mask_{1}.png", ["background", "object"]),
+               "a word in a folder": ("images/{0}.png", "masks/{0}/{2}.png", ["background", "cat", "dog"]),
                "a folder for each class": ("images/{0}.png", "masks/{2}/{0}.png", ["background", "cat", "dog"])}
 
 

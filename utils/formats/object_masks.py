@@ -3,9 +3,11 @@
     a/images/a.png  a/masks/0.png  a/masks/1.png        a folder for each image, a mask for each object
     images/a.png    masks/a/0.png  masks/a_1.png        the masks named after the image
     images/a.png    masks/dog/a.png                     a folder for each class
+    images/a.png    masks/a_dog.png  masks/a/dog.png    the masks named after the classes
 
 What is brighter than half of the brightest pixel is the object. A smaller object covers a larger one.
 """
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -19,7 +21,8 @@ from utils.formats.sweep import size_finding, sweep
 from utils.images import open_image
 from utils.settings import shown
 
-ONLY = "object"                 # the class of masks that are not in a folder for each class
+ONLY = "object"                 # the class of masks that neither a folder nor their name gives one
+WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|[ _-])*[^\W\d_]")      # two letters and more, no digits
 
 
 def group_masks(folder):
@@ -42,7 +45,26 @@ def group_masks(folder):
             groups[image].append((name, mask))
         else:
             lonely.append(mask)
-    return dict(groups), [image for image in images if image not in groups], lonely
+    return with_words(groups), [image for image in images if image not in groups], lonely
+
+
+def with_words(groups):
+    """The masks of each image, with classes from names like a_dog.png and a_dog_2.png.
+
+    Only where all names end with words, the same ones again and again: numbers are those of objects.
+    """
+    words = {mask: word_of(mask, image) for image, masks in groups.items() for name, mask in masks
+             if name == ONLY}
+    classes = set(words.values())
+    if None in classes or len(classes) < 2 or len(classes) > len(words) / 2:
+        return dict(groups)
+    return {image: [(words.get(mask, name), mask) for name, mask in masks] for image, masks in groups.items()}
+
+
+def word_of(mask, image):
+    """What the name of a mask says beyond that of its image and a number; None where that is no word."""
+    beyond = mask.stem.removeprefix(image.stem).rstrip("0123456789_- ()").lstrip("_- ")
+    return beyond if WORD.fullmatch(beyond) else None
 
 
 def owner_of(mask, folder, beside, stems):
