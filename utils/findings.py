@@ -165,7 +165,7 @@ KINDS = {
     "tag_missing": (WITHOUT, "Objects without a required tag; the whole image is skipped",
         "Add the tag, or delete the object."),
     "rotated_box": (WITHOUT, "Rotated boxes or polygons without an upright box; the whole image is skipped",
-        "Export upright boxes (in roLabelImg: Create RectBox)."),
+        "Export upright boxes (in roLabelImg: Create RectBox), or outlines where the format has them."),
     "bad_number": (WITHOUT, "Coordinates that are not numbers; the whole image is skipped",
         "Write a number of pixels like 12 or 12.5 (in YOLO labels a share of the image like 0.25)."),
     "share_beyond": (WITHOUT, "YOLO labels with numbers outside 0 to 1; the whole image is skipped",
@@ -179,10 +179,10 @@ KINDS = {
         "Write class, x and y of the centre, width and height, all as shares of the image, or export the "
         "labels again as YOLO."),
     "numbers_unused": (WORKS, "Labels with more numbers than a box has",
-        "Nothing, if these are no outlines. See the pictures of python tools/doctor.py"),
+        'Nothing, if these are no outlines. See the pictures of  python tools/doctor.py "dataset={dataset}"'),
     "label_ambiguous": (WORKS, "Lines of labels with two possible meanings",
-        "See the pictures of python tools/doctor.py. If these are key points, write a line "
-        "kpt_shape: [points, 2] into the data.yaml."),
+        'See the pictures of  python tools/doctor.py "dataset={dataset}"  ; if these are key points, write a '
+        "line kpt_shape: [points, 2] into the data.yaml."),
     "bad_difficult": (WITHOUT,
         "<difficult> (iscrowd in COCO) that is neither 0 nor 1; the whole image is skipped",
         "Write 0, or 1 for objects that people can hardly see."),

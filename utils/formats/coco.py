@@ -368,6 +368,8 @@ def make_object(record, labels, size, found):
         if box in NOTHING:
             raise
         found.append(("outline_broken", str(error).rstrip(".")))
+    if outline is None and is_turned(record):
+        raise UserError("its box is rotated, and it has no outline", kind="rotated_box")
     edges = read_box(box, outline, size, found)
     if edges is None:
         return None
@@ -379,6 +381,13 @@ def make_object(record, labels, size, found):
         return None
     thing = {"name": labels[category], "box": box, "difficult": crowd}
     return {**thing, "outline": outline} if outline else thing
+
+
+def is_turned(record):
+    """Whether CVAT says that the bbox is that of a rectangle before it was rotated, in degrees."""
+    attributes = record.get("attributes")
+    rotation = attributes.get("rotation") if isinstance(attributes, dict) else None
+    return isinstance(rotation, (int, float)) and rotation % 180 != 0
 
 
 def read_box(box, outline, size, found):
