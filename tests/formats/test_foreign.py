@@ -448,6 +448,15 @@ def shapes_of(root, *regions, **more):
     return root / "v"
 
 
+def test_via_shapes_without_an_area(root):
+    """A point, a polygon with two corners, one with none; labelme says the same, in test_labelme.py. None needs a class."""
+    two, square = {"all_points_x": [1, 2], "all_points_y": [1, 2]}, via_region("a", BOXES[0][1], name="rect", x=20, y=10, width=40, height=40)
+    regions = [via_region(name, BOXES[0][1], **shape) for name, shape in (("a", {"name": "point", "cx": 1, "cy": 1}), ("", {"name": "point"}),
+               ("a", {"name": "polygon"} | two), ("a", {"name": "polygon", "all_points_x": [], "all_points_y": []}))]
+    message, kinds = told(shapes_of(root, square, *regions))
+    assert kinds == ["shape_flat"] * 4 and "region 4 of a.jpg: a, a polygon with 2 points" in message and "region 3 of a.jpg: a point" in message
+
+
 def test_via_shapes(root):
     x, y = [20, 60, 60], [10, 10, 50]
     folder = shapes_of(root, via_region("a", BOXES[0][1], name="polygon", all_points_x=x, all_points_y=y),

@@ -21,6 +21,13 @@ def test_labelme_boxes(root, capsys):
     assert message.count("图 2.json: shape 6: x, a line") == 1
 
 
+def test_a_point_needs_no_class(root):
+    shapes = [shape(), shape("", "point", ((3, 4),)), shape(None, "linestrip", ((3, 4), (5, 6)))]
+    message, kinds = told(make_labelme(root / "l", shapes))
+    assert kinds == ["shape_flat"] * 6 and "shape 2: a point" in message
+    assert sum(map(len, read(root / "l", findings=[])[1].values())) == 3
+
+
 def test_labelme_masks(root):
     shapes = [shape("_background_"), shape("dog", points=((0, 0), (20, 20))), shape("cat", points=((5, 5), (30, 10))),
               shape("__ignore__", points=((0, 0), (3, 3))), shape("_background_", points=((18, 18), (20, 20))),

@@ -27,7 +27,7 @@ from utils.formats.foreign import (
     read_json,
 )
 from utils.formats.image_names import images_named, index_names
-from utils.formats.objects import is_flagged, is_size, keep_box, read_objects, told_size
+from utils.formats.objects import flat_shape, is_flagged, is_size, keep_box, read_objects, told_size
 from utils.formats.outlines import extent, runs_of
 from utils.formats.sweep import look_at_sample, sweep, with_truth
 from utils.images import SUFFIXES, mask_in_text
@@ -222,21 +222,24 @@ def read_shape(shape, size, found):
 
     size: (w, h) px of the image, None: not known.  found: gets (kind, detail).
     """
-    # A click too many leaves a shape behind that is nothing.
-    if isinstance(shape, dict) and shape.get("points", 0) in (None, []):
+    # A click too many leaves a shape behind that is nothing; what has no area needs no class either.
+    told = shape if isinstance(shape, dict) else {}
+    if told.get("points", 0) in (None, []):
         found.append(("shape_flat", "a shape without points"))
+        return None
+    if told.get("shape_type") in FLAT:
+        found.append(flat_shape(told.get("label"), told["shape_type"]))
         return None
     label = class_name(field(shape, "label", str))
     kind = field(shape, "shape_type", str) if shape.get("shape_type") else "polygon"
     points = read_points(field(shape, "points", list), label)
 
     # What has no area is skipped, what cannot be understood is an error.
-    if kind not in (*FLAT, *WANTED):
+    if kind not in WANTED:
         raise UserError(f"{printable(label)}: unknown shape {printable(kind)!r}, expected "
                         f"{', '.join(WANTED)}. Draw it again as a polygon")
-    if kind in FLAT or len(points) < WANTED[kind]:
-        corners = "" if kind in FLAT else f" with {counted(len(points), 'point')}"
-        found.append(("shape_flat", f"{printable(label)}, a {kind}{corners}"))
+    if len(points) < WANTED[kind]:
+        found.append(flat_shape(label, kind, len(points)))
         return None
     if kind in ("circle", "mask") and len(points) != 2:
         raise UserError(f"{printable(label)}: a {kind} with {len(points)} points, expected 2 points")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.findings import Finding
+from utils.settings import counted
+from utils.system.files import printable
 
 # With such a fault nothing that is labelled in the image can be used.
 SPOILING = ("tag_missing", "rotated_box", "bad_number", "bad_difficult", "label_broken", "share_beyond",
@@ -68,6 +70,13 @@ def keep_box(whole, size, found, detail=""):
     if max(abs(inside - edge) for inside, edge in zip(box, whole)) > 1:
         found.append(("box_clipped", detail))
     return box
+
+
+def flat_shape(name, kind, corners=None):
+    """(kind, detail) of a shape without an area; it may be without a class too. corners: how many it has."""
+    named = f"{printable(name[:40])}, " if isinstance(name, str) and name else ""
+    few = "" if corners is None else f" with {counted(corners, 'point')}"
+    return "shape_flat", f"{named}a {kind}{few}"
 
 
 def is_flagged(value, what):

@@ -18,7 +18,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.findings import Finding, from_error
 from utils.formats.foreign import class_name, coordinate, field, files_below, read_json
-from utils.formats.objects import keep_box, read_objects
+from utils.formats.objects import flat_shape, keep_box, read_objects
 from utils.formats.rows import (
     find_named,
     images_near,
@@ -178,10 +178,14 @@ def read_region(region, attribute, size, found):
     """A region -> its object, or None when it has no area. found: gets (kind, detail)."""
     shape = field(region, "shape_attributes", dict)
     kind = field(shape, "name", str)
-    name = name_of_region(region, attribute)
-    if kind in LINES:
-        found.append(("shape_flat", f"{printable(name)}, a {kind}"))
+
+    # What has no area needs no class either.
+    corners = shape.get("all_points_x")
+    few = kind == "polygon" and isinstance(corners, list) and len(corners) < 3
+    if few or kind in LINES:
+        found.append(flat_shape(attributes_of(region).get(attribute), kind, len(corners) if few else None))
         return None
+    name = name_of_region(region, attribute)
 
     # The box is the extent of the outline; that of a circle is a little more than its corners'.
     outline = outline_of(shape, kind)
