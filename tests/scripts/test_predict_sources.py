@@ -120,6 +120,13 @@ def test_a_folder_of_videos_alone_and_of_none_that_works(go, tmp_path):
         go(source=tmp_path / "texts")
 
 
+def test_a_list_written_on_windows(tmp_path):
+    save(tmp_path / "im" / "a.png", np.zeros((8, 8), np.uint8))
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfim\\a.png\r\nim\\b.png\r\n")
+    items, left_out = sources.find_items(sources.split_sources(str(tmp_path / "names.txt")), "image")
+    assert [item.place for item in items] == [tmp_path / "im" / "a.png"] and left_out == [("im\\b.png", "no file is there")]
+
+
 def test_patterns(go, tmp_path):
     for name in ("f1.jpg", "f2.jpg", "g1.jpg", "sub/f3.jpg", "f[4].jpg"):
         save(tmp_path / "pics" / name, grey(60, 80, 150))

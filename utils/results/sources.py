@@ -238,8 +238,9 @@ def expand_list(path, mode):
             items.append(Item("image", text, path.stem, address_name(text)))
             continue
 
-        # Beside the list itself, or as in the lists of the project.
-        place = existing(path.parent / text) or existing(text)
+        # Beside the list itself, or as in the lists of the project; perhaps written on Windows.
+        ways = [path.parent / text, text, path.parent / text.replace("\\", "/")]
+        place = next(filter(None, map(existing, ways)), None)
         if place is None or not place.is_file():
             left_out.append((text, "no file is there"))
         elif place.suffix.lower() not in SUFFIXES + VIDEO_SUFFIXES:
