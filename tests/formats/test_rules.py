@@ -480,7 +480,7 @@ FIELDS = {
     "masks": [("stem_twice", 8), ("", 8), NO_WORD, NO_NAMES, NO_NAMES, NO_NAMES, NO_NAMES, ("", 8), ("", 8), ("no_file", 8), ("", 8),
               ("bad_name", 6), ("not_an_image", 7), ("image_without_label", 6), ("same_picture", 8), ("", 8), ("not_an_image", 7)],
     "via": [("image_without_label", 8), ("", 8), NO_WORD, ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("no_file", 8), ("", 8),
-            ("bad_name image_without_label label_without_image", 6), ("label_line", 8), ("image_without_label", 6), ("same_picture", 8), ("", 8),
+            ("bad_name image_without_label label_without_image", 6), ("shape_flat", 8), ("image_without_label", 6), ("same_picture", 8), ("", 8),
             ("", 8)],
     "csv": [("image_without_label", 8), ("", 8), NO_WORD, ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("", 8), ("no_file", 8), ("", 8),
             ("bad_name image_without_label label_without_image", 6), ("box_empty", 8), ("image_without_label", 6), ("same_picture", 8), ("", 8),
