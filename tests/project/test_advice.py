@@ -92,7 +92,7 @@ def look(task, classes):
     return said(prepare.prepare, "Set", classes, task=task)
 
 
-@pytest.mark.parametrize("kind", KIND_CASES)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=slow if kind in ("box_swapped", "size_turned") else ()) for kind in KIND_CASES])
 def test_the_remedies_of_the_table_work(root, monkeypatch, kind):
     """What a report says about a fault, done: then it is gone."""
     monkeypatch.setattr(doctor, "check_environment", lambda: [environment.check_python()])
