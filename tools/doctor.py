@@ -30,7 +30,7 @@ from utils.settings import several_paths  # noqa: E402
 from utils.lists import folder_name, list_name, survey_classes  # noqa: E402
 from utils.system.files import printable, write_text  # noqa: E402
 from utils.weights import state_dict_of  # noqa: E402
-from utils.checks.prepare import look_at, settle_classes, tasks_of  # noqa: E402
+from utils.checks.prepare import look_at, settle_classes, tasks_of, dataset_words  # noqa: E402
 
 dataset = "VOCdevkit/Shapes"    # a folder, a data.yaml, a .json, or a list of them    数据集
 task = None                     # "detection", "segmentation"; None: what the dataset holds    任务
@@ -70,7 +70,7 @@ def examine(s, folder):
     for kind in kinds:
         findings, seen, splits, names, where = look_at_data(s, kind)
         title = verdict(findings, f"{len(seen)} usable images")
-        dataset = None if s.train_list else s.dataset
+        dataset = None if s.train_list else dataset_words(s.dataset, kind, s.classes_path)
         short, long = (f"{title}\n{report(findings, most, dataset)}".rstrip() for most in (None, MOST))
         stopping = sum(KINDS[finding.kind][0] == STOPS for finding in findings)
         sections.append((f"Data for {kind}: {where}", short, long, stopping))

@@ -25,8 +25,8 @@ class Finding(NamedTuple):
 
 
 # kind: what happens, what is wrong, what to do. {folder}: that of the first finding, {images}: the folder
-# beside it that holds the images, {dataset}: what the user gave as dataset. tests/project/test_advice.py runs
-# every command that is named here on data with that fault.
+# beside it that holds the images, {dataset}: the words that give the dataset, like "dataset=VOCdevkit/mydata".
+# tests/project/test_advice.py runs every command that is named here on data with that fault.
 KINDS = {
     # the folder and its lists
     "layout": (STOPS, "This is not the folder of a dataset",
@@ -42,9 +42,10 @@ KINDS = {
     "other_suffix": (WITHOUT, "Files that are not read, because of their suffix",
         "Convert them if they belong to the dataset."),
     "labelme_file": (WITHOUT, "labelme files instead of xml files",
-        'Give their folder itself: python voc_annotation.py "dataset={folder}"'),
+        'Save them as Pascal VOC; or read them alone: python voc_annotation.py "dataset={folder}"'),
     "yolo_file": (WITHOUT, "YOLO text files instead of xml files",
-        "Give the data.yaml of that dataset: python voc_annotation.py dataset=..."),
+        "Export them as Pascal VOC; or move them with their images into a folder of their own, with a "
+        "classes.txt of the class names, and give that folder."),
     "image_without_label": (WITHOUT, "Images without a label",
         "Label them. If the image contains no objects, write <annotation></annotation> to an xml file of "
         "the same name (labelme: a file without shapes; segmentation: a mask of zeros)."),
@@ -57,7 +58,7 @@ KINDS = {
     "other_image_path": (WORKS,
         "imagePath in labelme files names another image: the one with the name of the file is used",
         "Nothing, if image and file were renamed together and the boxes look right in the pictures of  "
-        'python tools/doctor.py "dataset={dataset}"'),
+        'python tools/doctor.py {dataset}'),
     "label_twice": (STOPS, "Several labels for one image, or several images with one id: which one is meant?",
         "Delete one of them."),
     "list_name": (STOPS, "Lines of a list that are not plain names",
@@ -65,28 +66,28 @@ KINDS = {
         "to the dataset)."),
     "list_no_image": (STOPS, "Names in a list without an image",
         'Remove them from the list, add the files, or split again: '
-        'python voc_annotation.py "dataset={dataset}" new_split=True'),
+        'python voc_annotation.py {dataset} new_split=True'),
     "list_no_label": (STOPS, "Names in a list without a label",
         'Remove them from the list, add the files, or split again: '
-        'python voc_annotation.py "dataset={dataset}" new_split=True'),
+        'python voc_annotation.py {dataset} new_split=True'),
     "list_left_out": (WITHOUT, "Lists whose images are not there; they are left out",
         "Add the images, or delete the line."),
     "found_elsewhere": (WORKS, "Files that are not where they are said to be, but have the same name",
-        'Are they the right ones? See the pictures of  python tools/doctor.py "dataset={dataset}"'),
+        'Are they the right ones? See the pictures of  python tools/doctor.py {dataset}'),
     "list_missing": (STOPS, "A list is missing",
         'Write it, name a list that is there (train_set, val_set), or split again: '
-        'python voc_annotation.py "dataset={dataset}" new_split=True'),
+        'python voc_annotation.py {dataset} new_split=True'),
     "list_empty": (STOPS, "A list without images",
-        'python voc_annotation.py "dataset={dataset}" new_split=True  makes new ones.'),
+        'python voc_annotation.py {dataset} new_split=True  makes new ones.'),
     "not_listed": (WITHOUT, "Labelled images in no list",
-        'python voc_annotation.py "dataset={dataset}" new_split=True  includes them.'),
+        'python voc_annotation.py {dataset} new_split=True  includes them.'),
     "in_train_and_val": (WORKS,
         "Images in both the train and the val list: the validation results will be too good",
         'Remove them from one of the two, or split again: '
-        'python voc_annotation.py "dataset={dataset}" new_split=True'),
+        'python voc_annotation.py {dataset} new_split=True'),
     "in_test": (WORKS, "Images of the test list in train or val too: the test result will be too good",
         'Remove them from the test list, or split again: '
-        'python voc_annotation.py "dataset={dataset}" new_split=True'),
+        'python voc_annotation.py {dataset} new_split=True'),
     "same_across": (WORKS, "The same picture under two names in two lists: the results will be too good",
         "Delete one of the two, with its label."),
     "near_across": (WORKS,
@@ -137,11 +138,11 @@ KINDS = {
     "image_huge": (WORKS, "Images of more than 50 megapixels: each takes seconds and much memory to open",
         "Shrink them or cut them into tiles, with their labels, or training waits for them."),
     "listed_missing": (STOPS, "Images or masks of a list that are missing",
-        'Was something deleted? python voc_annotation.py "dataset={dataset}"  makes the lists without it.'),
+        'Was something deleted? python voc_annotation.py {dataset}  makes the lists without it.'),
     "listed_moved": (STOPS, "Images or masks of a list that are missing, and so is their folder",
         "Was the dataset moved or renamed? Give its new place, to a resumed run as well: dataset=..."),
     "listed_unusable": (STOPS, "Masks or validation images of a list that cannot be used",
-        'python voc_annotation.py "dataset={dataset}"  makes the lists without them; or remove the line.'),
+        'python voc_annotation.py {dataset}  makes the lists without them; or remove the line.'),
     # labels: xml files, and those of other programs
     "xml_empty": (WITHOUT, "Empty xml files",
         "Label these images. If the image contains no objects, write <annotation></annotation> "
@@ -179,15 +180,16 @@ KINDS = {
         "Write class, x and y of the centre, width and height, all as shares of the image, or export the "
         "labels again as YOLO."),
     "numbers_unused": (WORKS, "Labels with more numbers than a box has",
-        'Nothing, if these are no outlines. See the pictures of  python tools/doctor.py "dataset={dataset}"'),
+        "Nothing, if these are no outlines. See the pictures of  "
+        'python tools/doctor.py {dataset}'),
     "label_ambiguous": (WORKS, "Lines of labels with two possible meanings",
-        'See the pictures of  python tools/doctor.py "dataset={dataset}"  ; if these are key points, write a '
-        "line kpt_shape: [points, 2] into the data.yaml."),
+        'See the pictures of  python tools/doctor.py {dataset}  . If these are key points, write a '
+        "line  kpt_shape: [points, 2]  into the data.yaml."),
     "bad_difficult": (WITHOUT,
         "<difficult> (iscrowd in COCO) that is neither 0 nor 1; the whole image is skipped",
         "Write 0, or 1 for objects that people can hardly see."),
     "no_outline": (WITHOUT, "Objects with a box but no outline; their images have no mask and are skipped",
-        'Draw polygons; or use the boxes: python voc_annotation.py "dataset={dataset}" task=detection'),
+        'Draw polygons; or use the boxes: python voc_annotation.py {dataset} task=detection'),
     "shape_flat": (WITHOUT, "Shapes without an area, like points and lines",
         "Draw polygons or rectangles around the objects."),
     "outline_broken": (WITHOUT, "Outlines that cannot be read; the boxes of these objects are used",
@@ -198,13 +200,13 @@ KINDS = {
         "again."),
     "box_swapped": (WORKS, "Boxes with xmin > xmax or ymin > ymax; their corners are swapped",
         "Nothing, if these boxes look right in the pictures of  "
-        'python tools/doctor.py "dataset={dataset}"'),
+        'python tools/doctor.py {dataset}'),
     "corner_is_size": (STOPS, "Boxes that seem to hold width and height instead of xmax and ymax",
         "Write xmin + width and ymin + height there, or export the labels again as Pascal VOC."),
     "size_is_corner": (STOPS, "Boxes that seem to hold xmax and ymax instead of width and height",
         "Write xmax - xmin and ymax - ymin there, or, in a table, name these columns xmax and ymax."),
     "two_readings": (WORKS, "Boxes without column names that make sense in two readings",
-        'See the pictures of  python tools/doctor.py "dataset={dataset}"  ; a first line with names like  '
+        'See the pictures of  python tools/doctor.py {dataset}  ; a first line with names like  '
         "filename,xmin,ymin,xmax,ymax,class  says what is meant."),
     "box_empty": (WITHOUT, "Boxes without width or height",
         "Delete them, or draw them again."),
@@ -218,10 +220,10 @@ KINDS = {
         "A larger input_shape, or cut the images into tiles."),
     "size_wrong": (WORKS, "Labels that give another size than their image has",
         "Was the image resized since? Then its boxes are wrong: label it again. See the pictures of  "
-        'python tools/doctor.py "dataset={dataset}"'),
+        'python tools/doctor.py {dataset}'),
     "size_turned": (WORKS, "Labels that give the size of their image rotated by 90 degrees",
         "The boxes were drawn before the image was rotated (EXIF), or only width and height are swapped. "
-        'See the pictures of  python tools/doctor.py "dataset={dataset}"'),
+        'See the pictures of  python tools/doctor.py {dataset}'),
     # masks
     "mask_lossy": (WITHOUT, "Masks in a lossy format (JPEG, WebP), which changes class numbers",
         "Export them again as PNG; converting them does not bring the numbers back. Only of few ones far "
@@ -247,8 +249,7 @@ KINDS = {
     "palette_lacks": (STOPS, "Masks with colours or numbers that have no line in the palette",
         "Add lines for them, or the line  * ignored"),
     "mask_values": (STOPS, "Masks with values that are no class",
-        'Correct the classes file, or renumber them: python tools/fix_masks.py "masks={folder}" '
-        '"values={{255: 1}}"'),
+        "Correct the classes file, or renumber them."),
     "masks_0_255": (STOPS, "All masks hold only 0 and 255; but 255 means 'not labelled'",
         'python tools/fix_masks.py "masks={folder}" "values={{255: 1}}"  writes 1 for the objects.'),
     "mask_0_255": (WORKS,
@@ -257,23 +258,22 @@ KINDS = {
     "masks_brightness": (STOPS,
         "The values of the masks are brightnesses rather than class numbers, which count 0, 1, "
         "2 ... without gaps",
-        'python tools/fix_masks.py "masks={folder}" "values={{38: 1, 75: 2}}"  renumbers them; or write a '
-        "classes file with as many names."),
+        "If these are class numbers, write a file of the class names; else renumber the masks."),
     "mask_strays": (STOPS,
         "The masks hold few values in nearly all of their pixels, and many others at the edges of these",
         "Export them again as PNG, without smoothing and without resizing."),
     "void_class": (WORKS, "A class that may mean 'not labelled'; it is learnt like the others",
-        "Look into the description of the dataset. If it means that: ignore_labels=[...]"),
+        "Look into the description of the dataset, whether it means that."),
     "masks_one_class": (STOPS, "All labelled pixels are of one class, so there is nothing to tell apart",
         "An object must be written as 1, 2, 3 ..."),
     # list files
     "list_absent": (STOPS, "There is no such list file",
-        'python voc_annotation.py "dataset={dataset}"  writes it.'),
+        'python voc_annotation.py {dataset}  writes it.'),
     "list_line": (STOPS, "Lines of a list that are no sample",
-        'python voc_annotation.py "dataset={dataset}"  writes the list again.'),
+        'python voc_annotation.py {dataset}  writes the list again.'),
     "list_class": (STOPS, "Class numbers in a list that are missing from the classes file",
         "Set classes_path to the file the list was made with. A file made by voc_annotation.py can be "
-        'deleted:  python voc_annotation.py "dataset={dataset}"  then makes it and the lists again.'),
+        'deleted:  python voc_annotation.py {dataset}  then makes it and the lists again.'),
 }
 ORDER = (STOPS, WITHOUT, WORKS)
 MARKS = {STOPS: "✗", WITHOUT: "!", WORKS: "·"}
@@ -309,17 +309,26 @@ def place(finding):
 
 
 def remedy(findings, dataset=None):
-    """What to do about findings of one kind. dataset: of the settings; None: not known here."""
+    """What to do about findings of one kind. dataset: the words that give it; None: not known here."""
     folder = common_folder([finding.file for finding in findings])
-    images = "..."
-    for name in ("JPEGImages", "images"):
-        if (folder.parent / name).is_dir():
-            images = folder.parent / name
-            break
     _, _, advice = KINDS[findings[0].kind]
     if findings[0].advice:
         return findings[0].advice
-    return advice.format(folder=shown(folder), images=shown(images), dataset=dataset or "...")
+    words = dataset or '"dataset=..."'
+    if "task=" in advice:                                   # the advice is another task
+        words = words.replace(" task=segmentation", "")
+    return advice.format(folder=shown(folder), images=shown(images_beside(folder)), dataset=words)
+
+
+def images_beside(folder):
+    """The folder of the images whose masks are in a folder: masks/train -> images/train; "...": not known."""
+    for masks in (folder, *folder.parents[:2]):
+        for name in ("JPEGImages", "images"):
+            images = masks.parent / name
+            same = images / folder.relative_to(masks)
+            if images.is_dir():
+                return same if same.is_dir() else images
+    return "..."
 
 
 def common_folder(paths):

@@ -342,6 +342,8 @@ def nothing_left(data, stem):
 
 
 GOOD = annotation(thing(), thing("dog"))
+LABELME = b'{"version": "5.0", "imagePath": "../JPEGImages/t29.jpg", "imageHeight": 18, "imageWidth": 24, ' \
+          b'"shapes": [{"label": "cat", "shape_type": "rectangle", "points": [[3, 4], [10, 12]]}]}'
 DETECTION = COMMON | {
     "black": replaced("one_colour", lambda: saved(Image.new("RGB", SIZE), "JPEG")),
     "one colour": replaced("one_colour", lambda: saved(Image.new("RGB", SIZE, (9, 120, 200)), "PNG")),
@@ -389,7 +391,7 @@ DETECTION = COMMON | {
     "size exchanged": xml("size_turned", thing(), thing("dog"), size=(18, 24)), "exif": on_its_side,
     "class typo": second_class("catt"), "class case": second_class("Cat"), "class wide letters": second_class("ｃａｔ"),
     "class other": second_class("bird"),
-    "labelme": file_added("Annotations/l_{stem}.json", b'{"version": "5.0", "shapes": []}', "labelme_file"),
+    "labelme": file_added("Annotations/l_{stem}.json", LABELME, "labelme_file"),
     "yolo": file_added("Annotations/y_{stem}.txt", b"0 0.5 0.5 0.25 0.25\n", "yolo_file"),
     "readme": file_added("Annotations/read_{stem}.md", b"x", "other_suffix"),
     "other text": file_added("Annotations/n_{stem}.txt", b"notes\n", "other_suffix"),

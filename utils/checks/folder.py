@@ -14,6 +14,7 @@ from utils.checks.masks import mask_findings, void_findings
 from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
 from utils.formats.alike import most_alike
+from utils.formats.sniff import format_of
 from utils.formats.sweep import look_at_pair, sweep
 from utils.formats.voc_folder import LABELS, check_layout, made_folder, missing_sets, read_sets, set_file
 from utils.images import LOSSY, SUFFIXES, fitted_size
@@ -172,23 +173,21 @@ def other_files(folder, task, images):
 def kind_of_other(path):
     """The kind of finding about a file of another suffix: is it a label of another program?"""
     suffix = path.suffix.lower()
-    if path.parent.name == "Annotations" and suffix == ".json" and is_label(path):
+    if path.parent.name == "Annotations" and suffix == ".json" and format_of(path) == "labelme":
         return "labelme_file"
-    if path.parent.name == "Annotations" and suffix == ".txt" and is_label(path):
+    if path.parent.name == "Annotations" and suffix == ".txt" and is_yolo(path):
         return "yolo_file"
     if path.parent.name == "SegmentationClass" and suffix in LOSSY_SUFFIXES:
         return "mask_lossy"
     return "other_suffix"
 
 
-def is_label(path):
-    """Whether a .json looks like labelme's, a .txt like YOLO's."""
+def is_yolo(path):
+    """Whether a .txt looks like YOLO's labels, or like the class names beside them."""
     try:
         start = read_bytes(path)[:4000]
     except UserError:
         return False
-    if path.suffix.lower() == ".json":
-        return b'"shapes"' in start or b'"imagePath"' in start
     if path.stem in ("classes", "predefined_classes"):
         return True
     words = start.split(b"\n")[0].split()
@@ -317,7 +316,7 @@ def all_difficult(marks, where):
     detail = f"all {len(marks)} are difficult, and those are not taught" if len(marks) > 1 \
         else "the only one is difficult, and such are not taught"
     advice = "Write <difficult>0</difficult> (in COCO iscrowd 0) for the objects to be learnt, then run " \
-             "python voc_annotation.py again."
+             "voc_annotation.py again, as before."
     return [Finding("no_objects", where, None, detail, advice)]
 
 

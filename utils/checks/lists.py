@@ -39,7 +39,7 @@ def check_before_training(task, lists, classes_path, input_shape=None, stride=No
     task: "detection" or "segmentation".  lists: dict "train", "val" and perhaps "test"
     -> path of the list, as in train.py.
     input_shape: (H, W) px, stride: that of the network's finest grid; for objects too small to be seen.
-    fit, ignore_labels: as in train.py.  dataset: what the lists were made of, None: not known.
+    fit, ignore_labels: as in train.py.  dataset: words that give what the lists are of, None: not known.
     Images and masks are only read when their size or time changed since the last time.  -> findings.
     """
     began = time.perf_counter()

@@ -22,7 +22,7 @@ from utils.checks.folder import (
 from utils.errors import UserError
 from utils.findings import Finding, from_error, report, tell
 from utils.formats.foreign import deal
-from utils.formats.recognise import foreign_tasks, home, read_foreign, recognise
+from utils.formats.recognise import OUTLINES, foreign_tasks, home, read_foreign, recognise
 from utils.formats.sweep import range_of_set
 from utils.formats.voc_folder import LABELS, make_sets, survey
 from utils.images import IGNORED
@@ -75,7 +75,8 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
         findings += whole_findings(parts, None if found else names, find(classes_path), task, ignore_labels,
                                    derived)
     labelled = counted(sum(len(part.samples) for part in parts), "labelled image")
-    tell(findings, f"{labelled} of {', '.join(shown(find(folder)) for folder in folders)}", dataset=dataset)
+    tell(findings, f"{labelled} of {', '.join(shown(find(folder)) for folder in folders)}",
+         dataset=dataset_words(dataset, task, classes_path))
     if val_set == test_set:
         print(f'Warning: val_set and test_set are both "{val_set}": '
               'best.pth is then chosen on the test set and its result is too good.')
@@ -96,6 +97,20 @@ def prepare(dataset, classes_path=None, trainval_percent=0.9, train_percent=0.9,
         if derived:
             write_classes(classes_path, names, samples, task)
         return classes_path, write_lists(dataset, samples, names, task, ignore_labels)
+
+
+def dataset_words(dataset, task, classes_path=None):
+    """What an advised command must say to be about these data: "dataset=..." and what does not follow."""
+    folder = find(dataset if isinstance(dataset, (str, Path)) else dataset[0])
+    words = [f'"dataset={dataset}"']
+    try:
+        if task == "segmentation" and recognise(folder)[0] in OUTLINES:
+            words.append("task=segmentation")
+    except UserError:                                       # no dataset at all, which is reported elsewhere
+        pass
+    if classes_path not in (None, classes_name(dataset, task)):
+        words.append(f'"classes_path={classes_path}"')
+    return " ".join(words)
 
 
 def tell_near(samples, findings):
@@ -288,8 +303,9 @@ def current_lists(dataset, given, task="detection", ignore_labels=()):
         print(reason, end="\n" * bool(reason))
         prepare(dataset, given["classes_path"], task=task, ignore_labels=ignore_labels)
     elif lists and files_are_newer(dataset, lists[0], task):
+        words = dataset_words(dataset, task, given["classes_path"])
         print(f"NOTE: files came or went in {dataset} since its lists were made. To take that in: "
-              f'python voc_annotation.py "dataset={dataset}" new_split=True')
+              f"python voc_annotation.py {words} new_split=True")
     return {"classes_path": classes, **names}
 
 

@@ -10,7 +10,7 @@ from utils import steps
 from utils.augment import Augmentation
 from utils.checks.augmentation import check_augmentation
 from utils.checks.lists import check_before_training
-from utils.checks.prepare import current_lists
+from utils.checks.prepare import current_lists, dataset_words
 from utils.dataset import DetectionData, SegmentationData, class_counts, describe, make_loader
 from utils.errors import UserError
 from utils.formats.shapes import make_shapes
@@ -85,7 +85,8 @@ def make_data(s, network):
         make_lists(s, task)
         lists = {"train": s.train_list, "val": s.val_list, "test": s.test_list}
         finest = min(getattr(network, "strides", None) or (8,))
-        made_of = s.dataset if s.train_list == list_name(s.dataset, "train", task) else None
+        own = s.train_list == list_name(s.dataset, "train", task)
+        made_of = dataset_words(s.dataset, task, s.classes_path) if own else None
         check_before_training(task, lists, s.classes_path, s.input_shape, finest, s.fit, s.ignore_labels,
                               dataset=made_of)
     class_names = read_classes(find(s.classes_path))
