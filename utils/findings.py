@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
 
 # kind: what happens, what is wrong, what to do. {folder}: that of the first finding, {images}: the folder
-# beside it that holds the images, {dataset}: the words that give the dataset, like "dataset=VOCdevkit/mydata".
+# beside it that holds the images, {dataset}: the words that give the dataset, "dataset=VOCdevkit/mydata".
 # tests/project/test_advice.py runs every command that is named here on data with that fault.
 KINDS = {
     # the folder and its lists

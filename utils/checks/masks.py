@@ -135,7 +135,8 @@ def levels_of(masks):
     # Class numbers below a solid 255, which means 'not labelled', are not.
     for low, high in pairwise(levels):
         middle = (low + high) // 2
-        if not any(low < value <= middle for value in found) or not any(middle < value < high for value in found):
+        sides = any(low < value <= middle for value in found), any(middle < value < high for value in found)
+        if not all(sides):
             return []
     return levels if share[levels].sum() >= LEVELS else []
 

@@ -34,5 +34,5 @@ def changes(then, now):
     if not isinstance(then, dict):                          # saved before version 0.5
         return []
     return [f"NOTE: this run began {words.format(then[name])} and goes on {words.format(now[name])}: from "
-            "here on its numbers can differ in their last digits from those of a run that was not interrupted."
+            "here on its numbers can differ in the last digits from those of a run without interruption."
             for name, words in WORDS.items() if name in then and then[name] != now[name]]
