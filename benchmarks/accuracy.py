@@ -16,6 +16,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -85,16 +86,15 @@ def run_script(script, words, watch=None):
     watch: called with its process id now and then.  Error: it failed, with its last lines.
     """
     from utils.errors import UserError
-    log = ROOT / "accuracy.log"
-    with open(log, "w", encoding="utf-8") as file:
-        process = subprocess.Popen([sys.executable, str(ROOT / script), *words], stdout=file, stderr=subprocess.STDOUT,
-                                   env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT)
+    with tempfile.TemporaryFile() as file:
+        process = subprocess.Popen([sys.executable, str(ROOT / script), *words], stdout=file, cwd=ROOT,
+                                   stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
         while process.poll() is None:
             time.sleep(0.2)
             if watch:
                 watch(process.pid)
-    text = log.read_text(encoding="utf-8", errors="replace")
-    log.unlink()
+        file.seek(0)
+        text = file.read().decode("utf-8", "replace")
     if process.returncode:
         raise UserError(f"{script} {' '.join(words)} failed:\n" + "\n".join(text.splitlines()[-12:]))
     return text
@@ -104,7 +104,8 @@ def run_ours(s, name, seed, task, place):
     """Train one of ours, measure its best.pth on the test list -> metrics, seconds, steps, curve."""
     net, *extra = name.split()
     words = [f"net={net}", f"dataset={s.dataset}", f"input_shape={s.input_shape}", f"epochs={s.epochs}",
-             f"batch_size={s.batch_size}", f"seed={seed}", f"eval_every={s.every}", "num_workers=0", *extra]
+             f"batch_size={s.batch_size}", f"seed={seed}", f"eval_every={s.every}", "num_workers=0",
+             "pretrained=False", *extra]
     words += [f"classes_path={s.classes_path}"] if s.classes_path else []
 
     # The seconds at which an epoch was done: seen from outside, when metrics.csv grows.
