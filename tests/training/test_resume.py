@@ -26,7 +26,10 @@ KINDS = {"start-up": (4, ("train.complete", "make_data", "new_folder", "write_se
          "freeze": (6, ())}
 
 
-@pytest.fixture(scope="module", params=[*(pytest.param(name, marks=pytest.mark.torture) if name == "ssd" else name for name in FAMILIES), "tuned"])
+EVERY_DAY = ("yolo", "tuned")                            # the others are trained and killed in the torture tier
+
+
+@pytest.fixture(scope="module", params=[name if name in EVERY_DAY else pytest.param(name, marks=pytest.mark.torture) for name in (*FAMILIES, "tuned")])
 def family(request, server):
     """-> words, the moments of the whole run, its fingerprint. tuned: from trained weights, in a precision that these weights decided."""
     words = FAMILIES.get(request.param, TUNED)
