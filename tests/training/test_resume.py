@@ -27,9 +27,10 @@ KINDS = {"start-up": (4, ("train.complete", "make_data", "new_folder", "write_se
 
 
 EVERY_DAY = ("yolo", "tuned")                            # the others are trained and killed in the torture tier
+ALL = [name if name in EVERY_DAY else pytest.param(name, marks=pytest.mark.torture) for name in (*FAMILIES, "tuned")]
 
 
-@pytest.fixture(scope="module", params=[name if name in EVERY_DAY else pytest.param(name, marks=pytest.mark.torture) for name in (*FAMILIES, "tuned")])
+@pytest.fixture(scope="module", params=ALL)
 def family(request, server):
     """-> words, the moments of the whole run, its fingerprint. tuned: from trained weights, in a precision that these weights decided."""
     words = FAMILIES.get(request.param, TUNED)
