@@ -131,14 +131,12 @@ def levels_of(masks):
     if len(levels) < 2 or len(levels) == len(found) or min(np.diff(levels)) <= 2 * NEAR:
         return []
 
-    # What smoothing or a lossy format leaves is on both sides: a little above one level and below the next.
-    # Class numbers below a solid 255, which means 'not labelled', are not.
-    for low, high in pairwise(levels):
-        middle = (low + high) // 2
-        sides = any(low < value <= middle for value in found), any(middle < value < high for value in found)
-        if not all(sides):
-            return []
-    return levels if share[levels].sum() >= LEVELS else []
+    # At an edge that was smoothed, values are on both sides: above one level and below the next. Class
+    # numbers below a solid 255, which means 'not labelled', are not.
+    smoothed = any(any(low < value <= (low + high) // 2 for value in found)
+                   and any((low + high) // 2 < value < high for value in found)
+                   for low, high in pairwise(levels))
+    return levels if smoothed and share[levels].sum() >= LEVELS else []
 
 
 def inside(value, masks, reach):
