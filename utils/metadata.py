@@ -33,9 +33,11 @@ def dictionary(values: Rule | None = None, keys: type = str) -> Rule:
 
 def finite() -> Rule:
     """A rule: a number as a training may sum it up; a bad learning rate makes large ones."""
+    plain, expected = number()
+
     def good(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 <= value <= 1e300
-    return good, "a finite number"
+        return plain(value) or isinstance(value, float) and abs(value) <= 1e300
+    return good, expected
 
 
 def rows(each: Rule) -> Rule:
