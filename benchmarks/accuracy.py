@@ -249,12 +249,16 @@ def table(results, task):
     goals = GOALS[task]
     rows = [["side", *(f"test {TITLES[goal]}" for goal in goals), "seeds", "steps", "CPU s",
              f"validation after {shortest:.0f} CPU s"]]
+
+    # A row for each side: the mean, and in brackets each seed, because they differ by more than most changes.
     for name in dict.fromkeys(result["name"] for result in results):
         mine = [result for result in results if result["name"] == name]
         row = [name]
         for goal in goals:
             values = [result[goal] for result in mine]
             row.append(f"{statistics.mean(values):.3f} ({' '.join(f'{value:.3f}' for value in values)})")
+
+        # How far it had come when the quickest one was done.
         early = [max((value for _, at, value in result["curve"] if at <= shortest), default=0.0) for result in mine]
         rows.append([*row, str(len(mine)), str(mine[0]["steps"]),
                      f"{statistics.median(result['seconds'] for result in mine):.0f}",
@@ -267,6 +271,8 @@ def draw(results, task, path):
     from matplotlib.figure import Figure
     figure = Figure(figsize=(12, 4.5))
     axes = figure.subplots(1, 2, sharey=True)
+
+    # A colour for each side, named once; a line for each seed.
     names = list(dict.fromkeys(result["name"] for result in results))
     for result in results:
         number = names.index(result["name"])
@@ -275,6 +281,8 @@ def draw(results, task, path):
         for column, axis in enumerate(axes):
             axis.plot([point[column] for point in result["curve"]], values, color=f"C{number}", alpha=0.8,
                       label=result["name"] if first else None)
+
+    # The same height on both sides: only what is below differs.
     for axis, title in zip(axes, ("steps of the optimizer", "CPU seconds")):
         axis.set_xlabel(title)
         axis.grid(alpha=0.3)

@@ -7,7 +7,6 @@ curve.json, a list of [optimizer steps, CPU seconds, its own validation metric],
 what its best epoch says about the test images: boxes, scores, labels, or a map of class numbers.
 """
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -101,15 +100,15 @@ def train_smp(job, folder):
                    for number, (image, _) in enumerate(job["test"])}
 
 
-def letterbox(image, size, fill, nearest=False):
-    """The whole picture in the middle of a square -> the square, (top, left, height, width) of the picture."""
+def letterbox(image, size):
+    """The whole picture in the middle of a grey square -> the square, (top, left, height, width) of it."""
     import cv2
     height, width = image.shape[:2]
     ratio = size / max(height, width)
     h, w = max(1, round(height * ratio)), max(1, round(width * ratio))
-    small = cv2.resize(image, (w, h), interpolation=cv2.INTER_NEAREST if nearest else cv2.INTER_AREA)
+    small = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
     top, left = (size - h) // 2, (size - w) // 2
-    square = np.full((size, size, *image.shape[2:]), fill, np.uint8)
+    square = np.full((size, size, 3), 128, np.uint8)
     square[top:top + h, left:left + w] = small
     return square, (top, left, h, w)
 
@@ -147,7 +146,7 @@ def predict(model, image, job):
     import cv2
     import torch
     model.eval()
-    square, (top, left, h, w) = letterbox(image, job["size"], 128)
+    square, (top, left, h, w) = letterbox(image, job["size"])
     with torch.inference_mode():
         scores = model(to_tensor(square[None]))[0].numpy()                              # (K, H, W)
     scores = np.ascontiguousarray(scores[:, top:top + h, left:left + w].transpose(1, 2, 0))
@@ -165,8 +164,7 @@ def mean_iou(model, pairs, job):
         counts += np.bincount(pairs_of, minlength=classes ** 2).reshape(classes, classes)
     union = counts.sum(0) + counts.sum(1) - counts.diagonal()
     iou = counts.diagonal() / np.maximum(union, 1)
-    value = float(iou[union > 0].mean())
-    return value if math.isfinite(value) else 0.0
+    return float(iou[union > 0].mean())
 
 
 if __name__ == "__main__":

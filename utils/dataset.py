@@ -6,7 +6,6 @@ resumed, or on what was drawn before.
 """
 import random
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -32,7 +31,7 @@ from utils.labels import describe_labels, label_table, read_labels
 from utils.lists import check_classes, read_list, read_mask_list
 from utils.settings import find, shown
 from utils.system import distributed, signals
-from utils.system.machine import SHARED_MEMORY, cores
+from utils.system.machine import SHARED_MEMORY, cores, usual_start
 
 ROTATED = 0.25                  # share of the training pictures that are turned, where `rotate` is set
 AHEAD = 3                       # batches of a worker that may be there at a time: two prefetched, one in use
@@ -393,7 +392,7 @@ def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu", start=
     chooses the epoch.
 
     num_workers: None chooses; more than there are batches are never started.
-    start: how workers start, "fork" or "spawn"; None: fork on Linux.
+    start: how workers start, "fork" or "spawn"; None: see utils.system.machine.usual_start.
     """
     batch_size = min(batch_size, len(data))
     sampler = KeySampler(len(data), batch_size, seed, data.train)
@@ -405,11 +404,9 @@ def make_loader(data, batch_size, num_workers=None, seed=0, device="cpu", start=
         num_workers = min(most, cores() // 2) if on_gpu else 0
     num_workers = enough_memory(min(num_workers, len(sampler)), data, batch_size)
 
-    if num_workers and start is None and sys.platform == "linux":      # forked workers share the cache
-        start = "fork"
     return DataLoader(data, batch_sampler=sampler, num_workers=num_workers, collate_fn=collate,
                       pin_memory=on_gpu, persistent_workers=num_workers > 0, worker_init_fn=prepare_worker,
-                      multiprocessing_context=start if num_workers else None)
+                      multiprocessing_context=(start or usual_start()) if num_workers else None)
 
 
 def enough_memory(num_workers, data, batch_size):

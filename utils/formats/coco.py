@@ -13,6 +13,7 @@ from utils.errors import UserError, did_you_mean
 from utils.findings import Finding
 from utils.formats.foreign import (
     SPLIT_NAMES,
+    SPLIT_WORD,
     class_name,
     class_names,
     coordinate,
@@ -20,6 +21,7 @@ from utils.formats.foreign import (
     files_below,
     locate,
     read_json,
+    with_siblings,
 )
 from utils.formats.image_names import images_named, index_names
 from utils.formats.objects import is_flagged, is_size, keep_box, read_objects, told_size
@@ -31,7 +33,6 @@ from utils.system.files import printable
 GUESSES = 10                    # missing images for which a similar name is searched: the search is slow
 MISREAD = (3, 0.2)              # so many boxes, and such a share of all, must look like corners
 START = 4_000_000               # bytes at each end of a large file that has_boxes reads
-WORDS = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
 
 
 def read_coco(path, findings):
@@ -56,21 +57,7 @@ def read_coco(path, findings):
 def coco_files(path):
     """The files of one dataset: those of a folder, or the file that is named and its siblings, as
     instances_val.json beside instances_train.json."""
-    if path.is_dir():
-        return files_of_folder(path)
-
-    files = [path]
-    word = WORDS.search(path.name)
-    if not word or SPLIT_NAMES[word[0].lower()] != "train":
-        return files
-
-    # A train file is named: its siblings have the same name but for this one word.
-    for other in ("val", "valid", "validation", "test"):
-        file = path.with_name(path.name[:word.start()] + other + path.name[word.end():])
-        if file.is_file() and has_boxes(file):
-            print(f"{shown(path)}: {file.name} beside it is used as the {SPLIT_NAMES[other]} list")
-            files.append(file)
-    return files
+    return files_of_folder(path) if path.is_dir() else with_siblings(path, has_boxes)
 
 
 def files_of_folder(folder):
@@ -122,7 +109,7 @@ def split_of(file):
     """train, val or test by the file's name (instances_train2017.json) or its folder
     (train/_annotations.coco.json), else all."""
     for name in (file.name, file.parent.name):
-        word = WORDS.search(name)
+        word = SPLIT_WORD.search(name)
         if word:
             return SPLIT_NAMES[word[0].lower()]
     return "all"
@@ -302,7 +289,7 @@ def image_finder(path, root):
     images anywhere below root, see image_names.py.
     """
     words = [word for word in re.split(r"[_.\-]", path.stem)
-             if WORDS.match(word) or re.match(r"(train|val|test)\d+", word)]
+             if SPLIT_WORD.match(word) or re.match(r"(train|val|test)\d+", word)]
     names = ["", "images", *words, *(f"images/{word}" for word in words), "JPEGImages", "data"]
     places = [parent / name for parent in dict.fromkeys((path.parent, root)) for name in names]
     places = [place for place in places if place.is_dir()]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from utils.errors import UserError
 from utils.findings import Finding
-from utils.formats.foreign import SPLIT_NAMES, class_name, files_below
+from utils.formats.foreign import SPLIT_NAMES, class_name, files_below, with_siblings
 from utils.formats.objects import told_size
 from utils.formats.rows import (
     CORNERS,
@@ -23,7 +23,6 @@ from utils.formats.rows import (
     numbers_of,
     samples_of_rows,
     split_by_folders,
-    with_siblings,
 )
 from utils.images import SUFFIXES
 from utils.lists import NUMBER

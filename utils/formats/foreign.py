@@ -38,6 +38,9 @@ STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069
 # A folder of the images of one list: train, Validation, train2017, val_images, obj_train_data.
 SPLIT_FOLDER = re.compile(rf"(?:obj_|images?_)?({'|'.join(SPLIT_NAMES)})"
                           "(?:_data|_images?|_?set|_?20[0-9][0-9])?")
+# The same words in the names of files, like instances_train2017.json.
+SPLIT_WORD = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])",
+                        re.IGNORECASE)
 # Windows opens these as devices.
 DEVICES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
 
@@ -206,6 +209,32 @@ def folder_split(path, root):
         if name := SPLIT_FOLDER.fullmatch(name.lower()):
             return SPLIT_NAMES[name[1]]
     return "all"
+
+
+def with_siblings(path, accepts):
+    """A file, and those beside it that have val or test instead of train in their names.
+
+    accepts: function that says whether a file is of the same format.
+    """
+    files, word = [path], SPLIT_WORD.search(path.name)
+    if not word or SPLIT_NAMES[word[0].lower()] != "train":
+        return files
+    for other in ("val", "valid", "validation", "test"):
+        file = path.with_name(path.name[:word.start()] + other + path.name[word.end():])
+        if file.is_file() and accepts(file):
+            print(f"{shown(path)}: {file.name} beside it is used as the {SPLIT_NAMES[other]} list")
+            files.append(file)
+    return files
+
+
+def agreement(some, others):
+    """How many parts of two paths are equal, from the first on."""
+    count = 0
+    for one, other in zip(some, others):
+        if one != other:
+            break
+        count += 1
+    return count
 
 
 def pair_split(image, label, root):

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from urllib.parse import unquote
 
-from utils.formats.foreign import SPLIT_NAMES
+from utils.formats.foreign import SPLIT_NAMES, agreement
 
 # Label Studio writes such a word before a name: 1a2b3c4d-a.jpg. With a letter: 20240131-a.jpg has a date.
 PREFIX = re.compile(r"(?=[0-9]*[a-f])[0-9a-f]{6,8}(-|__)(?=.)")
@@ -49,8 +49,8 @@ def images_named(name, index, root):
     closest = ranks[min(ranks)] if ranks else []
 
     # train/1.jpg and val/1.jpg: the one that has more folders in common with the end of the path.
-    agreement = [common_end(folders, folders_of(image, root)) for image in closest]
-    return [image for image, count in zip(closest, agreement) if count == max(agreement)]
+    common = [common_end(folders, folders_of(image, root)) for image in closest]
+    return [image for image, count in zip(closest, common) if count == max(common)]
 
 
 def folders_of(image, root):
@@ -67,9 +67,4 @@ def other_split(*paths):
 
 def common_end(some, others):
     """How many names at the end of two paths are the same."""
-    count = 0
-    for one, other in zip(reversed(some), reversed(others)):
-        if one.casefold() != other.casefold():
-            break
-        count += 1
-    return count
+    return agreement(*([name.casefold() for name in reversed(names)] for names in (some, others)))

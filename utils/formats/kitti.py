@@ -7,8 +7,8 @@ Source: Geiger et al., "Are we ready for autonomous driving?", CVPR 2012; the re
 from utils.errors import UserError
 from utils.findings import from_error
 from utils.formats.foreign import class_name, files_below
+from utils.formats.objects import IGNORE
 from utils.formats.rows import (
-    IGNORE,
     BoxRow,
     images_near,
     into_lists,

@@ -27,7 +27,15 @@ from utils.formats.foreign import (
     read_json,
 )
 from utils.formats.image_names import images_named, index_names
-from utils.formats.objects import flat_shape, is_flagged, is_size, keep_box, read_objects, told_size
+from utils.formats.objects import (
+    IGNORE,
+    flat_shape,
+    is_flagged,
+    is_size,
+    keep_box,
+    read_objects,
+    told_size,
+)
 from utils.formats.outlines import extent, runs_of
 from utils.formats.sweep import look_at_sample, sweep, with_truth
 from utils.images import SUFFIXES, mask_in_text
@@ -36,7 +44,7 @@ from utils.settings import counted, shown
 from utils.system.files import printable
 
 MAX_BYTES = 200_000_000         # the image itself may be in the file
-NO_CLASS = ("__ignore__", "_background_")
+NO_CLASS = (IGNORE, "_background_")
 FLAT = ("line", "linestrip", "point", "points")
 # The least points of a shape with an area. The last three are X-AnyLabeling's and of newer versions: corners.
 WANTED = {"rectangle": 2, "circle": 2, "mask": 2, "polygon": 3, "rotation": 3, "quadrilateral": 3,

@@ -11,13 +11,11 @@ from utils.errors import UserError
 from utils.findings import Finding, from_error
 from utils.formats.foreign import class_name, files_below, folder_split
 from utils.formats.labelme import NAMES_FILE
+from utils.formats.objects import BACKGROUND, IGNORE
 from utils.formats.sweep import look_at_sample, size_finding, sweep
 from utils.images import IGNORED, open_mask
 from utils.settings import shown
 from utils.system.files import read_lines
-
-BACKGROUND = ("_background_", "background")
-IGNORE = "__ignore__"
 
 
 def has_label_names(folder):

@@ -12,6 +12,8 @@ SPOILING = ("tag_missing", "rotated_box", "bad_number", "bad_difficult", "label_
             "mask_size", "mask_turned")
 # What <difficult>, iscrowd and the like hold; a missing one is not difficult.
 DIFFICULT = {"0": False, "false": False, "": False, "unspecified": False, "1": True, "true": True}
+# Labels that are no class: of a region where nothing is labelled, and of what is around the objects.
+IGNORE, BACKGROUND = "__ignore__", ("background", "_background_")
 LEFT = 0.2                      # a box with a smaller share inside its image is skipped
 
 

@@ -19,7 +19,7 @@ from utils.formats.labelme import NO_CLASS, is_labelme, read_labelme
 from utils.formats.labelme_json import has_label_names, read_labelme_json
 from utils.formats.made_masks import make_masks, outline_jobs
 from utils.formats.object_masks import has_object_masks, read_object_masks
-from utils.formats.objects import area
+from utils.formats.objects import BACKGROUND, IGNORE, area
 from utils.formats.pairs import has_masks, key_file, read_mask_pairs, read_xml_pairs
 from utils.formats.via import read_via
 from utils.formats.visdrone import read_visdrone
@@ -37,7 +37,6 @@ OUTLINES = {"yolo": read_yolo, "coco": read_coco, "labelme": read_labelme, "via"
 BOXES = {"xml": read_xml_pairs, "csv": read_csv, "kitti": read_kitti, "visdrone": read_visdrone,
          "wider_face": read_wider_face}
 MASKS = {"masks": read_mask_pairs, "labelme_json": read_labelme_json, "object_masks": read_object_masks}
-BACKGROUND = ("background", "_background_")                 # outlines of these classes are no objects
 DATA_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -231,7 +230,7 @@ def read_segmentation(kind, path, findings, palette=None):
         if kind != "labelme":
             lists = with_truths(lists, lambda sample: largest_first(sample.truth))
         names = [name for name in names if name.lower() not in BACKGROUND]
-        jobs = outline_jobs(lists, names, findings, ignored=("__ignore__",), empty=BACKGROUND)
+        jobs = outline_jobs(lists, names, findings, ignored=(IGNORE,), empty=BACKGROUND)
         names = ["background", *names]
     else:
         title = sniff.FORMATS["voc" if kind == "xml" else kind].title

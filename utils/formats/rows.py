@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from utils.errors import UserError
 from utils.findings import Finding
-from utils.formats.coco import WORDS
-from utils.formats.foreign import SPLIT_NAMES, files_below, is_plain_part
+from utils.formats.foreign import SPLIT_NAMES, SPLIT_WORD, agreement, files_below, is_plain_part
 from utils.formats.objects import keep_box, read_objects
 from utils.formats.pairs import IMAGE_FOLDERS
 from utils.formats.sweep import look_at_sample, sweep, with_truth
@@ -23,7 +22,6 @@ from utils.lists import NUMBER
 from utils.settings import shown
 from utils.system.files import printable
 
-IGNORE = "__ignore__"           # of a region where nothing is labelled: it is no object, as in labelme.py
 MISFITS = (3, 0.2)              # so many boxes, and such a share of all, that make no sense: wrongly read
 CLEAR = 0.98                    # the share of the boxes that must make sense in the other reading
 SLACK = (1, 0.02)               # a box may reach beyond its image by so many pixels, and such a share of it
@@ -91,16 +89,6 @@ def find_named(name, label, names):
     return only_one([image for image in found if ranks[image] == max(ranks.values())], last)
 
 
-def agreement(some, others):
-    """How many parts of two paths are equal, from the first on."""
-    count = 0
-    for one, other in zip(some, others):
-        if one != other:
-            break
-        count += 1
-    return count
-
-
 def only_one(images, name):
     """The only one of some images. Errors: there are several, called alike in one folder or in several."""
     if len(images) == 1:
@@ -151,25 +139,9 @@ def split_by_folders(path, root, with_name=False):
         if not with_name and part.lower() in SPLIT_NAMES:
             return SPLIT_NAMES[part.lower()]
     for part in [path.name, *parts] if with_name else parts:
-        if word := WORDS.search(part):
+        if word := SPLIT_WORD.search(part):
             return SPLIT_NAMES[word[0].lower()]
     return "all"
-
-
-def with_siblings(path, accepts):
-    """A file, and those beside it that have val or test instead of train in their names.
-
-    accepts: function that says whether a file is of the same format.
-    """
-    files, word = [path], WORDS.search(path.name)
-    if not word or SPLIT_NAMES[word[0].lower()] != "train":
-        return files
-    for other in ("val", "valid", "validation", "test"):
-        file = path.with_name(path.name[:word.start()] + other + path.name[word.end():])
-        if file.is_file() and accepts(file):
-            print(f"{shown(path)}: {file.name} beside it is used as the {SPLIT_NAMES[other]} list")
-            files.append(file)
-    return files
 
 
 def numbers_of(words, names=CORNERS):

@@ -17,7 +17,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.findings import Finding, from_error
-from utils.formats.foreign import class_name, coordinate, field, files_below, read_json
+from utils.formats.foreign import class_name, coordinate, field, files_below, read_json, with_siblings
 from utils.formats.objects import flat_shape, keep_box, read_objects
 from utils.formats.rows import (
     find_named,
@@ -26,7 +26,6 @@ from utils.formats.rows import (
     into_lists,
     lonely_images,
     split_by_folders,
-    with_siblings,
 )
 from utils.formats.sniff import format_of
 from utils.formats.sweep import look_at_sample, sweep, with_truth

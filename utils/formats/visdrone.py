@@ -6,7 +6,8 @@ Source: Zhu et al., "Detection and Tracking Meet Drones Challenge", TPAMI 2021; 
 """
 from utils.errors import UserError
 from utils.formats.kitti import read_text_files
-from utils.formats.rows import IGNORE, READINGS, BoxRow, numbers_of
+from utils.formats.objects import IGNORE
+from utils.formats.rows import READINGS, BoxRow, numbers_of
 
 CATEGORIES = ("ignored regions", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle",
               "awning-tricycle", "bus", "motor", "others")

@@ -82,18 +82,16 @@ def is_kind(ask):
         return False
 
 
-def find_files(folder, suffixes):
-    """stem -> path, see `survey`. Errors: its findings, but for names behind which is no file."""
-    files, findings = survey(folder, suffixes)
+def find_images(folder):
+    """stem -> path of the images of a folder, see `survey`.
+
+    Errors: its findings, but for names behind which is no file.
+    """
+    files, findings = survey(folder, SUFFIXES)
     for finding in findings:
         if finding.kind != "no_file":
             raise as_error(finding)
     return files
-
-
-def find_images(folder):
-    """stem -> path of the images of a folder, see find_files."""
-    return find_files(folder, SUFFIXES)
 
 
 def is_plain(name):
@@ -106,14 +104,6 @@ def is_plain(name):
 def has_drive(name):
     """Whether a colon in a name makes it a place on Windows: C:a.jpg. Elsewhere 10:30.jpg is a name."""
     return bool(re.match("[A-Za-z]:", name)) or os.name == "nt" and ":" in name
-
-
-def check_id(name, where):
-    """The name, if it is plain; else an error."""
-    if not is_plain(name):
-        raise UserError(f"{where}: {name!r} is not a plain file name (valid text without / \\ and "
-                        "control characters, on Windows no : either).")
-    return name
 
 
 def survey_ids(path, known=()):

@@ -3,14 +3,13 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 from utils.errors import UserError
-from utils.formats.objects import keep_box, read_objects, told_size
+from utils.formats.objects import DIFFICULT, keep_box, read_objects, told_size
 from utils.formats.sniff import FORMATS, XML
 from utils.lists import NUMBER
 from utils.settings import shown
 from utils.system.files import decode_text, printable, read_bytes
 
 MAX_XML_BYTES = 5_000_000       # a page of annotations has a few kB; entity bombs need MB
-DIFFICULT = {"0": False, "false": False, "": False, "unspecified": False, "1": True, "true": True}
 
 
 def read_annotation(path, width=None, height=None):

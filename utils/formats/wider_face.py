@@ -9,7 +9,7 @@ import re
 
 from utils.errors import UserError
 from utils.findings import Finding
-from utils.formats.foreign import files_below
+from utils.formats.foreign import files_below, with_siblings
 from utils.formats.rows import (
     READINGS,
     BoxRow,
@@ -20,7 +20,6 @@ from utils.formats.rows import (
     numbers_of,
     samples_of_rows,
     split_by_folders,
-    with_siblings,
 )
 from utils.formats.sniff import format_of
 from utils.images import SUFFIXES

@@ -1,5 +1,7 @@
 """What this process may use of a computer: in a container that is less than there is."""
+import multiprocessing
 import os
+import sys
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")        # through which the batches of loader processes come
@@ -10,6 +12,11 @@ def cores():
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def usual_start():
+    """How loader processes start: by fork on Linux, where they share the cache, else as is usual there."""
+    return "fork" if sys.platform == "linux" else multiprocessing.get_start_method()
 
 
 def machine_memory():

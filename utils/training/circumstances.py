@@ -4,9 +4,10 @@ Another device, another number of threads or another PyTorch adds up floats in a
 helped, but a note says so.
 """
 import multiprocessing
-import sys
 
 import torch
+
+from utils.system.machine import usual_start
 
 WORDS = {"device": "on the device {}", "threads": "with {} threads", "torch": "with PyTorch {}",
          "start": "with loader processes started by {}"}
@@ -19,14 +20,13 @@ def circumstances(device, start):
 
 
 def choose_start(then):
-    """How loader processes start: as they did when the run began, if this system can; else fork on Linux,
-    where they share the cache, and what is usual elsewhere.
+    """How loader processes start: as they did when the run began, if this system can; else as is usual.
 
     then: the `circumstances` of a resumed run, or None.
     """
     if isinstance(then, dict) and then.get("start") in multiprocessing.get_all_start_methods():
         return then["start"]
-    return "fork" if sys.platform == "linux" else multiprocessing.get_start_method()
+    return usual_start()
 
 
 def changes(then, now):
