@@ -6,13 +6,13 @@ curves, worst misses.
 import utils  # noqa: F401, I001  first: it says in a sentence which package is missing, and answers --help
 
 import nets
-from utils.checkpoint import newest_best
 from utils.dataset import DetectionData, make_loader
 from utils.depth import saved_range
 from utils.errors import UserError
 from utils.evaluate import choose_input, collect
 from utils.formats.sweep import range_of_set
 from utils.metrics import confusion_matrix, detection_curves, detection_results
+from utils.prediction.engine import newest_best
 from utils.results import misses, plots
 from utils.results.report import choose_list, detection_report, results_folder, write_csv, write_results
 from utils.settings import ROOT, as_table, check, find, number, optional, read_settings, shown, whole

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 import nets
-from utils.checkpoint import newest_best
 from utils.dataset import SegmentationData, make_loader
 from utils.depth import saved_range
 from utils.errors import UserError
@@ -18,6 +17,7 @@ from utils.evaluate import segment_list
 from utils.formats.sweep import range_of_set
 from utils.images import IGNORED, fitted_size, resize
 from utils.miou import count_confusion, list_results, segmentation_results
+from utils.prediction.engine import newest_best
 from utils.results import masks, plots, report
 from utils.results.draw import grid
 from utils.results.media import fresh, save_image

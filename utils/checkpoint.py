@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import torch
 
 from utils.errors import UserError
-from utils.settings import ROOT, AnyPath, printable, shown
+from utils.settings import AnyPath, printable, shown
 from utils.system import pickles
 from utils.system.files import cannot_write, free_bytes, written_whole
 
@@ -243,15 +243,3 @@ def refuse_web_page(path: Path) -> None:
 
 def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:160]
-
-
-def newest_best() -> Path:
-    """The best.pth of the newest run below logs/, or its last.pth as long as that run was not evaluated."""
-    runs: dict[Path, float] = {}
-    for path in [*ROOT.glob("logs/*/last.pth"), *ROOT.glob("logs/*/best.pth")]:
-        runs[path.parent] = max(runs.get(path.parent, 0), path.stat().st_mtime)
-    if not runs:
-        raise UserError("There is no trained network yet: logs/ holds no best.pth. "
-                        "Run  python train.py  first, or set model_path.")
-    newest = max(runs, key=runs.__getitem__)
-    return newest / ("best.pth" if (newest / "best.pth").is_file() else "last.pth")

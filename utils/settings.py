@@ -21,6 +21,7 @@ from utils.errors import STEERING, UserError, did_you_mean, speak_plainly
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
+OFFLINE = "PLAINVISION_OFFLINE"  # an environment variable: when it is set nothing is ever fetched
 MOST = 10**12                   # of any number in a setting: what is larger is a slip of the keyboard
 LONGEST_SHOWN = 200             # letters of a value in a message
 LONGEST_WORD = 4096             # letters of a word on the command line, and of a path, as systems have it

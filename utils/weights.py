@@ -19,10 +19,9 @@ from torch import nn
 
 from utils.checkpoint import is_darknet, read_checkpoint, refuse_web_page
 from utils.errors import NoWeights, UserError
-from utils.settings import ROOT, printable, shown
+from utils.settings import OFFLINE, ROOT, printable, shown
 from utils.system.files import clear_leftovers, part_name
 
-OFFLINE = "PLAINVISION_OFFLINE"             # an environment variable: when it is set nothing is ever fetched
 LICENCES = {"https://download.pytorch.org/": "torchvision, BSD-3-Clause",
             "https://github.com/AlexeyAB/darknet/": "darknet, public domain",
             "https://pjreddie.com/": "darknet, public domain",

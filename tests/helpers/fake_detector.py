@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import predict
+from utils.prediction import engine, torch_engine
 from utils.settings import read_settings
 
 NAMES = ["cat", "a/b dog", "person"]
@@ -46,10 +47,10 @@ def fake_detect(model, images, input_shape, confidence, nms_iou, max_boxes, fit,
 def go_fixture(monkeypatch, tmp_path, capsys):
     """A function: run predict.main with these variables -> what it printed. Results lie in tmp_path/out."""
     info = {"net": "fake", "class_names": NAMES, "input_shape": (64, 96), "options": {}, "settings": {"test_list": str(tmp_path / "my test.txt")}}
-    monkeypatch.setattr(predict, "newest_best", lambda: tmp_path / "best.pth")
-    monkeypatch.setattr(predict, "choose_device", lambda device: "cpu")
-    monkeypatch.setattr(predict.nets, "load", lambda path, device, net, options: (Detector(), info))
-    monkeypatch.setattr(predict, "detect", fake_detect)
+    monkeypatch.setattr(engine, "newest_best", lambda: tmp_path / "best.pth")
+    monkeypatch.setattr(torch_engine, "choose_device", lambda device: "cpu")
+    monkeypatch.setattr(torch_engine.nets, "load", lambda path, device, net, options: (Detector(), info))
+    monkeypatch.setattr(torch_engine, "detect", fake_detect)
 
     def run(**variables):
         for name, value in ({"output": str(tmp_path / "out"), "input_shape": None, "fit": None, "nms_iou": None} | variables).items():

@@ -13,7 +13,7 @@ FOLDERS = ("utils", "nets", "tools", "recipes", "benchmarks", "docs")
 # Every room and its floor; of a module the longest name that fits counts, and no import goes to a larger number.
 # A library is below all of them, a script of the root is on the floor of the tools.
 ROOMS = {"utils.errors": 0, "utils.settings": 0, "utils.system": 1, "utils": 2, "utils.results": 3, "utils.formats": 4, "utils.checks": 5,
-         "utils.training": 6, "nets": 7, "tools": 8, "recipes": 9, "benchmarks": 9, "docs": 9, "tests": 9}
+         "utils.training": 6, "nets": 7, "utils.prediction": 8, "tools": 9, "recipes": 10, "benchmarks": 10, "docs": 10, "tests": 10}
 SHARED = ("layers", "backbones")                            # below nets/, for every network
 PURE = {"bool", "dict", "enumerate", "float", "frozenset", "int", "len", "list", "max", "min", "range", "round", "set", "sorted", "str",
         "sum", "tuple", "zip"}                              # what the top of a script may call: it only computes
@@ -222,6 +222,8 @@ BAD = [
     (upward, "utils/formats/a.py", "import utils.checks.folder  # <-"),
     (upward, "utils/checks/a.py", "from ..training import log  # <-"),
     (upward, "utils/training/a.py", "from nets import build  # <-"),
+    (upward, "nets/ssd.py", "from utils.prediction import engine  # <-"),
+    (upward, "utils/prediction/a.py", "from predict import main  # <-"),
     (upward, "predict.py", "from train import save  # <-"),
     (upward, "train.py", "from tools.make_shapes import folder  # <-"),
     (upward, "tools/a.py", "from tools.export import write  # <-"),

@@ -165,7 +165,7 @@ def fuzz_metadata(root, count):
     right = read_checkpoint(root / "right.pth")
     for _ in range(count):
         torch.save(put_odd(rng, copy.deepcopy(right)), path)
-        survives(lambda: predict.load_model(read_settings(vars(predict), [f"model_path={path}", "device=cpu"])))
+        survives(lambda: predict.open_engine(read_settings(vars(predict), [f"model_path={path}", "device=cpu"])))
 
 
 def fuzz_json(root, count):

@@ -18,6 +18,7 @@ import nets
 import predict
 from utils.errors import UserError
 from utils.evaluate import detect
+from utils.prediction import torch_engine
 from utils.results import draw, media
 from utils.settings import ROOT, read_settings
 
@@ -310,7 +311,7 @@ def test_torchvisions_ssd_works_at_once(official, tmp_path, monkeypatch):
     """The whole picture is warped to 300 x 300, and the boxes lie in the picture."""
     torch.manual_seed(0)
     asked = []
-    monkeypatch.setattr(predict, "detect", lambda *words, **rules: asked.append(words) or detect(*words, **rules))
+    monkeypatch.setattr(torch_engine, "detect", lambda *words, **rules: asked.append(words) or detect(*words, **rules))
     with torch.device("meta"):                                                  # its own first weights take two seconds
         theirs = ssd300_vgg16(weights=None, weights_backbone=None).state_dict()
     torch.save({name: 0.02 * torch.randn(tensor.shape) for name, tensor in theirs.items()}, tmp_path / "ssd300_vgg16_coco-b556d3b4.pth")

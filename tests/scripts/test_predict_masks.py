@@ -11,6 +11,7 @@ from PIL import Image
 import nets
 import predict
 from utils.errors import UserError
+from utils.prediction import torch_engine
 from utils.results import masks, video
 from utils.settings import read_settings
 
@@ -132,7 +133,7 @@ def test_what_has_no_meaning_is_said(go, tmp_path, monkeypatch):
             with pytest.raises(UserError, match=f"{name}="):
                 predict.main(read_settings(vars(predict), []))
     monkeypatch.setattr(ColourNet, "task", "detection")
-    monkeypatch.setattr(predict, "detect", lambda *_, **__: [{"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "labels": np.zeros(0, int)}])
+    monkeypatch.setattr(torch_engine, "detect", lambda *_, **__: [{"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "labels": np.zeros(0, int)}])
     assert "this network finds boxes: see crop" in go(source=tmp_path / "a.png", save_index=True, threshold=None)
 
 

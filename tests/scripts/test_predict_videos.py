@@ -13,6 +13,7 @@ from PIL import Image
 
 import predict
 from utils.errors import UserError
+from utils.prediction import torch_engine, videos
 from utils.results import h264, video
 from utils.settings import ROOT
 from utils.system import signals
@@ -237,8 +238,8 @@ def test_ctrl_c_at_the_camera_leaves_a_whole_video(go, tmp_path, monkeypatch, wr
     count_frames = video.count_frames
     monkeypatch.setattr(video.cv2, "VideoCapture", FakeCapture)
     monkeypatch.setattr(video, "count_frames", lambda path: 3)
-    monkeypatch.setattr(predict, "detect", interrupted)
-    monkeypatch.setattr(predict.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(torch_engine, "detect", interrupted)
+    monkeypatch.setattr(videos.time, "monotonic", lambda: 0.0)
     said = go(mode="camera", source="")
     assert "Stopped" in said and "3 frames in" in said
     monkeypatch.undo()
@@ -360,7 +361,7 @@ def test_signals_leave_a_whole_video(go, tmp_path, monkeypatch, capsys, handlers
         if len(seen) == 8:
             os.kill(os.getpid(), number)
         return fake_detect(*words, **rules)
-    monkeypatch.setattr(predict, "detect", detect)
+    monkeypatch.setattr(torch_engine, "detect", detect)
     monkeypatch.setattr(predict, "main", lambda s, main=predict.main: signals.run(main, s))
     with pytest.raises(SystemExit) as end:
         go(source=motion_jpeg(tmp_path / "long.avi", frames=20))

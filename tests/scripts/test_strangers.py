@@ -56,7 +56,7 @@ def test_names_of_classes_and_tensors(tmp_path, monkeypatch, capsys):
     names, path = ["a\x1b[2J", "b\u202e", "c\r"], tmp_path / "best.pth"
     save_checkpoint(path, net="colour_net", options={}, class_names=names, input_shape=[48, 64], epoch=1, settings={}, model=state)
     with pytest.raises(UserError, match="does not fit") as error:
-        predict.load_model(read_settings(vars(predict), [f"model_path={path}", "device=cpu"]))
+        predict.open_engine(read_settings(vars(predict), [f"model_path={path}", "device=cpu"]))
     show_sentence_only(UserError, error.value, None)
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err and "\\x1b[31mred" in said.err

@@ -69,9 +69,9 @@ def readers(folder):
 
     def look():
         s = read_settings(vars(predict), words)
-        model, info = predict.load_model(s)
-        predict.samples_of_the_test_list(info, model.task)
-        predict.say_unused(s, model.task, info["class_names"])
+        engine = predict.open_engine(s)
+        predict.samples_of_the_test_list(engine)
+        predict.say_unused(s, engine)
 
     def measure(script):
         s = read_settings(vars(script), words)

@@ -10,8 +10,8 @@ from urllib.parse import quote, urlsplit
 
 from utils.errors import UserError
 from utils.images import SUFFIXES, open_image
+from utils.settings import OFFLINE
 from utils.system.files import printable
-from utils.weights import OFFLINE
 
 LARGEST = 100_000_000           # bytes of a picture
 PAUSE, PATIENCE = 10.0, 60.0    # seconds without an answer, and for the whole picture

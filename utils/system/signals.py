@@ -8,7 +8,6 @@ import time
 from contextlib import contextmanager
 
 from utils.errors import mute
-from utils.system import distributed
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 PIPE = getattr(signal, "SIGPIPE", 13)       # Windows has none
@@ -82,13 +81,24 @@ def run(main, *arguments):
 
     # With several processes the death of one makes the next exchange of gradients fail in all others.
     except RuntimeError as error:
-        if not distributed.is_alone(error):
+        others = group()
+        if not others or not others.is_alone(error):
             raise
         print("\nStopped: another process has ended (its own lines say why), so all of them end.",
               file=sys.stderr)
         raise SystemExit(1) from None
     finally:
         sys.stdout, sys.stderr = streams
+
+
+def group():
+    """utils.system.distributed if this process is one of several, else None.
+
+    Before PyTorch is imported it cannot be, and a prediction may never import it.
+    """
+    module = sys.modules.get("utils.system.distributed")
+    world = getattr(module, "world", None)              # a signal may come in the middle of its import
+    return module if world and world() > 1 else None
 
 
 def let_children_die():
@@ -102,7 +112,7 @@ def let_children_die():
 
 def handle(number, _):
     """Raise Stopped: at once where nothing is changing, else at the end of `undisturbed`."""
-    is_echo = distributed.world() > 1 and time.monotonic() <= asked["at"] + ECHO
+    is_echo = group() is not None and time.monotonic() <= asked["at"] + ECHO
     again = asked["signal"] is not None and not is_echo
     if again:
         leave_now(number)
@@ -110,7 +120,7 @@ def handle(number, _):
     # Several processes must stop after the same step, so none of them raises by itself: see `raise_if_asked`.
     if asked["signal"] is None:
         asked.update(signal=number, at=time.monotonic())
-        if not asked["busy"] and distributed.world() == 1:
+        if not asked["busy"] and not group():
             raise Stopped(number)
 
 
@@ -129,13 +139,14 @@ def undisturbed():
         yield
     finally:
         asked["busy"] = False
-    if distributed.world() == 1:
+    if not group():
         raise_if_asked()
 
 
 def raise_if_asked():
     """Raise Stopped if a signal came, with several processes in all of them after the same step."""
-    if distributed.anywhere(asked["signal"] is not None):
+    others, stops = group(), asked["signal"] is not None
+    if others.anywhere(stops) if others else stops:
         raise Stopped(asked["signal"] or signal.SIGTERM)
 
 

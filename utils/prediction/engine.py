@@ -1,0 +1,47 @@
+"""What predict.py asks of a network, whoever computes it: PyTorch, or another program that reads its file.
+
+An engine is an object with
+    task            "detection" or "segmentation"
+    class_names     list of str
+    input_shape     (H, W) of the network's input
+    fit             how a picture meets the input, see utils.images.fitted_size
+    info            what the file says besides the weights: a dict with net, class_names, settings ...
+and, according to its task, one of two methods. Both take a list of pictures (h, w, 3) uint8 RGB of any size,
+and answer with a list of dicts of NumPy arrays:
+    detect(images, confidence, nms_iou, max_boxes, **rules)
+                    boxes (P, 4) float32 xyxy px of the picture, scores (P,) falling, labels (P,) int64.
+                    confidence: a number, or one for each class.  rules: see utils.boxes.nms.
+    segment(images, threshold, scales, flip, slide)
+                    labels (h, w) uint8, best (K,) float32; see utils.evaluate.segment.
+
+Nothing here imports PyTorch before an engine is opened that needs it.
+"""
+from utils.errors import UserError
+from utils.results import masks, media
+from utils.settings import ROOT, counted, find, shown
+
+
+def open_engine(s):
+    """The network of s.model_path, ready to be asked. Variables of s that are None get their values."""
+    path = find(media.unquote(s.model_path)) if s.model_path else newest_best()
+    from utils.prediction.torch_engine import TorchEngine
+    engine = TorchEngine(path, s)
+
+    size = "short side {}, at most {} long" if s.fit == "short_side" else "input {1} x {0}"
+    print(f"{shown(path)}: {engine.info['net']}, {counted(len(engine.class_names), 'class')}, "
+          f"{size.format(*s.input_shape)}")
+    if engine.task == "segmentation":
+        s.threshold = masks.choose_threshold(s.threshold, engine.info)
+    return engine
+
+
+def newest_best():
+    """The best.pth of the newest run below logs/, or its last.pth as long as that run was not evaluated."""
+    runs = {}
+    for path in [*ROOT.glob("logs/*/last.pth"), *ROOT.glob("logs/*/best.pth")]:
+        runs[path.parent] = max(runs.get(path.parent, 0), path.stat().st_mtime)
+    if not runs:
+        raise UserError("There is no trained network yet: logs/ holds no best.pth. "
+                        "Run  python train.py  first, or set model_path.")
+    newest = max(runs, key=runs.__getitem__)
+    return newest / ("best.pth" if (newest / "best.pth").is_file() else "last.pth")
