@@ -26,7 +26,7 @@ net_options = {}            # only for official weights: the network's own optio
 # What it is measured on                                                                 数据
 list_path = ""              # list of images; "": the test list of the training             测试列表，空为训练时指定的
 input_shape = None          # height, width ("short_side": the short side, the longest)     输入尺寸，None 为训练时的
-fit = None                  # "letterbox", "stretch", "short_side"; None: as trained        图像放入输入的方式
+fit = None                  # "letterbox", "rect", "stretch", "short_side"; None: trained   图像放入输入的方式
 
 # Which boxes count; AP needs almost all of them, so a confidence above 0.01 is ignored  检测框
 score_threshold = 0.5       # for precision, recall, F1, confusion, misses; not for AP      精确率、召回率等的得分阈值

@@ -20,7 +20,18 @@ from utils.prediction.videos import predict_video
 from utils.prediction.words import say_unused
 from utils.results import masks, media, sources
 from utils.results.filters import check_filters
-from utils.settings import check, counted, find, number, one_of, optional, read_settings, shown, whole
+from utils.settings import (
+    check,
+    counted,
+    find,
+    number,
+    one_of,
+    optional,
+    read_settings,
+    shown,
+    whole,
+    yes_or_no,
+)
 from utils.system import signals
 
 # What is looked at                                                                      来源
@@ -32,8 +43,10 @@ model_path = ""             # weights that train.py saved; "": best.pth of the n
 net = ""                    # only for official weights: which network, like "ssd300"       仅官方权重：网络名称
 net_options = {}            # only for official weights: the network's own options          仅官方权重：网络选项
 input_shape = None          # height, width ("short_side": the short side, the longest)     输入尺寸，None 为训练时的
-fit = None                  # "letterbox", "stretch", "short_side"; None: as trained        图像放入输入的方式
+fit = None                  # "letterbox", "rect", "stretch", "short_side"; None: fitting   图像放入输入的方式
 device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                               设备
+amp = None                  # bfloat16; None: where a CPU has it and finds the same        bfloat16 计算，空为自动
+batch_size = None           # images at once, of one input shape; None: 1 on a CPU, 16      每批图片数，None 为自动
 
 # What it leaves                                                                         结果
 output = "img_out"          # folder for the results; nothing is ever overwritten           结果文件夹
@@ -41,6 +54,7 @@ save_json = False           # also write what was found as a .json file         
 save_csv = False            # also write it as a .csv table                                 保存 CSV
 count = False               # also count the objects, or the pixels, of each class          统计各类数量或像素比例
 show = False                # also open a window, where there is a display; Esc ends        弹窗显示
+verbose = False             # print what was found in each of several images                逐张打印多张图片的结果
 
 # Detection only                                                                         仅检测
 confidence = 0.3            # boxes with a lower score are left out                         检测：置信度阈值
@@ -73,7 +87,8 @@ def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     # Every mistake in a setting or a path ends here, before anything is written.
     check(s, confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
-          nms=one_of(NMS), max_per_class=optional(whole(1)), line_width=optional(whole(1)))
+          nms=one_of(NMS), max_per_class=optional(whole(1)), line_width=optional(whole(1)),
+          batch_size=optional(whole(1)), amp=optional(yes_or_no()), verbose=yes_or_no())
     masks.check_settings(s)
     target = media.check_output(s.output)
     texts = sources.split_sources(s.source)

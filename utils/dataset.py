@@ -228,8 +228,8 @@ class DetectionData(ListData):
 
     def __init__(self, list_path, class_names, input_shape, fit="letterbox", augmentation=None, **options):
         check_fit(fit)
-        if augmentation and fit == "short_side":
-            raise UserError('fit="short_side" gives every picture an input of its own size, and '
+        if augmentation and fit in ("rect", "short_side"):
+            raise UserError(f'fit="{fit}" gives every picture an input of its own size, and '
                             'training needs one for all: train with fit="letterbox" or "stretch". '
                             "get_map.py and predict.py can use it with the trained network, like  "
                             "python get_map.py fit=short_side input_shape=800,1333")

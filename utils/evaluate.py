@@ -2,6 +2,8 @@
 
 Training, get_map.py, get_miou.py and predict.py all go through here, so there is one number.
 """
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,8 @@ from tqdm import tqdm
 from utils.boxes import nms
 from utils.errors import UserError
 from utils.images import (
+    GREY,
+    MEAN,
     STEP,
     check_fit,
     fit_image,
@@ -23,6 +27,7 @@ from utils.metrics import detection_results
 from utils.miou import count_confusion, list_results
 from utils.settings import check, fill, several, whole
 from utils.system import distributed
+from utils.system.device import autocast
 
 SHOWN = 12                      # the predictions of so many images are kept to be drawn
 
@@ -45,54 +50,100 @@ def to_device(images, targets, device):
     return images, moved
 
 
-def choose_input(s, model, info):
+def choose_input(s, model, info, tight=False):
     """Fill in a script's input_shape, fit and nms_iou where they are None: as trained, as the recipe says.
 
-    s: its settings, changed in place.  info: of nets.load.
+    s: its settings, changed in place.  info: of nets.load.  tight: "rect" instead of "letterbox", where the
+    network can take it.
     Error: the network cannot take such an input.
     """
     fill(s, {"nms_iou": model.recipe.get("nms_iou", 0.5)}, f"recipe of {info['net']}")
     as_trained = {"fit": info["settings"].get("fit", "letterbox"), "input_shape": tuple(info["input_shape"])}
+    if tight and s.fit is None and as_trained["fit"] == "letterbox" and takes_rectangles(model, info):
+        s.put("fit", "rect", "as trained, with less grey")
     fill(s, as_trained, "as trained")
     check(s, input_shape=several(2, whole(1)))
     check_fit(s.fit)
 
-    # With "short_side" every image has a size of its own, so the network must take each multiple of STEP.
-    asked = (STEP, STEP) if s.fit == "short_side" else s.input_shape
-    near = nearest_shape(type(model), asked, info["options"])
-    if near != asked and s.fit == "short_side":
-        raise UserError(f'fit="short_side" makes inputs of any height and width divisible by {STEP}; '
+    # With these every image has a size of its own, so the network must take each multiple of STEP.
+    near = nearest_shape(type(model), (STEP, STEP), info["options"])
+    if s.fit in ("rect", "short_side") and near != (STEP, STEP):
+        raise UserError(f'fit="{s.fit}" makes inputs of any height and width divisible by {STEP}; '
                         f"{info['net']} cannot take all of these (the smallest are {near[0]} x {near[1]}). "
                         'Use "letterbox" or "stretch".')
-    if near != asked:
-        raise UserError(f"input_shape={asked}: {info['net']} cannot take this size. The nearest is {near}.")
+    near = nearest_shape(type(model), s.input_shape, info["options"])
+    if s.fit != "short_side" and near != s.input_shape:
+        raise UserError(f"input_shape={s.input_shape}: {info['net']} cannot take this size. "
+                        f"The nearest is {near}.")
+
+
+def takes_rectangles(model, info):
+    """Whether a detector finds the same in inputs of any height and width. SSD's boxes are shares of the
+    input, so its stride is 1; others lay theirs out in pixels."""
+    network = type(model)
+    any_size = nearest_shape(network, (STEP, STEP), info["options"]) == (STEP, STEP)
+    return model.task == "detection" and network.stride > 1 and any_size
+
+
+def no_clock(stage):
+    return nullcontext()
 
 
 @torch.inference_mode()
 def detect(model, images, input_shape, confidence=0.5, nms_iou=None, max_boxes=300, fit="letterbox",
-           **rules):
+           fitted=None, precision=None, clock=no_clock, **rules):
     """Find objects in images of any size.
 
     images: list of (h, w, 3) uint8 RGB.  confidence, nms_iou, rules: see `suppress`.
     input_shape, fit: how the images are put into the network's input, see utils.images.fitted_size.
-    -> list of dicts (numpy): boxes (P, 4) float32 xyxy px of the image, scores (P,) falling, labels (P,).
+    fitted: what `fit_image` gave for them, where that was done before.
+    precision: dtype of the network's layers, None: as they are.  clock: see utils.prediction.pipeline.
+    -> list of dicts (numpy): boxes (P, 4) float32 xyxy px of the image, scores (P,) falling, labels (P,);
+    where nothing was found also best: (score, label) of the highest score that there is, or None.
     """
     # Each image on a canvas of the input's size, and all canvases in one batch.
-    canvases, transforms = zip(*(fit_image(image, input_shape, fit) for image in images))
-    batch = torch.from_numpy(stack(canvases)).permute(0, 3, 1, 2)                   # (B, 3, H, W)
-    batch, _ = to_device(batch, [], next(model.parameters()).device)                # (B, 3, H, W)
-    outputs, _ = model(batch)
+    device = next(model.parameters()).device
+    canvases, transforms = zip(*(fitted or [fit_image(image, input_shape, fit) for image in images]))
+    with clock("network"):
+        beside = GREY if fit == "rect" else MEAN
+        batch = torch.from_numpy(stack(canvases, beside)).permute(0, 3, 1, 2)       # (B, 3, H, W)
+        batch, _ = to_device(batch, [], device)                                     # (B, 3, H, W)
+        with autocast(device, precision):
+            outputs, _ = model(batch)
+        if device.type == "cuda" and clock is not no_clock:
+            torch.cuda.synchronize(device)              # it has only been asked for until here
 
     # What remains after NMS, back in pixels of the original images.
     results = []
-    detections = suppress(model, outputs, confidence, nms_iou, max_boxes, **rules)
-    for found, transform, image in zip(detections, transforms, images):
-        results.append(in_picture(found, transform, image.shape[:2]))
+    with clock("decode + NMS"):
+        boxes, scores = model.decode(outputs)                                       # (B, N, 4), (B, N, K)
+        detections = keep_best(model, outputs, boxes, scores, confidence, nms_iou, max_boxes, **rules)
+        for found, transform, image, all_scores in zip(detections, transforms, images, scores):
+            results.append(in_picture(found, transform, image.shape[:2]))
+            if not len(results[-1]["boxes"]):
+                results[-1]["best"] = highest(all_scores, confidence)
     return results
 
 
+def highest(scores, confidence):
+    """-> (score, label) of the best of all predictions of an image, None if there are none.
+
+    scores: (N, K).  confidence: a number or one for each class; classes where it is infinite are left out.
+    """
+    wanted = torch.as_tensor(confidence, device=scores.device).expand(scores.shape[1]).isfinite()       # (K,)
+    if not scores.numel() or not wanted.any():
+        return None
+    score, label = scores.amax(0).float().masked_fill(~wanted, -1).max(0)           # (), ()
+    return score.item(), label.item()
+
+
 def suppress(model, outputs, confidence, nms_iou, max_boxes, **rules):
-    """A network's outputs -> what remains after NMS, see utils.boxes.nms.
+    """A network's outputs -> what remains after NMS, see `keep_best`."""
+    return keep_best(model, outputs, *model.decode(outputs), confidence, nms_iou, max_boxes, **rules)
+
+
+def keep_best(model, outputs, boxes, scores, confidence, nms_iou, max_boxes, **rules):
+    """A network's outputs, and what they say decoded -> what remains after NMS, see utils.boxes.nms.
 
     confidence: a number, or one for each class.  nms_iou: None: as the network's recipe says.
     rules: kind, agnostic, most_per_class.  How many boxes may enter the network says in `candidates`.
@@ -100,7 +151,7 @@ def suppress(model, outputs, confidence, nms_iou, max_boxes, **rules):
     if nms_iou is None:
         nms_iou = model.recipe["nms_iou"]
     limits = model.candidates(outputs) if hasattr(model, "candidates") else {}
-    return nms(*model.decode(outputs), confidence, nms_iou, max_boxes, **limits, **rules)
+    return nms(boxes, scores, confidence, nms_iou, max_boxes, **limits, **rules)
 
 
 def in_picture(found, transform, size):

@@ -19,10 +19,10 @@ from utils.errors import UserError, did_you_mean
 from utils.settings import shown
 from utils.system.files import check_file
 
-FITS = ("letterbox", "stretch", "short_side")       # how a picture meets the input, see `fitted_size`
+FITS = ("letterbox", "rect", "stretch", "short_side")       # how a picture meets the input, see `fitted_size`
 GREY = 114                      # what is beside a picture that does not fill the input
 MEAN = (124, 116, 104)          # the same where fit="short_side": ImageNet's mean colour, 0 once normalised
-STEP = 32                       # the sides of a "short_side" input divide by this
+STEP = 32                       # the sides of a "rect" or "short_side" input divide by this
 IGNORED = 255                   # in a mask: not labelled, counts nowhere; so is what is beside a mask
 ORIENTATION = 0x0112            # the EXIF tag
 ON_ITS_SIDE = (5, 6, 7, 8)      # its values that swap height and width
@@ -397,15 +397,16 @@ def check_fit(fit):
     """Error: it is none of FITS."""
     if fit not in FITS:
         raise UserError(f'fit="{fit}" is not known.{did_you_mean(str(fit), FITS)} Use "letterbox" (whole, '
-                        'undistorted, grey beside it), "stretch" (warped to the input) or "short_side" '
-                        "(undistorted, its short side as long as wanted).")
+                        'undistorted, grey beside it), "rect" (the same with as little grey as can be), '
+                        '"stretch" (warped to the input) or "short_side" (undistorted, its short side as '
+                        "long as wanted).")
 
 
 def fitted_size(height, width, input_shape, fit="letterbox"):
     """The size (h, w) in whole pixels that a picture has in the network's input.
 
     fit: "letterbox": the largest one with (nearly) the picture's aspect ratio that fits into input_shape
-    (H, W).
+    (H, W). "rect": the same size.
     "stretch": input_shape itself, whatever the picture's aspect ratio.
     "short_side": input_shape is (short, long). The short side becomes `short`, or less if the long one would
     become longer than `long`; rounded down, exactly as torchvision does it (500 x 334 at 800, 1333 is 1197 x
@@ -423,8 +424,8 @@ def fitted_size(height, width, input_shape, fit="letterbox"):
 
 def fit_image(image, input_shape, fit="letterbox", size=None):
     """A picture as the network's input: scaled to `fitted_size`. Letterboxed it is in the middle, grey
-    around; with "short_side" at the top left, the mean colour to the right and below, and the input is as
-    large as it needs, in steps of 32.
+    around; so it is with "rect", but the input is only as large as the picture needs, in steps of 32. With
+    "short_side" it is that too, and the picture is at its top left, the mean colour to the right and below.
 
     image: (h, w, 3) uint8.  input_shape: see `fitted_size`.  size: (h, w) of the original, when image is a
     shrunken copy of it.
@@ -435,11 +436,12 @@ def fit_image(image, input_shape, fit="letterbox", size=None):
     new_height, new_width = fitted_size(height, width, input_shape, fit)
 
     # The canvas, and where the picture begins on it.
-    if fit == "short_side":
+    shape = input_shape
+    if fit in ("rect", "short_side"):
         shape = (round_up(new_height), round_up(new_width))
+    if fit == "short_side":
         left, top, colour = 0, 0, MEAN
     else:
-        shape = input_shape
         left, top, colour = (shape[1] - new_width) // 2, (shape[0] - new_height) // 2, GREY
 
     canvas = np.full((*shape, 3), colour, np.uint8)
@@ -452,15 +454,15 @@ def round_up(side):
     return -(-side // STEP) * STEP
 
 
-def stack(images):
+def stack(images, colour=MEAN):
     """Network inputs (H, W, 3) uint8 -> one array (B, H, W, 3).
 
-    Where their sizes differ, MEAN is to the right of the smaller ones and below them.
+    colour: where their sizes differ, of what is to the right of the smaller ones and below them.
     """
     if len({image.shape for image in images}) == 1:
         return np.stack(images)
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    batch = np.full((len(images), height, width, 3), MEAN, np.uint8)
+    batch = np.full((len(images), height, width, 3), colour, np.uint8)
     for canvas, image in zip(batch, images):
         canvas[:image.shape[0], :image.shape[1]] = image
     return batch

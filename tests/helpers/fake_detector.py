@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 import predict
 from utils.prediction import engine, torch_engine
@@ -26,7 +27,7 @@ def results(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-class Detector:
+class Detector(nn.Module):
     task, stride, recipe = "detection", 32, {"nms_iou": 0.45}
 
 
@@ -39,7 +40,8 @@ def fake_detect(model, images, input_shape, confidence, nms_iou, max_boxes, fit,
         boxes = np.float32([[1, 2, width / 2, height / 2], [width / 2, height / 2, width + 9, height + 9], [0, 0, 5, 5]])[:len(scores)]
         labels = np.array([1, 0, 2])[:len(scores)]
         keep = scores >= np.asarray(confidence)[labels]
-        results.append({"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]})
+        best = (scores[0], labels[0]) if len(scores) else None
+        results.append({"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep], "best": best})
     return results
 
 

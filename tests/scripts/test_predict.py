@@ -294,13 +294,13 @@ def test_darknet_weights_work_at_once(official, tmp_path):
     torch.manual_seed(0)
     weight_file(tmp_path / "yolov4-tiny.weights", nets.build("yolov4_tiny", 80), "yolov4_tiny")
     said, record = official(net="yolov4_tiny", model_path=tmp_path / "yolov4-tiny.weights")
-    assert "yolov4_tiny, 80 classes, input 416 x 416" in said
+    assert "yolov4_tiny, 80 classes, input at most 416 x 416" in said
     model, info = nets.load(tmp_path / "yolov4-tiny.weights", "cpu", "yolov4_tiny")
-    (expected,) = detect(model, [picture(150, 200)], (416, 416), 0.1, 0.45, 100)
+    (expected,) = detect(model, [picture(150, 200)], (416, 416), 0.1, 0.45, 100, "rect")
     assert len(record["boxes"]) == len(expected["boxes"]) > 10 and info["class_names"][0] == "person"
     assert [box["label"] for box in record["boxes"]] == [info["class_names"][label] for label in expected["labels"]]
     assert np.abs([box["xyxy"] for box in record["boxes"]] - expected["boxes"]).max() < 0.01
-    assert "input 320 x 320" in official(net="yolov4_tiny", model_path=tmp_path / "yolov4-tiny.weights", input_shape=320)[0]
+    assert "input 320 x 320" in official(net="yolov4_tiny", model_path=tmp_path / "yolov4-tiny.weights", input_shape=320, fit="letterbox")[0]
     with pytest.raises(UserError, match="name no test list.*source=photo.jpg"):
         official(net="yolov4_tiny", model_path=tmp_path / "yolov4-tiny.weights", source="")
     with pytest.raises(UserError, match="Say which network it is, like net=ssd300"):

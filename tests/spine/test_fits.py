@@ -40,8 +40,23 @@ def test_there_and_back(size, shape, fit):
         assert 0 <= canvas.shape[0] - edges[3] < 32 and 0 <= canvas.shape[1] - edges[2] < 32
         short, long = sorted(edges[2:])
         assert short in (shape[0] - 1, shape[0]) and long <= shape[1] or long in (shape[1] - 1, shape[1]) and short <= shape[0]
+    elif fit == "rect":
+        assert canvas.shape[0] % 32 == canvas.shape[1] % 32 == 0
+        grey = canvas.shape[0] - edges[3] + edges[1], canvas.shape[1] - edges[2] + edges[0]
+        assert max(grey) < 32 and edges[:2] == (grey[1] // 2, grey[0] // 2)
     else:
         assert canvas.shape == (*shape, 3) and (fit == "letterbox" or not beside.any())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rect_is_letterbox_with_less_grey(size):
+    """1280 x 720 at 640 meets 640 x 384; the picture in it is the same to the pixel."""
+    assert fit_image(np.zeros((720, 1280, 3), np.uint8), (640, 640), "rect")[0].shape == (384, 640, 3)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    whole, (*scale, left, top) = fit_image(image, (224, 320))
+    tight, (*same, new_left, new_top) = fit_image(image, (224, 320), "rect")
+    height, width = fitted_size(*size, (224, 320))
+    assert scale == same and (whole[top:top + height, left:left + width] == tight[new_top:new_top + height, new_left:new_left + width]).all()
 
 
 def test_stretched_twice_is_stretched_once():
@@ -76,6 +91,7 @@ def test_short_side_is_that_of_torchvision():
 
 def test_stack_pads_to_the_right_and_below():
     first, second = np.full((32, 64, 3), 9, np.uint8), np.full((64, 32, 3), 7, np.uint8)
+    assert (stack([first, second], GREY)[0, 32:] == GREY).all()
     batch = stack([first, second])
     assert batch.shape == (2, 64, 64, 3) and (batch[0, :32] == 9).all() and (batch[1, :, :32] == 7).all()
     assert (batch[0, 32:] == MEAN).all() and (batch[1, :, 32:] == MEAN).all()
@@ -178,6 +194,8 @@ def test_the_recipe_says_which_boxes_are_one_object(list_path, monkeypatch):
 def test_training_wants_one_size(list_path):
     with pytest.raises(UserError, match=r"training needs one for all.*get_map.py and predict.py"):
         DetectionData(list_path, ["a"], (800, 1333), augmentation=Augmentation(), fit="short_side")
+    with pytest.raises(UserError, match='fit="rect" gives every picture'):
+        DetectionData(list_path, ["a"], (96, 160), augmentation=Augmentation(), fit="rect")
     with pytest.raises(UserError, match='"strech" is not known. Did you mean "stretch"'):
         DetectionData(list_path, ["a"], (96, 96), fit="strech")
 

@@ -134,6 +134,7 @@ def prediction_runs():
     """Images smaller and larger than the input, whole and in windows, with copies; a list of one image."""
     images = [np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8) for size in ((40, 90), (31, 33), (70, 50))]
     yield {}, lambda: evaluate.detect(Detector(), images, (48, 64))
+    yield {}, lambda: evaluate.detect(Detector(), images, (48, 64), 2.0)
     for settings in ({}, {"flip": True, "scales": (1.0, 1.5)}, {"slide": True, "flip": True, "scales": (1.0, 2.0)}):
         yield {"K": len(NAMES)}, lambda settings=settings: evaluate.segment(ColourNet(len(NAMES)), images, (48, 64), **settings)
     yield {"K": len(NAMES)}, lambda: evaluate.evaluate(ColourNet(len(NAMES)), Masks(), "cpu")

@@ -1,5 +1,5 @@
-"""A picture through an engine: what was found, and the picture with it drawn on it."""
-from collections import Counter
+"""What an engine answers about a picture: asked for, put into the words of the .json, drawn."""
+from collections import Counter, namedtuple
 
 import numpy as np
 
@@ -7,57 +7,64 @@ from utils.results import masks
 from utils.results.draw import draw_boxes
 from utils.results.filters import thresholds_of
 
-LOWEST = 0.001              # boxes down to this score are asked for, to say how close the best one came
+# Of a picture in which nothing was found, or one class only: how close did the next one come?
+# score: of the best that was left out, 0.0 if there is none.  label: its class.
+# only: the class that every pixel has, None with a detector.
+Hint = namedtuple("Hint", "score label only")
 
 
-def find_objects(s, engine, image, video=False):
-    """One image through a detector.
+def ask(s, engine, images, fitted=None):
+    """-> for each image what the engine answers, see engine.py. fitted: see `Engine.fit_picture`."""
+    if engine.task == "segmentation":
+        return engine.segment(images, s.threshold, s.scales, s.flip, s.slide)
+    return engine.detect(images, thresholds_of(s, engine.class_names), s.nms_iou, s.max_boxes, fitted=fitted,
+                         kind=s.nms, agnostic=s.agnostic_nms, most_per_class=s.max_per_class)
 
-    -> picture to show, found: {"boxes": [...]} as the .json has it, a note when there is nothing to see,
-    None (see find_regions).
-    """
+
+def found_in(engine, answer):
+    """One answer -> what was found as the .json has it: {"boxes": [...]} or {"classes": [...]}."""
     names = engine.class_names
-    wanted = thresholds_of(s, names)                                                # (K,)
-    lowest = wanted if video else np.where(np.isfinite(wanted), np.minimum(LOWEST, wanted), wanted)
-    (every,) = engine.detect([image], lowest, s.nms_iou, s.max_boxes, kind=s.nms, agnostic=s.agnostic_nms,
-                             most_per_class=s.max_per_class)
-    sure = every["scores"] >= wanted[every["labels"]]
-    boxes, scores, labels = (every[name][sure] for name in ("boxes", "scores", "labels"))
-    found = [{"label": names[label], "score": round(float(score), 4),
-              "xyxy": [round(float(edge), 2) for edge in box]}
-             for box, score, label in zip(boxes, scores, labels)]
-
-    # How close the best box came tells whether to lower `confidence` or to train longer.
-    note = ""
-    if not found and len(every["scores"]):
-        best, score = names[every["labels"][0]], every["scores"][0]
-        note = f'nothing reaches confidence={s.confidence:g}; the best was "{best}" with {score:.3f}'
-    elif not found:
-        note = f"nothing reaches confidence={s.confidence:g}; no box has even {LOWEST}"
-    picture = draw_boxes(image, boxes, labels, names, scores, s.line_width, s.show_labels)
-    return picture, {"boxes": found}, note, None
+    if engine.task == "segmentation":
+        return {"classes": masks.pixel_shares(answer["labels"], names)}
+    rows = zip(answer["boxes"], answer["scores"], answer["labels"])
+    return {"boxes": [{"label": names[label], "score": round(float(score), 4),
+                       "xyxy": [round(float(edge), 2) for edge in box]} for box, score, label in rows]}
 
 
-def find_regions(s, engine, image, video=False):
-    """The same with a network for segmentation. -> picture, {"classes": [...]}, note,
-    labels (h, w) uint8 of the pixels."""
+def hint_of(engine, answer, found):
+    """-> Hint, or None where something was found."""
     names = engine.class_names
-    (every,) = engine.segment([image], s.threshold, s.scales, s.flip, s.slide)
-    labels, best = every["labels"], every["best"]
-    classes = masks.pixel_shares(labels, names)
+    if engine.task == "detection":
+        if found["boxes"]:
+            return None
+        score, label = answer.get("best") or (0.0, 0)
+        return Hint(score, names[label], None)
 
-    # One class alone is rarely what was hoped for: how close was the next one?
-    note = ""
-    if len(classes) == 1 and len(names) > 1:
-        only = names.index(classes[0]["label"])
-        other = max((i for i in range(len(names)) if i != only), key=lambda i: best[i])
-        note = f'everything is "{names[only]}"; ' \
-               f'the best other class is "{names[other]}" with {best[other]:.3g} at its best pixel'
+    # One class alone is rarely what was hoped for.
+    if len(found["classes"]) != 1 or len(names) == 1:
+        return None
+    only, best = names.index(found["classes"][0]["label"]), answer["best"]
+    other = max((label for label in range(len(names)) if label != only), key=lambda label: best[label])
+    return Hint(float(best[other]), names[other], names[only])
+
+
+def draw_answer(s, engine, image, answer, found, video=False):
+    """-> the picture to show, (h, w, 3) uint8; with masks it is higher than the image, by the legend."""
+    names = engine.class_names
+    if engine.task == "detection":
+        return draw_boxes(image, answer["boxes"], answer["labels"], names, answer["scores"], s.line_width,
+                          s.show_labels)
 
     # The legend of a picture names what is in it, that of a video every class: its frames are of one size.
-    legend = masks.legend(image.shape[1], names, None if video else classes)
-    picture = np.vstack([masks.blend(image, labels, names, s.opacity), legend])
-    return picture, {"classes": classes}, note, labels
+    legend = masks.legend(image.shape[1], names, None if video else found["classes"])
+    return np.vstack([masks.blend(image, answer["labels"], names, s.opacity), legend])
+
+
+def find_and_draw(s, engine, image, video=False):
+    """All of this for one image. -> picture to show, what was found as the .json has it"""
+    (answer,) = ask(s, engine, [image])
+    found = found_in(engine, answer)
+    return draw_answer(s, engine, image, answer, found, video), found
 
 
 def tally(found):

@@ -1,24 +1,43 @@
 """What predict.py asks of a network, whoever computes it: PyTorch, or another program that reads its file.
 
-An engine is an object with
-    task            "detection" or "segmentation"
-    class_names     list of str
-    input_shape     (H, W) of the network's input
-    fit             how a picture meets the input, see utils.images.fitted_size
-    info            what the file says besides the weights: a dict with net, class_names, settings ...
-and, according to its task, one of two methods. Both take a list of pictures (h, w, 3) uint8 RGB of any size,
-and answer with a list of dicts of NumPy arrays:
-    detect(images, confidence, nms_iou, max_boxes, **rules)
-                    boxes (P, 4) float32 xyxy px of the picture, scores (P,) falling, labels (P,) int64.
-                    confidence: a number, or one for each class.  rules: see utils.boxes.nms.
-    segment(images, threshold, scales, flip, slide)
-                    labels (h, w) uint8, best (K,) float32; see utils.evaluate.segment.
-
 Nothing here imports PyTorch before an engine is opened that needs it.
 """
 from utils.errors import UserError
+from utils.images import fit_image
+from utils.prediction.pipeline import Clock
 from utils.results import masks, media
 from utils.settings import ROOT, counted, find, shown
+
+
+class Engine:
+    """An engine has
+        task            "detection" or "segmentation"
+        class_names     list of str
+        input_shape     (H, W) of the network's input
+        fit             how a picture meets the input, see utils.images.fitted_size
+        info            what the file says besides the weights: a dict with net, class_names, settings ...
+        batch           pictures of one input shape that it likes to be asked about together
+        on_cpu          whether the network takes the processor's cores for itself
+    and, according to its task, one of two methods. Both take a list of pictures (h, w, 3) uint8 RGB of any
+    size, and answer with a list of dicts of NumPy arrays:
+        detect(images, confidence, nms_iou, max_boxes, fitted=None, **rules)
+                        boxes (P, 4) float32 xyxy px of the picture, scores (P,) falling, labels (P,) int64;
+                        where nothing is found also best: (score, label) of the highest score, or None.
+                        confidence: a number, or one for each class.  fitted: what `fit_picture` gave for
+                        them, None: not done yet.  rules: kind, agnostic, most_per_class of utils.boxes.nms.
+        segment(images, threshold, scales, flip, slide)
+                        labels (h, w) uint8, best (K,) float32; see utils.evaluate.segment.
+    """
+
+    batch, on_cpu = 1, True
+
+    def __init__(self):
+        self.clock = Clock()
+
+    def fit_picture(self, image):
+        """image: (h, w, 3) uint8, for `detect` -> see utils.images.fit_image. Any thread may do it."""
+        with self.clock("fit"):
+            return fit_image(image, self.input_shape, self.fit)
 
 
 def open_engine(s):
@@ -27,9 +46,9 @@ def open_engine(s):
     from utils.prediction.torch_engine import TorchEngine
     engine = TorchEngine(path, s)
 
-    size = "short side {}, at most {} long" if s.fit == "short_side" else "input {1} x {0}"
+    size = {"short_side": "short side {}, at most {} long", "rect": "input at most {1} x {0}"}
     print(f"{shown(path)}: {engine.info['net']}, {counted(len(engine.class_names), 'class')}, "
-          f"{size.format(*s.input_shape)}")
+          f"{size.get(s.fit, 'input {1} x {0}').format(*s.input_shape)}")
     if engine.task == "segmentation":
         s.threshold = masks.choose_threshold(s.threshold, engine.info)
     return engine

@@ -1,57 +1,152 @@
-"""Images through an engine: found, drawn, saved, said."""
+"""Images through an engine: read, found, drawn, saved, said."""
+import time
 from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from utils.depth import saved_range
 from utils.errors import UserError
 from utils.formats.sweep import range_of_set
 from utils.images import HUGE_PIXELS, open_image
-from utils.prediction.answers import find_objects, find_regions, tally
-from utils.prediction.words import print_count, print_record
+from utils.prediction.answers import ask, draw_answer, found_in, hint_of, tally
+from utils.prediction.pipeline import InOrder, in_batches, read_ahead
+from utils.prediction.words import print_record, print_sums
 from utils.results import masks, media, sources
 from utils.results.address import open_address
 from utils.settings import counted, shown
+from utils.system.machine import cores
 
-NAMED = 10                  # skipped files that are named at the end
+MOST_THREADS = 8                # that read, and as many that draw and save
+
+
+@dataclass
+class Picture:
+    """An item that was read, or the error why it was not; fitted: see `Engine.fit_picture`."""
+
+    item: Any
+    image: Any = None
+    fitted: Any = None
+    error: UserError | None = None
+
+    @property
+    def pixels(self):
+        return 0 if self.error else self.image.shape[0] * self.image.shape[1]
+
+    @property
+    def shape(self):
+        """Pictures of one shape can be in one batch. None: there is no picture."""
+        if self.error:
+            return None
+        return self.fitted[0].shape if self.fitted else self.image.shape
+
+
+@dataclass
+class Result:
+    """A picture that is done: the file it became, and what was found in it, None if it could not be read."""
+
+    picture: Picture
+    target: Path
+    found: dict | None = None
+    hint: Any = None
+    drawn: Any = None               # to be shown in the window
+
+
+class Sums:
+    """What has become of a run's images."""
+
+    def __init__(self, s):
+        self.keeps = s.save_json or s.save_csv
+        self.records, self.skipped, self.hints, self.total, self.done = [], [], [], Counter(), 0
+
+    def add(self, result):
+        item, image = result.picture.item, result.picture.image
+        if result.picture.error:
+            self.skipped.append((item, result.picture.error))
+            return
+        self.done += 1
+        self.total += tally(result.found)
+        if result.hint:
+            self.hints.append(result.hint)
+        if self.keeps:
+            record = {"file": title_of(item), "width": image.shape[1], "height": image.shape[0]}
+            self.records.append(record | result.found)
 
 
 def predict_images(s, engine, items, folders, window):
-    """Every image: find, draw, save, print. What cannot be read is skipped and named at the end."""
-    records, skipped, total = [], [], Counter()
-    files = [item.place for item in items if isinstance(item.place, Path)]
-    value_range = range_of_set(files, saved_range(engine.info["settings"]))
+    """Every image: read, find, draw, save, say. What cannot be read is skipped and named at the end.
+
+    Reading, the network, and drawing with saving overlap, see pipeline.py.
+    """
+    sums, several, threads = Sums(s), len(items) > 1, count_threads(s, engine)
+    groups, taken = {item.group for item in items}, set()
+    place = folders[items[0].group if len(groups) == 1 else ""]
+    bar = tqdm(total=len(items), unit="image", disable=None if several and not s.verbose else True)
+    line, began = InOrder(threads), time.monotonic()
     try:
-        for item in items:
-            try:
-                image = open_item(item, value_range)
-            except UserError as error:
-                if len(items) == 1:
-                    raise
-                print(f"skipped: {error}")
-                skipped.append((item, error))
-                continue
-            if image.shape[0] * image.shape[1] > HUGE_PIXELS:
-                print(f"{title_of(item)} has {image.shape[1]} x {image.shape[0]} pixels: it takes its time.")
-            picture, found = predict_image(s, engine, image, item, folders[item.group])
-            record = {"file": title_of(item), "width": image.shape[1], "height": image.shape[0]}
-            records.append(record | found)
-            total += tally(found)
-            window = window and media.show_image(picture, 0)
+        with bar, closing(answer_all(s, engine, items, threads)) as answered:
+            for picture, answer in answered:
+                folder = folders[picture.item.group]
+                target = target_of(picture.item, folder, taken)
+                line.put(finish, s, engine, picture, answer, target, folder)
+                for result in line.take(threads):
+                    window = say_result(s, sums, result, bar, several, window)
+            for result in line.take():
+                window = say_result(s, sums, result, bar, several, window)
     finally:
         # Also after Ctrl-C: what was found before it is kept.
-        groups = {item.group for item in items}
-        place = folders[items[0].group if len(groups) == 1 else ""]
-        if records:
-            save_records(s, place, items[0].name.name if len(items) == 1 else None, records)
+        for result in line.rest():
+            sums.add(result)
+        line.close()
+        if sums.records:
+            save_records(s, place, None if several else items[0].name.name, sums.records)
 
-    if skipped and not records:
-        raise UserError(f"None of the {len(items)} images could be read. The first: {skipped[0][1]}")
-    if len(items) > 1:
-        names = [Path(item.place).name for item, _ in skipped]
-        which = ", ".join(names[:NAMED]) + " ..." * (len(names) > NAMED)
-        print(f"{counted(len(records), 'image')}, {len(skipped)} skipped{': ' + which if skipped else ''}. "
-              f"Results: {shown(place)}")
-        print_count(s, "all images", engine.task, total)
+    if sums.skipped and not sums.done:
+        raise UserError(f"None of the {len(items)} images could be read. The first: {sums.skipped[0][1]}")
+    if several:
+        print_sums(s, engine, sums, place, time.monotonic() - began)
+
+
+def count_threads(s, engine):
+    """How many read, and as many draw and save. A processor that computes the network has few to spare, and
+    files that share a name get their numbers one after the other."""
+    one = engine.on_cpu or s.crop or s.save_index or s.save_colour or s.save_cut_out
+    return 1 if one else max(1, min(MOST_THREADS, cores() // 2))
+
+
+def answer_all(s, engine, items, threads):
+    """-> generator of (Picture, the engine's answer) for every item, in their order."""
+    files = [item.place for item in items if isinstance(item.place, Path)]
+    value_range = range_of_set(files, saved_range(engine.info["settings"]))
+    size = s.batch_size or engine.batch
+
+    def read(item):
+        return read_picture(engine, item, value_range)
+
+    # In this thread, where the network is.
+    def answer(pictures):
+        for picture in pictures:
+            if picture.pixels > HUGE_PIXELS:
+                height, width, _ = picture.image.shape
+                tqdm.write(f"{title_of(picture.item)} has {width} x {height} pixels: it takes its time.")
+        images, fitted = zip(*((picture.image, picture.fitted) for picture in pictures))
+        return ask(s, engine, images, fitted if all(fitted) else None)
+
+    with closing(read_ahead(read, items, threads, max(threads, size))) as pictures:
+        yield from in_batches(pictures, size, answer)
+
+
+def read_picture(engine, item, value_range):
+    """-> Picture of an item; one that cannot be read holds the error."""
+    try:
+        with engine.clock("read"):
+            image = open_item(item, value_range)
+    except UserError as error:
+        return Picture(item, error=error)
+    return Picture(item, image, engine.fit_picture(image) if engine.task == "detection" else None)
 
 
 def open_item(item, value_range=None):
@@ -70,25 +165,51 @@ def title_of(item):
     return shown(item.place) if isinstance(item.place, Path) else item.place
 
 
-def predict_image(s, engine, image, item, folder):
-    """One image: find, draw, save, print. -> picture with the result drawn on it,
-    what was found as the .json has it."""
-    look_for = find_regions if engine.task == "segmentation" else find_objects
-    picture, found, note, labels = look_for(s, engine, image)
+def target_of(item, folder, taken):
+    """-> the file that an item's result becomes. taken: those that were given away before; it is added.
 
-    # A photo stays a .jpg; everything else is saved without loss.
-    name, given = item.name, sources.suffix_of(item.place)
+    A photo stays a .jpg; everything else is saved without loss.
+    """
+    given = sources.suffix_of(item.place)
     suffix = given if given.lower() in (".jpg", ".jpeg") else ".png"
-    target = media.fresh(folder / name.parent, name.name, suffix)
-    media.save_image(target, picture, item.place if isinstance(item.place, Path) else None)
-    print_record(s, shown(target), found, note)
+    target = media.fresh(folder / item.name.parent, item.name.name, suffix, taken)
+    taken.add(target)
+    return target
 
-    if s.crop and "boxes" in found:
-        media.save_crops(folder / "crops" / name.parent, name.name, image, found["boxes"])
-    if labels is not None:
-        masks.save_kinds(folder, name, image, labels, engine.info, index=s.save_index, colour=s.save_colour,
-                         cut_out=s.save_cut_out)
-    return picture, found
+
+def finish(s, engine, picture, answer, target, folder):
+    """Draw and save what was found in one picture. -> Result"""
+    if picture.error:
+        return Result(picture, target)
+    item, name = picture.item, picture.item.name
+    with engine.clock("draw"):
+        found = found_in(engine, answer)
+        drawn = draw_answer(s, engine, picture.image, answer, found)
+
+    # The picture itself, and what was asked for besides.
+    with engine.clock("save"):
+        media.save_image(target, drawn, item.place if isinstance(item.place, Path) else None)
+        if s.crop and "boxes" in found:
+            media.save_crops(folder / "crops" / name.parent, name.name, picture.image, found["boxes"])
+        if engine.task == "segmentation":
+            masks.save_kinds(folder, name, picture.image, answer["labels"], engine.info, index=s.save_index,
+                             colour=s.save_colour, cut_out=s.save_cut_out)
+    return Result(picture, target, found, hint_of(engine, answer, found), drawn)
+
+
+def say_result(s, sums, result, bar, several, window):
+    """Add a result to the sums, and say or show it. -> whether the window is still wanted"""
+    error = result.picture.error
+    if error and not several:
+        raise error
+    sums.add(result)
+    bar.update()
+    if error:
+        bar.write(f"skipped: {error}")
+        return window
+    if s.verbose or not several:
+        print_record(s, shown(result.target), result.found, None if several else result.hint)
+    return window and media.show_image(result.drawn, 0)
 
 
 def save_records(s, folder, name, records):

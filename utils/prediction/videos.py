@@ -2,16 +2,20 @@
 import signal
 import time
 from collections import Counter
+from contextlib import closing
 
 from tqdm import tqdm
 
 from utils.errors import UserError
-from utils.prediction.answers import find_objects, find_regions, tally
+from utils.prediction.answers import ask, draw_answer, found_in, tally
+from utils.prediction.pipeline import InOrder, iterate_ahead
 from utils.prediction.words import print_count
 from utils.results import media
 from utils.results.video import VideoFile, VideoSource
 from utils.settings import counted, shown
 from utils.system import signals
+
+AHEAD = 2                       # frames of a file that wait between two stages
 
 
 def predict_video(s, engine, item, folder, window):
@@ -35,8 +39,8 @@ def predict_video(s, engine, item, folder, window):
         source.close()
         readable = video.close()
 
-    # The frame in which it was stopped is not in the video.
-    seen, seconds = source.seen - (stopped is not None), time.monotonic() - start
+    # What was read ahead when it was stopped is not in the video.
+    seen, seconds = video.seen, time.monotonic() - start
     print(f"{counted(seen, 'frame')} in {seconds:.1f} s, {seen / max(seconds, 1e-6):.1f} frames per second")
     print_count(s, "all frames together", engine.task, total)
     tell_video(video, readable, source.fps)
@@ -47,29 +51,49 @@ def predict_video(s, engine, item, folder, window):
 
 
 def predict_frames(s, engine, source, video, total, window):
-    """Frame after frame: find, draw, write. total: Counter that is added to. -> False after Esc"""
-    look_for = find_regions if engine.task == "segmentation" else find_objects
-    start, last = time.monotonic(), None
-    bar = tqdm(source.frames(), total=source.count or None, unit="frame", disable=None)
-    for image, moment, hole in bar:
-        picture, found, *_ = look_for(s, engine, image, video=True)
-        total += tally(found)
+    """Frame after frame: find, draw, write. total: Counter that is added to. -> False after Esc
 
-        # A hole is filled with the frame before it, so that everything after it keeps its time.
-        for _ in range(hole):
-            video.write(picture if last is None else last)
-        last = picture
+    Of a file the next frames are read, and the last ones drawn and written, while the network computes.
+    """
+    most = 0 if source.live else AHEAD
+    frames = source.frames() if source.live else iterate_ahead(source.frames(), AHEAD)
+    line, start = InOrder(1), time.monotonic()
 
-        # A camera goes on while the network computes: repeated frames keep the video at true speed.
-        if source.live:
-            copies = round((time.monotonic() - start) * source.fps) - video.written
-            for _ in range(max(1, copies)):
-                video.write(picture)
-        else:
-            video.write(picture, moment)
-        if window and not media.show_image(picture, 1):
-            return False
-    return True
+    # One thread draws and writes, so that the frames stay in order.
+    try:
+        with closing(frames):
+            for image, moment, hole in tqdm(frames, total=source.count or None, unit="frame", disable=None):
+                (answer,) = ask(s, engine, [image])
+                line.put(write_frame, s, engine, source, video, image, answer, moment, hole, start)
+                for picture, found in line.take(most):
+                    total += tally(found)
+                    if window and not media.show_image(picture, 1):
+                        return False
+        return True
+    finally:
+        for _, found in line.rest():
+            total += tally(found)
+        line.close()
+
+
+def write_frame(s, engine, source, video, image, answer, moment, hole, start):
+    """Draw one frame and add it to the video. -> the picture, what was found"""
+    found = found_in(engine, answer)
+    picture = draw_answer(s, engine, image, answer, found, video=True)
+
+    # A hole is filled with the frame before it, so that everything after it keeps its time.
+    for _ in range(hole):
+        video.write(picture if video.image is None else video.image)
+
+    # A camera goes on while the network computes: repeated frames keep the video at true speed.
+    if source.live:
+        copies = round((time.monotonic() - start) * source.fps) - video.written
+        for _ in range(max(1, copies)):
+            video.write(picture)
+    else:
+        video.write(picture, moment)
+    video.seen += 1
+    return picture, found
 
 
 def tell_video(video, readable, fps):

@@ -66,11 +66,11 @@ def output_folder(folder):
         remove_empty(missing)
 
 
-def fresh(folder, name, suffix=""):
-    """folder/name.suffix, or the first of name_2, name_3 ... that does not exist:
+def fresh(folder, name, suffix="", taken=()):
+    """folder/name.suffix, or the first of name_2, name_3 ... that does not exist and is not in `taken`:
     no result overwrites anything."""
     path, attempt = Path(folder) / (name + suffix), 1
-    while os.path.lexists(path):
+    while os.path.lexists(path) or path in taken:
         attempt += 1
         path = path.with_name(f"{name}_{attempt}{suffix}")
     return path

@@ -156,14 +156,16 @@ class VideoFile:
 
     It tries H.264 (.mp4) through PyAV, then what OpenCV can write, see CODECS. `close()` counts what can be
     read back, because OpenCV's writer reports no error: not for a wrong size, not for a full disk.
+
+    image: the last one.  written: how many there are, with repetitions.  seen: for whoever counts without.
     """
 
     def __init__(self, folder, name, fps, like=None, aspect=None):
         """like: the video file whose sound is copied, or None.  aspect: see VideoSource."""
         self.folder, self.name, self.fps = Path(folder), name, fps
         self.like, self.aspect = like, aspect
-        self.path = self.part = self.writer = None
-        self.written, self.last, self.uneven = 0, 0.0, 0.0
+        self.path = self.part = self.writer = self.image = None
+        self.written, self.seen, self.last, self.uneven = 0, 0, 0.0, 0.0
 
     def open(self, image):
         """Start a new file folder/name with the size of the image."""
@@ -202,6 +204,7 @@ class VideoFile:
         """
         if self.writer is None:
             self.open(image)
+        self.image = image
         if image.shape[:2] != self.shape:
             image = np.array(Image.fromarray(image).resize(self.shape[::-1]))
         right, below = self.size[0] - self.shape[1], self.size[1] - self.shape[0]
