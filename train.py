@@ -18,11 +18,11 @@ from utils.system import distributed, signals
 from utils.system.device import autocast
 from utils.training import accidents, keep
 from utils.training.begin import begin_training, make_data, set_stage
-from utils.training.plan import build_options, complete
+from utils.training.plan import build_options, choose_net, complete
 from utils.training.resume import find_run, hold_run
 
 # The network                                                                                          网络
-net = "yolov8"                  # which network, see nets/__init__.py                                   网络名称
+net = None                      # which network, see nets/__init__.py; None: what suits the data        网络名称，None 按数据选择
 net_options = {}                # its own options, e.g. {"label_smoothing": 0.1}, see its file          网络自己的选项
 
 # What it learns from                                                                                  数据
@@ -103,7 +103,7 @@ def main(s):
     run, state = find_run(s)                                    # of a resumed run; else None, None
     machine = distributed.begin(s.device)
     hold_run(run)                                               # nobody else may train in its folder
-    network = nets.find_net(s.net)
+    network = nets.find_net(choose_net(s))
     complete(s, network, state, nets.try_to_build)              # every None gets its value
     train_data, val_data = make_data(s, network)
 

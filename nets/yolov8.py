@@ -33,6 +33,9 @@ What differs from the published training, and why:
 * There the loss is multiplied by the batch size B; here it is not, so that a recipe's learning rate fits any
   batch. The loss there = B * (box + class + dfl here); the single losses that it prints are these.
 * `recipe` is AdamW for a user's own data (nets/layers.py). The published one is meant for 500 epochs of COCO.
+* There the 64 numbers of a cell begin equal: the first boxes are 15 cells wide, 120, 240 and 480 px. TAL then
+  gives large objects to fine levels, and the coarse one learns nothing for a long time. Here they begin with
+  small distances (`fall`; 0: as there): on few pictures of large objects that decides, see docs/en/yolov8.md.
 * Versions differ. This is 8.4: the 64 numbers start at 2.0 (before: 1.0), and a small object is looked for in
   a larger square (`least_side`; 0 is the rule before). Two versions that built another network (8.3.0, 8.4.0)
   are not followed.
@@ -59,6 +62,7 @@ BINS = 16                                               # distances 0 ... 15 (GF
 TOPK, ALPHA, BETA = 10, 0.5, 6.0                        # of the assignment (TOOD, section 3.2: 13, 1, 6)
 EPS = 1e-9
 LEAST_SIDE = 16.0                                       # px
+FALL = math.log(1.5)                                    # each distance at first 2/3 as likely as that before it
 BOX_WEIGHT, CLASS_WEIGHT, DFL_WEIGHT = 7.5, 0.5, 1.5
 
 
@@ -201,9 +205,10 @@ class YOLOv8(nn.Module):
     recipe = DETECTION_RECIPE | {"input_shape": (640, 640), "lr": 0.005, "nms_iou": 0.7}
 
     def __init__(self, num_classes, input_shape=(640, 640), pretrained=False, size="n",
-                 least_side=LEAST_SIDE):
+                 least_side=LEAST_SIDE, fall=FALL):
         """num_classes: K, foreground classes.  pretrained: must be False, no plain tensors can be fetched.
         size: "n", "s", "m", "l" or "x".  least_side: px, least square in which an object's cells are sought.
+        fall: of the first distributions from one distance to the next, a logarithm; 0: none, as published.
         """
         super().__init__()
         if size not in SIZES:
@@ -235,9 +240,11 @@ class YOLOv8(nn.Module):
         cells = torch.tensor([[[0.0, 0.0, s, s]] for s in STRIDES], dtype=torch.float32)
         self.register_buffer("cells", cells, persistent=False)
 
-        # What the heads say at first: all distances are equally likely; 5 objects in a picture of 640 x 640.
+        # What the heads say at first: short distances are likelier, which makes boxes about four cells wide,
+        # 32, 64 and 128 px: so every level finds its objects from the start. 5 objects in 640 x 640.
+        first = 2.0 - fall * torch.arange(BINS).repeat(4)                       # (64,)
         for sides, classes, stride in zip(self.side_heads, self.class_heads, STRIDES):
-            nn.init.constant_(sides[-1].bias, 2.0)
+            sides[-1].bias.data.copy_(first)
             nn.init.constant_(classes[-1].bias, math.log(5 / num_classes / (640 / stride) ** 2))
 
     def forward(self, images, targets=None):

@@ -29,6 +29,7 @@ from utils.settings import check, find, number, optional, read_settings, several
 from utils.settings import several_paths  # noqa: E402
 from utils.lists import folder_name, list_name, survey_classes  # noqa: E402
 from utils.system.files import printable, write_text  # noqa: E402
+from utils.training.plan import NET_OF  # noqa: E402
 from utils.weights import state_dict_of  # noqa: E402
 from utils.checks.prepare import look_at, settle_classes, tasks_of, dataset_words  # noqa: E402
 
@@ -40,7 +41,7 @@ test_list = None                # ... for testing    测试集列表
 classes_path = None             # class names; None: model_data/<name>_classes.txt    类别文件
 ignore_labels = []              # segmentation: mask values that are no class    分割：忽略的标签值
 model_path = ""                 # weights to look at; "": none    权重路径
-net = None                      # the network to train; None: yolov8 or deeplabv3plus    网络名称
+net = None                      # the network to train; None: the one train.py chooses    网络名称
 input_shape = None              # height, width of its input; None: as its recipe says    输入尺寸（高, 宽）
 samples = 12                    # pictures on the page    页面上的样本数
 seed = 0                        # another number shows others    随机种子
@@ -203,8 +204,7 @@ def way_of(s, kind):
 
 def chosen(s, kind):
     """The network whose grids and anchors the objects are compared with, and its input shape."""
-    usual = "yolov8" if kind == "detection" else "deeplabv3plus"
-    network = nets.find_net(s.net or usual)
+    network = nets.find_net(s.net or NET_OF[kind])
     check_fit(network.recipe.get("fit", "letterbox"))
     return network, tuple(int(side) for side in s.input_shape or network.recipe["input_shape"])
 

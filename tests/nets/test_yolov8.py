@@ -361,8 +361,20 @@ def test_the_loss_is_float32_under_autocast():
 
 # --- what surrounds it ---
 
+@pytest.mark.parametrize("fall, widths", [(None, (32, 64, 128)), (0, (120, 240, 480))])
+def test_the_first_boxes(fall, widths):
+    """Four cells wide, and so every level is the best one for objects of its own size; 15 cells wide as published."""
+    torch.manual_seed(0)
+    model = nets.build("yolov8", 3, (320, 320), **({} if fall is None else {"fall": fall})).eval()
+    with torch.inference_mode():
+        boxes, _ = model.decode(model(torch.rand(1, 3, 320, 320))[0])
+    levels = boxes[0].split([(320 // stride) ** 2 for stride in (8, 16, 32)])
+    for level, width in zip(levels, widths):
+        assert (level[:, 2:] - level[:, :2]).median().item() == pytest.approx(width, rel=0.02)
+
+
 def test_beginnings():
-    model = nets.build("yolov8", 20)
+    model = nets.build("yolov8", 20, fall=0)
     assert all((head[2].bias == 2.0).all() for head in model.side_heads)
     for head, stride in zip(model.class_heads, (8, 16, 32)):
         assert torch.allclose(head[2].bias, torch.tensor(math.log(5 / 20 / (640 / stride) ** 2)))

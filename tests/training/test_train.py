@@ -12,7 +12,7 @@ from utils.errors import UserError
 from utils.settings import ROOT, as_dict, as_table, read_settings
 from utils.training import begin, keep
 from utils.training.circumstances import changes, choose_start, circumstances
-from utils.training.plan import build_options, choose_epochs, complete
+from utils.training.plan import build_options, choose_epochs, choose_net, complete
 from utils.training.resume import Progress
 
 OPEN = {"classes_path", "train_list", "val_list", "test_list", "resume", "epochs", "freeze_epochs", "loss", "class_weights", "amp",
@@ -27,7 +27,7 @@ class Made(list):
 def plan(*words):
     """-> settings as they are when the data is about to be read, the network's class."""
     s = read_settings(vars(train), list(words))
-    network = nets.find_net(s.net)
+    network = nets.find_net(choose_net(s))
     complete(s, network)
     return s, network
 
@@ -54,7 +54,8 @@ def data_of(monkeypatch, *words):
 
 @pytest.mark.parametrize("words, shape, origin", [
     ([], (224, 224), "chosen for Shapes"), (["net=unet"], (224, 224), "chosen for Shapes"), (["net=ssd300"], (300, 300), "recipe of ssd300"),
-    (["dataset=VOCdevkit/VOC2007"], (640, 640), "recipe of yolov8"), (["train_list=README.md"], (640, 640), "recipe of yolov8"),
+    (["dataset=VOCdevkit/VOC2007"], (416, 416), "recipe of yolov4_tiny"), (["train_list=README.md"], (416, 416), "recipe of yolov4_tiny"),
+    (["net=yolov8", "dataset=VOCdevkit/VOC2007"], (640, 640), "recipe of yolov8"),
     (["input_shape=320"], (320, 320), "command line"), (["net=ssd300", "input_shape=300,512"], (300, 512), "command line"),
     (["net=deeplabv3plus"], (112, 112), "chosen for Shapes"), (["net=deeplabv3plus", "pretrained=True"], (224, 224), "chosen for Shapes"),
     (["net=deeplabv3plus", "net_options={'pretrained': True}"], (224, 224), "chosen for Shapes"),
@@ -79,7 +80,7 @@ def test_the_script_stays_as_it_is():
     before = {name: value for name, value in vars(train).items() if name.islower() and not callable(value)}
     plan("net=deeplabv3plus", "epochs=3", "lr=0.5")
     assert {name: value for name, value in vars(train).items() if name.islower() and not callable(value)} == before
-    assert train.net == "yolov8" and train.epochs is None
+    assert train.net is None and train.epochs is None
 
 
 @pytest.mark.parametrize("words, images, epochs, where", [
@@ -92,6 +93,23 @@ def test_epochs_follow_from_steps(words, images, epochs, where):
     s, network = plan(*words)
     choose_epochs(s, network, images)
     assert (s.epochs, s.origin["epochs"]) == (epochs, where)
+
+
+@pytest.mark.parametrize("words, images, warned", [
+    (["epochs=20", "net=unet", "dataset=x"], 100, False), (["epochs=4", "net=unet", "dataset=x"], 100, True),
+    (["epochs=4", "net=retinanet", "pretrained=True"], 100, False), ([], 20, False), (["epochs=5"], 400, True)])
+def test_few_steps_from_random_weights_are_said(words, images, warned):
+    """And what is advised, epochs=None, is as many epochs as the note says."""
+    s, network = plan(*words)
+    choose_epochs(s, network, images)
+    said = []
+    begin.say_pace(s, network.recipe, 0.001, None, images, said.append)
+    notes = [line for line in said if "from random weights" in line]
+    assert bool(notes) == warned
+    if warned:
+        s.epochs = None
+        choose_epochs(s, network, images)
+        assert f"here {s.epochs} epochs" in notes[0]
 
 
 def test_settings_reach_the_data(monkeypatch):
@@ -207,3 +225,19 @@ def test_what_changed_since_a_run_began_is_said():
     assert "began on the device cuda and goes on on the device cpu" in said and "with 8 threads" in said and "PyTorch 2.6.0" in said
     assert "loader processes" not in said and now["start"] == "spawn"       # this system can do as it was done then
     assert "started by strange" in " ".join(changes(THEN | {"start": "strange"}, now | {"start": choose_start({"start": "strange"})}))
+
+
+def test_the_network_follows_from_the_data(tmp_path):
+    """net=None: the built-in set's own; of your data what its labels are for, and boxes where it has none (the data check says so)."""
+    (tmp_path / "masks/JPEGImages").mkdir(parents=True)
+    (tmp_path / "masks/JPEGImages/a.png").write_bytes(b"a")
+    (tmp_path / "masks/SegmentationClass").mkdir()
+    (tmp_path / "masks/SegmentationClass/a.png").write_bytes(b"a")
+    (tmp_path / "masks.txt").write_text("a.jpg\ta.png\n")
+    (tmp_path / "boxes.txt").write_text("a.jpg 1,2,30,40,0\n")
+    for words, net in (([], "yolov8"), ([f"dataset={tmp_path / 'nowhere'}"], "yolov4_tiny"),
+                       ([f"dataset={tmp_path / 'masks'}"], "deeplabv3plus"), ([f"train_list={tmp_path / 'masks.txt'}"], "deeplabv3plus"),
+                       ([f"train_list={tmp_path / 'boxes.txt'}"], "yolov4_tiny"), (["net=ssd300", f"dataset={tmp_path / 'masks'}"], "ssd300")):
+        s = read_settings(vars(train), words)
+        assert choose_net(s) == s.net == net, words
+        assert s.origin["net"].startswith("command line" if net == "ssd300" else "chosen for")

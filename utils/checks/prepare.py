@@ -41,12 +41,12 @@ from utils.settings import counted, find, shown
 from utils.system.files import printable, replace_text, together
 
 
-def tasks_of(dataset):
+def tasks_of(dataset, say=print):
     """What the folder, the first of several, has labels for;
     detection, for its error message, when it has none."""
     folder = find(dataset if isinstance(dataset, (str, Path)) else dataset[0])
     if recognise(folder)[0] != "voc":
-        return foreign_tasks(folder)
+        return foreign_tasks(folder, say=say)
     return [task for task, (part, suffixes, *_) in LABELS.items()
             if survey(folder / part, suffixes, below=True)[0]] or ["detection"]
 

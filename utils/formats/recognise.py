@@ -164,12 +164,12 @@ def data_yaml(folder):
     return good[0] if good else None
 
 
-def foreign_tasks(path, palette=None):
+def foreign_tasks(path, palette=None, say=print):
     """The tasks for which a dataset that is no VOC folder has labels, when the user named no task."""
     kind, _ = recognise(path, palette=palette)
     if kind in OUTLINES:
-        print(f"{shown(path)}: used for detection ({kind}). To make masks from its outlines: "
-              "task=segmentation")
+        say(f"{shown(path)}: used for detection ({kind}). To make masks from its outlines: "
+            "task=segmentation")
     return ["segmentation"] if kind in MASKS else ["detection"]
 
 

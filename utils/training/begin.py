@@ -26,7 +26,7 @@ from utils.system.device import choose_device, choose_precision, make_repeatable
 from utils.training import accidents, log
 from utils.training.circumstances import changes, choose_start, circumstances
 from utils.training.keep import GOALS, MEASURES, tell_once
-from utils.training.plan import SHAPES, choose_epochs, small_input
+from utils.training.plan import SHAPES, choose_epochs, is_trained, small_input
 from utils.training.resume import (
     Progress,
     check_same_lists,
@@ -36,6 +36,8 @@ from utils.training.resume import (
     restore,
 )
 from utils.weights import load_weights
+
+FEW = 1 / 3                                     # of a recipe's steps: random weights have learned little by then
 
 
 @dataclass
@@ -302,6 +304,10 @@ def say_pace(s, recipe, full_lr, precision, images, say):
         f"{full_lr:.3g} for {s.batch_size}, {kind}")
 
     # What works, but not as well as it could.
+    total, enough = each * s.epochs, recipe["steps"]
+    if not s.resume and not is_trained(s) and total < FEW * enough:
+        say(f"NOTE: {counted(total, 'step')} are few for {s.net} from random weights. Its recipe has {enough:,}, "
+            f"here {math.ceil(enough / each)} epochs: leave epochs at None, or begin with trained weights.")
     if s.optimizer != recipe["optimizer"] and s.lr == recipe["lr"]:
         say(f"NOTE: {s.lr:g} is the learning rate for {recipe['optimizer']}; "
             f"{s.optimizer} usually needs another one, set lr.")

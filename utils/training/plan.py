@@ -2,6 +2,7 @@
 
 Every setting is checked, and those that are None get their values.
 """
+from utils.checks.prepare import tasks_of
 from utils.depth import is_range
 from utils.errors import NoWeights, UserError
 from utils.images import check_fit, nearest_shape, stride_of
@@ -13,11 +14,42 @@ from utils.weights import check_weights, in_time
 
 SHAPES, SHAPES_INPUT = "VOCdevkit/Shapes", (224, 224)       # the built-in dataset, and a size quick to learn
 FOR_SHAPES = "chosen for Shapes"                            # where a setting came from
+NET_OF_SHAPES = "yolov8"                                    # net=None, see docs/en/training.md for the tables
+NET_OF = {"detection": "yolov4_tiny", "segmentation": "deeplabv3plus"}
 PATIENCE = 120                                              # seconds for weights that nobody asked for
 FEWEST, MOST = 10, 300                                      # epochs, when they follow from a number of steps
 OPTIMIZERS, SCHEDULES = ("sgd", "adam", "adamw"), ("cosine", "poly", "step", "constant")
 FOREIGN = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": False, "ignore_labels": []},
            "segmentation": {"mixup": 0.0, "zoom_out": 0.0, "iou_crop": 0.0, "fit": "letterbox"}}
+
+
+def choose_net(s):
+    """net, where it is None: the one that learned most in as much time, of the built-in set or of few pictures.
+
+    -> its name, which s gets too.  A dataset that has masks only asks for a segmenter.
+    """
+    if s.net is None and is_built_in(s):
+        s.put("net", NET_OF_SHAPES, FOR_SHAPES)
+    elif s.net is None:
+        task = task_of(s)
+        s.put("net", NET_OF[task], f"chosen for your own data, {task}")
+    return s.net
+
+
+def is_built_in(s):
+    """Whether it learns from Shapes as they are drawn."""
+    return s.dataset == SHAPES and s.train_list is None
+
+
+def task_of(s):
+    """What there is to learn: the lines of a list of masks have a tab, a dataset is asked for its labels."""
+    if s.train_list is not None:
+        _, first = list_lines(s.train_list)[0]
+        return "segmentation" if "\t" in first else "detection"
+    try:
+        return tasks_of(s.dataset, say=lambda *_: None)[0]
+    except (UserError, OSError):                            # the data check says what is wrong with it
+        return "detection"
 
 
 def complete(s, network, state=None, try_to_build=None):
@@ -30,7 +62,7 @@ def complete(s, network, state=None, try_to_build=None):
     Errors: what would fail only later.
     """
     # What is None takes what suits the built-in set, where that is used, else what the network's recipe says.
-    if s.dataset == SHAPES and s.train_list is None:
+    if is_built_in(s):
         fill(s, on_shapes(s, network), FOR_SHAPES)
     fill(s, network.recipe, f"recipe of {s.net}")
 
@@ -148,8 +180,7 @@ def choose_weights(s, network, state, try_to_build):
     if s.pretrained is not None:
         return
     s.put("pretrained", False, "chosen")
-    on_built_in = s.dataset == SHAPES and s.train_list is None
-    if state or on_built_in or is_trained(s) or "pretrained" in s.net_options:
+    if state or is_built_in(s) or is_trained(s) or "pretrained" in s.net_options:
         return
 
     # Of several processes the first one fetches, and all of them do as it did.
