@@ -22,7 +22,7 @@ from utils.training.plan import build_options, choose_net, complete
 from utils.training.resume import find_run, hold_run
 
 # The network                                                                                          网络
-net = None                      # which network, see nets/__init__.py; None: what suits the data        网络名称，None 按数据选择
+net = None                      # which network, see nets/__init__.py; None: the data chooses           网络名称
 net_options = {}                # its own options, e.g. {"label_smoothing": 0.1}, see its file          网络自己的选项
 
 # What it learns from                                                                                  数据

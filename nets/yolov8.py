@@ -62,7 +62,7 @@ BINS = 16                                               # distances 0 ... 15 (GF
 TOPK, ALPHA, BETA = 10, 0.5, 6.0                        # of the assignment (TOOD, section 3.2: 13, 1, 6)
 EPS = 1e-9
 LEAST_SIDE = 16.0                                       # px
-FALL = math.log(1.5)                                    # each distance at first 2/3 as likely as that before it
+FALL = math.log(1.5)                                    # at first each distance is 2/3 as likely as the last
 BOX_WEIGHT, CLASS_WEIGHT, DFL_WEIGHT = 7.5, 0.5, 1.5
 
 

@@ -37,7 +37,7 @@ from utils.training.resume import (
 )
 from utils.weights import load_weights
 
-FEW = 1 / 3                                     # of a recipe's steps: random weights have learned little by then
+FEW = 1 / 3                     # of a recipe's steps: random weights have learned little by then
 
 
 @dataclass
@@ -306,8 +306,9 @@ def say_pace(s, recipe, full_lr, precision, images, say):
     # What works, but not as well as it could.
     total, enough = each * s.epochs, recipe["steps"]
     if not s.resume and not is_trained(s) and total < FEW * enough:
-        say(f"NOTE: {counted(total, 'step')} are few for {s.net} from random weights. Its recipe has {enough:,}, "
-            f"here {math.ceil(enough / each)} epochs: leave epochs at None, or begin with trained weights.")
+        say(f"NOTE: {counted(total, 'step')} are few for {s.net} from random weights. Its recipe has "
+            f"{enough:,}, here {math.ceil(enough / each)} epochs: leave epochs at None, or begin with "
+            "trained weights.")
     if s.optimizer != recipe["optimizer"] and s.lr == recipe["lr"]:
         say(f"NOTE: {s.lr:g} is the learning rate for {recipe['optimizer']}; "
             f"{s.optimizer} usually needs another one, set lr.")

@@ -24,7 +24,7 @@ FOREIGN = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": 
 
 
 def choose_net(s):
-    """net, where it is None: the one that learned most in as much time, of the built-in set or of few pictures.
+    """net, where it is None: the one that learned most of the built-in set, or of a few pictures.
 
     -> its name, which s gets too.  A dataset that has masks only asks for a segmenter.
     """
