@@ -54,7 +54,7 @@ class Dilated(nn.Conv2d):
         """x: (B, C, h, w) -> (B, D, h, w)."""
         if max(x.shape[2:]) > self.dilation[0]:
             return super().forward(x)                                           # (B, D, h, w)
-        return F.conv2d(x, self.weight[:, :, 1:2, 1:2])                         # (B, D, h, w)
+        return F.conv2d(x, self.weight[:, :, 1:2, 1:2], self.bias)              # (B, D, h, w)
 
 
 def conv_norm_relu(c_in, c_out, kernel, dilation=1):

@@ -200,10 +200,10 @@ def test_training_wants_one_size(list_path):
         DetectionData(list_path, ["a"], (96, 96), fit="strech")
 
 
-def choose(step=32, settings=None, **variables):
+def choose(step=32, settings=None, tight=False, **variables):
     s = Settings({"input_shape": None, "fit": None, "nms_iou": None} | variables, "script")
     info = {"net": "bright", "options": {"downsample_factor": step}, "input_shape": [96, 160], "settings": settings or {}}
-    choose_input(s, Bright(), info)
+    choose_input(s, Bright(), info, tight)
     return s
 
 
@@ -215,6 +215,13 @@ def test_scripts_take_the_input_of_the_training():
     other = choose(input_shape=64, fit="short_side", nms_iou=1, settings={"fit": "stretch"})
     assert (other.input_shape, other.fit, other.nms_iou) == ((64, 64), "short_side", 1.0)
     assert choose(input_shape=(800, 1333), fit="short_side").input_shape == (800, 1333)
+
+
+def test_prediction_leaves_out_the_grey_where_it_can(monkeypatch):
+    assert choose(tight=True).fit == "rect" and choose(tight=True, fit="letterbox").fit == "letterbox"
+    assert choose(tight=True, settings={"fit": "stretch"}).fit == "stretch"
+    monkeypatch.setattr(Bright, "stride", 1)                                    # as SSD, whose boxes are shares of the input
+    assert choose(tight=True).fit == "letterbox"
 
 
 @pytest.mark.parametrize("variables, sentence", [

@@ -34,8 +34,8 @@ def fuse_norms(model, input_shape):
             hooks.append(module.register_forward_hook(convolved))
         elif isinstance(module, nn.BatchNorm2d):
             hooks.append(module.register_forward_pre_hook(normed))
-    device = next(model.parameters()).device
-    model(torch.zeros(1, 3, *input_shape, device=device))
+    like = next(model.parameters())
+    model(torch.zeros(1, 3, *input_shape, device=like.device, dtype=like.dtype))            # (1, 3, H, W)
     for hook in hooks:
         hook.remove()
 
