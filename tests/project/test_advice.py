@@ -500,6 +500,7 @@ ELSEWHERE = {
     "What was saved last is whole; end that process": "training/test_processes.py::test_one_of_two_stands_still",
     'python tools/fix_masks.py "masks={}" "values={{}}"{}': MASK_VALUES, "If these are class numbers, write a file of the {}": MASK_VALUES,
     "means 'not labelled': ignore_labels=": "checks/test_mask_values.py::test_a_class_that_may_mean_not_labelled_is_asked_about",
+    "try confidence={}, or train longer": "scripts/test_predict_pipeline.py::test_many_images_have_one_summary",
     "Unpack it first, into a folder": "formats/test_foreign.py::test_archives_are_unpacked_first",
     "python -m zipfile": "formats/test_foreign.py::test_archives_are_unpacked_first",
 }

@@ -218,7 +218,8 @@ def test_many_images_have_one_summary(go, tmp_path):
     assert "in 3 of 4 images nothing reached 0.3 (highest 0.12, a/b dog): try confidence=0.1, or train longer" in said and "a.png" not in said
     assert "4 images, 0 skipped. " in said and "    2 boxes\n" in said
     assert re.search(r"\d images/s; ms for each: read \d.*, draw \d+\.\d, save \d+\.\d\n", said)
-    said = go(source=tmp_path / "x", verbose=True)
+    assert "    5 boxes\n" in go(source=tmp_path / "x", confidence=0.1)                # as it was advised
+    said = go(source=tmp_path / "x", confidence=0.3, verbose=True)
     assert said.index("a.png: 0 boxes") < said.index("b.png: 2 boxes\n    a/b dog  0.90") < said.index("c.png: ") and said.count("train longer") == 1
     assert "in 1 of 2 images nothing reached 0.3 (no box has even 0.001): train longer" in go(source=[f"{tmp_path}/x/b.png", f"{tmp_path}/x/d.png"])
 

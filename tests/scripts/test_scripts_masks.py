@@ -55,7 +55,7 @@ def test_get_miou_measures_the_test_list_and_gives_the_number_of_training(traine
 
 def test_predict(trained):
     project, _, _ = trained
-    out = run(project, "predict.py", "save_index=True")
+    out = run(project, "predict.py", "save_index=True", "verbose=True")
     assert len(list((project / "img_out").rglob("*.png"))) >= 6 and "background" in out
 
 
