@@ -15,7 +15,7 @@ from utils.images import HUGE_PIXELS, open_image
 from utils.prediction.answers import ask, draw_answer, found_in, hint_of, tally
 from utils.prediction.pipeline import InOrder, in_batches, read_ahead
 from utils.prediction.words import print_record, print_sums
-from utils.results import masks, media, sources
+from utils.results import masks, media, sources, tables
 from utils.results.address import open_address
 from utils.settings import counted, shown
 from utils.system.machine import cores
@@ -215,7 +215,7 @@ def say_result(s, sums, result, bar, several, window):
 def save_records(s, folder, name, records):
     """The .json and .csv that were asked for. name: of the only image, None where there are several."""
     kind = "boxes" if "boxes" in records[0] else "classes"
-    for wanted, save in ((s.save_json, media.save_json), (s.save_csv, media.save_csv)):
+    for wanted, save in ((s.save_json, tables.save_json), (s.save_csv, tables.save_csv)):
         if wanted:
             written = save(folder, name or kind, records)
             print(f"{shown(written)}: the {kind} of {counted(len(records), 'image')}")
