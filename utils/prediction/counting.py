@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from utils.errors import UserError
-from utils.results.draw import draw_plate, line_and_font_size, open_font, text_font
+from utils.results.draw import line_and_font_size, open_font, text_font
 from utils.settings import brief
 
 SHADE, INK = (255, 255, 255), (20, 20, 20)
@@ -146,6 +146,7 @@ class Counting:
             pen.line(outline, SHADE, line, "curve")
             text = f"{name} {count}"
             font = text_font(text, size) or open_font(None, size)
-            x, y = (round(value) for value in corners[0])
-            draw_plate(pen, text, font, x, y, SHADE, line, picture.size)
+            x = min(corners[0][0], picture.width - pen.textlength(text, font) - 3 * line)
+            y = min(corners[0][1], picture.height - 2 * size)
+            pen.text((max(x, 0), max(y, 0)), text, SHADE, font, stroke_width=line + 1, stroke_fill=INK)
         return np.array(picture)

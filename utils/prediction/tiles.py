@@ -8,7 +8,6 @@ import numpy as np
 
 from utils.prediction.overlap import best_of_overlapping, iou
 
-AT_ONCE = 8                     # views of one scale that go through the network together
 RIM = 0.01                      # a box that ends so near to the edge of its tile (a share) may be cut off
 SAME = 0.5                      # from this IoU on it is the part of a whole box that its tile shows
 
@@ -41,23 +40,27 @@ def views_of(image, tiles, overlap, scales, flip):
             for mirrored in ([False, True] if flip else [False])]
 
 
-def detect_in_views(detect, image, views, nms_iou, max_boxes, most_per_class=None, agnostic=False):
+def detect_in_views(detect, image, views, nms_iou, max_boxes, most_per_class=None, agnostic=False, batch=1):
     """All views of an image (h, w, 3) uint8 through a detector. -> dict boxes, scores, labels as of
     utils.evaluate.
 
     detect: function (list of images, scale) -> list of such dicts.  views: of `views_of`.
-    nms_iou and the rest: of predict.py.
+    batch: views of one size that go through the network together.  The rest: variables of predict.py.
     One view alone is exactly what the detector says of it.
     """
+    # Views of one size and scale make a batch.
+    if len(views) == 1 and not views[0][2]:
+        return detect([image], views[0][1])[0]
+    kinds = {}
+    for view in views:
+        x1, y1, x2, y2 = view[0]
+        kinds.setdefault((view[1], y2 - y1, x2 - x1), []).append(view)
     found = []
-    for scale in dict.fromkeys(scale for _, scale, _ in views):
-        same = [view for view in views if view[1] == scale]
-        for first in range(0, len(same), AT_ONCE):
-            some = same[first:first + AT_ONCE]
-            parts = [seen_in(image, *view) for view in some]
-            found += [back(one, view, image.shape[:2]) for one, view in zip(detect(parts, scale), some)]
-    if len(found) == 1:
-        return {name: found[0][name] for name in ("boxes", "scores", "labels")}
+    for (scale, _, _), same in kinds.items():
+        for first in range(0, len(same), batch):
+            some = same[first:first + batch]
+            answers = detect([seen_in(image, *view) for view in some], scale)
+            found += [back(one, view, image.shape[:2]) for one, view in zip(answers, some)]
 
     # All together: first what is cut off goes, then what is there twice.
     boxes, scores, labels, is_cut, corners = (np.concatenate([one[name] for one in found]) for name in
@@ -72,8 +75,8 @@ def detect_in_views(detect, image, views, nms_iou, max_boxes, most_per_class=Non
     return {"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
 
 
-def seen_in(image, corners, scale, mirrored):
-    """The part of an image that is a view; its scale is the network's business."""
+def seen_in(image, corners, _, mirrored):
+    """The part of an image that is a view. Its scale is the network's business."""
     x1, y1, x2, y2 = corners
     part = image[y1:y2, x1:x2]
     return np.ascontiguousarray(part[:, ::-1]) if mirrored else part

@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.prediction.views import AT_ONCE, detect_in_views, starts, tile_corners, views_of
+from utils.prediction.tiles import detect_in_views, starts, tile_corners, views_of
 
 
 def patches(images, scale=1.0):
@@ -109,11 +109,11 @@ def test_scales_and_batches():
         calls.append((scale, len(images)))
         return patches(images, scale)
     boxes = scattered(300, 600, 20, 30)
-    found = look(picture(300, 600, boxes), (150, 150), scales=(1.0, 1.5), flip=True, detect=counted)
+    found = look(picture(300, 600, boxes), (150, 150), scales=(1.0, 1.5), flip=True, detect=counted, batch=8)
     assert sorted(map(tuple, found["boxes"].astype(int).tolist())) == sorted(boxes)
     count = 2 * (len(tile_corners((300, 600), (150, 150), 0.25)) + 1)
     assert [sum(n for s, n in calls if s == scale) for scale in (1.0, 1.5)] == [count, count]
-    assert all(n <= AT_ONCE for _, n in calls) and [s for s, _ in calls] == sorted(s for s, _ in calls)
+    assert {n for _, n in calls} == {8, 4, 2} and [s for s, _ in calls] == sorted(s for s, _ in calls)
 
 
 def test_limits_hold_for_all_views_together():
