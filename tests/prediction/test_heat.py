@@ -7,7 +7,8 @@ from small_nets import DETECTORS, small, thin_vgg
 from torch import nn
 
 import nets
-from utils.prediction.heat import heat_maps, hills, overlay
+from utils.prediction.heat import heat_maps, hills
+from utils.results.masks import heat_overlay
 
 
 @pytest.mark.parametrize("name", nets.NETS)
@@ -83,6 +84,6 @@ def test_overlay():
     image = np.full((4, 6, 3), 90, np.uint8)
     heat = np.zeros((4, 6), np.float32)
     heat[:, 3:] = 1
-    picture = overlay(image, heat)
+    picture = heat_overlay(image, heat)
     assert picture.shape == image.shape and picture.dtype == np.uint8
     assert picture[0, 5, 0] > picture[0, 5, 2] and np.abs(picture[0, 0].astype(int) - 90).max() < 25

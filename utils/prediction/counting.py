@@ -116,6 +116,11 @@ class Counting:
                 if way := crossing(before, now, as_pixels(ends, size)):
                     self.crossed[name][way][box["label"]] += 1
 
+    def record(self):
+        """What of this is kept of one picture: {"regions": {name: {class: count}}}, {} where there are
+        none."""
+        return {"regions": {name: dict(there) for name, there in self.inside.items()}} if self.regions else {}
+
     def summary(self, video=False):
         """-> list of sentences about all regions and lines."""
         rows = []

@@ -11,7 +11,6 @@ averaged over the map (as in HiResCAM, arXiv 2011.08891), because a detector is 
 network that takes several maps from its backbone is asked about all of them.
 """
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -114,11 +113,3 @@ def of_picture(heat, transform, size, input_shape, fit):
     _, _, left, top = transform
     part = heat[top:top + height, left:left + width].cpu().numpy()
     return cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR)
-
-
-def overlay(image, heat):
-    """A map (h, w) 0-1 as colours over an image, from nothing to red. -> (h, w, 3) uint8"""
-    levels = (heat.clip(0, 1) * 255).round().astype(np.uint8)
-    colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1]
-    strength = 0.15 + 0.55 * np.sqrt(heat.clip(0, 1))[..., None]
-    return (image * (1 - strength) + colours * strength).round().astype(np.uint8)

@@ -1,6 +1,7 @@
 """What a network has found becomes labels: a dataset that voc_annotation.py reads, to be corrected by hand or
 trained on. The variable save_labels."""
 import contextlib
+import sys
 from pathlib import Path
 
 from utils.errors import UserError
@@ -37,6 +38,15 @@ class PseudoLabels(contextlib.ExitStack):
     def add(self, place, image, found, labels=None):
         """place: Path of the image, or its address.  image: (h, w, 3) uint8, its pixels.
         found: as the .json has it.  labels: (h, w) uint8, the class of every pixel."""
+        try:
+            self.keep(place, image, found, labels)
+        except (UserError, OSError):                        # the folder goes: it would look like a dataset
+            self.part, self.stems = None, {}
+            self.__exit__(*sys.exc_info())
+            raise
+
+    def keep(self, place, image, found, labels):
+        """See `add`."""
         if self.part is None:
             self.part = self.enter_context(whole_folder(self.target))
         path = place if isinstance(place, Path) else self.fetched(place, image)
@@ -66,7 +76,15 @@ class PseudoLabels(contextlib.ExitStack):
         if self.part is None:
             return ""
 
-        # What says what the labels mean; for boxes also the labels themselves.
+        # What says what the labels mean; for boxes also the labels themselves. Whole, or not at all.
+        with self:
+            self.describe()
+        task = " task=segmentation" if self.kind == "mask" else ""
+        return (f"{shown(self.target)}: {counted(len(self.stems), 'image')} with labels. Look at them, "
+                f'then:  python voc_annotation.py "dataset={shown(self.target)}"{task}')
+
+    def describe(self):
+        """Write what says what the labels mean; of boxes also the labels and images."""
         if self.kind == "mask":
             # Which number is which class, for mask_key.py: "number name", or "name number".
             rows = [f"{name} {number}" if name[:1].isdigit() else f"{number} {name}"
@@ -76,10 +94,6 @@ class PseudoLabels(contextlib.ExitStack):
             # Images that the user will divide have no lists: VOC then has none, others one for all.
             lists = {"all" if self.kind == "voc" else "train": self.samples}
             WRITERS[self.kind](self.part, self.class_names, lists, self.stems, False)
-        self.close()
-        task = " task=segmentation" if self.kind == "mask" else ""
-        return (f"{shown(self.target)}: {counted(len(self.stems), 'image')} with labels. Look at them, "
-                f'then:  python voc_annotation.py "dataset={shown(self.target)}"{task}')
 
 
 def as_object(box, width, height):

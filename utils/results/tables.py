@@ -39,6 +39,13 @@ class Records:
         return map(json.loads, self.file)
 
 
+def save_tables(s, folder, name, records, class_names):
+    """Those of s.save_json, s.save_csv and s.save_coco.  -> list of their paths"""
+    paths = [save_json(folder, name, records)] if s.save_json else []
+    paths += [save_csv(folder, name, records)] if s.save_csv else []
+    return paths + ([save_coco(folder, name, records, class_names)] if s.save_coco else [])
+
+
 def save_json(folder, name, records):
     """name.json: a list of the records.  -> its path"""
     path = fresh(folder, name, ".json")
