@@ -10,8 +10,10 @@ import nets
 from utils.prediction.heat import heat_maps, hills
 from utils.results.masks import heat_overlay
 
+LARGE = ("yolov3", "yolov4", "faster_rcnn", "retinanet", "unet")             # a second or more each to build
 
-@pytest.mark.parametrize("name", nets.NETS)
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in nets.NETS])
 def test_every_network(name, monkeypatch):
     monkeypatch.setattr("nets.ssd.VGG", thin_vgg)
     model, shape = small(name)
