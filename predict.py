@@ -16,6 +16,7 @@ from utils.errors import UserError
 from utils.lists import read_list, read_mask_list
 from utils.prediction.engine import open_engine
 from utils.prediction.images import predict_images
+from utils.prediction.options import check_options
 from utils.prediction.videos import predict_video
 from utils.prediction.words import say_unused
 from utils.results import masks, media, sources
@@ -52,6 +53,9 @@ batch_size = None           # images at once, of one input shape; None: 1 on a C
 output = "img_out"          # folder for the results; nothing is ever overwritten           结果文件夹
 save_json = False           # also write what was found as a .json file                     保存 JSON
 save_csv = False            # also write it as a .csv table                                 保存 CSV
+save_coco = False           # also write the boxes as results of COCO                       保存 COCO 结果
+save_labels = ""            # "voc", "yolo", "coco", "mask": a dataset of what is found     保存为数据集：伪标签
+heat = None                 # where a class is seen, and why: True, or its name             热力图，True 或类别名
 count = False               # also count the objects, or the pixels, of each class          统计各类数量或像素比例
 show = False                # also open a window, where there is a display; Esc ends        弹窗显示
 verbose = False             # print what was found in each of several images                逐张打印多张图片的结果
@@ -76,8 +80,17 @@ save_colour = False         # also save the colours alone                       
 save_cut_out = False        # also save the image without its background                    分割：保存去除背景的图
 threshold = None            # two classes: least score of the object; None: the training's  两类时的阈值，空为训练时的
 slide = False               # look at large images through a window, at their own size      滑动窗口，不缩小大图
-scales = (1.0,)             # mean of the scores at these sizes, e.g. (0.75, 1.0, 1.25)     多尺度，更慢更好
-flip = False                # mean of the scores of the image and its mirror image          翻转
+
+# Better, and slower                                                                     更好，更慢
+scales = (1.0,)             # look at each image at these sizes, e.g. (0.75, 1.0, 1.25)     多尺度
+flip = False                # and at its mirror image                                       翻转
+tiles = None                # and in tiles of so many pixels, like 640: for small objects   检测：大图分块，适合小目标
+tile_overlap = 0.2          # least share that neighbouring tiles have in common            检测：相邻块的重叠比例
+
+# Counting                                                                               计数
+track = False               # follow the objects of a video, each has its number            视频中跟踪目标
+regions = None              # polygons, [[x,y],...] or {"door": [[x,y],...]}, px or shares  区域：多边形的顶点
+lines = None                # count tracks that cross them: [[x,y],[x,y]]; see regions      越线计数：两个端点
 
 SAMPLES = 8                 # images of the test list that are taken without a source
 NMS = ("hard", "diou", "soft")
@@ -98,6 +111,7 @@ def main(s):
         check_filters(s, engine.class_names)
     say_unused(s, engine)
     items = items or samples_of_the_test_list(engine)
+    check_options(s, engine, items)
 
     # The folder for the results is made last: it holds something, or it is not there.
     with media.output_folder(target) as folder:

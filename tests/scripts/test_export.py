@@ -12,6 +12,7 @@ from PIL import Image
 
 from tools import export
 from utils.errors import UserError
+from utils.formats import written
 from utils.formats.yaml_file import read_yaml
 
 STEMS = ["a b", "图 片，一", "a.b", "x 1,2,3,4,5", "[c] (1)", "é€", "1", "dots..", "#%&'", "-rf", "z;y", "最 后"]
@@ -159,14 +160,14 @@ def test_nothing_is_left_of_a_failure(root, monkeypatch):
     make_voc(root / "v")
     before = tree(root)
 
-    real, done = export.shutil.copyfile, []
+    real, done = written.shutil.copyfile, []
 
     def full(*paths):
         done.append(paths)
         if len(done) > 4:
             raise OSError(28, "No space left on device")
         real(*paths)
-    monkeypatch.setattr(export.shutil, "copyfile", full)
+    monkeypatch.setattr(written.shutil, "copyfile", full)
     with pytest.raises(UserError, match="No space left"):
         export.export("v", "coco", str(root / "c"))
     assert tree(root) == before and not (root / "c").exists() and not list(root.glob("*.part")) and len(done) == 5
@@ -178,7 +179,7 @@ def test_names_of_files_are_harmless_and_unique(tmp_path):
     paths = [tmp_path / folder / name for folder, name in (("a", "1.jpg"), ("b", "1.jpg"), ("a", "1.PNG"), ("a", "CON.jpg"), ("a", "x:y?.jpg"),
                                                            ("a", "end .jpg"), ("a", "\u202egpj.jpg"), ("a", "nul.tar.jpg"), ("a", "A.jpg"),
                                                            ("a", "a.jpg"), ("a", "q.jpg"), ("b", "Q.jpg"))]
-    names = export.safe_names({"train": [(path, (), []) for path in paths]})
+    names = written.safe_names({"train": [(path, (), []) for path in paths]})
     assert len({name.lower() for name in names.values()}) == len(paths)
     assert names[paths[3]] == "_CON" and names[paths[4]] == "x_y_" and names[paths[5]] == "end" and names[paths[6]] == "_gpj"
     assert names[paths[7]] == "_nul.tar" and sorted(names[path] for path in paths[:3]) == ["1", "a_1", "b_1"]

@@ -26,7 +26,7 @@ from utils.anchors import write_anchors
 from utils.errors import UserError
 from utils.formats.shapes import make_shapes
 from utils.lists import write_list, write_mask_list
-from utils.results import media, plots, report
+from utils.results import media, plots, report, tables
 from utils.results.masks import index_png
 from utils.settings import ROOT, read_settings
 from utils.system import files
@@ -62,8 +62,8 @@ WRITERS = {
     "png": (media.save_image, "a.png", NOISE), "jpg": (media.save_image, "a.jpg", NOISE), "bmp": (media.save_image, "a.bmp", NOISE),
     "tif": (media.save_image, "a.tif", NOISE), "mask": (index_png, "a.png", NOISE[..., 0]),
     "crops": (lambda path, boxes: media.save_crops(path.parent, "a", NOISE, boxes), "a_1_猫.png", BOXES[:1]),
-    "json": (lambda path, boxes: media.save_json(path.parent, "a", [{"file": "b", "boxes": boxes}]), "a.json", BOXES),
-    "csv": (lambda path, boxes: media.save_csv(path.parent, "a", [{"file": "b" * 300, "boxes": boxes}]), "a.csv", BOXES),
+    "json": (lambda path, boxes: tables.save_json(path.parent, "a", [{"file": "b", "boxes": boxes}]), "a.json", BOXES),
+    "csv": (lambda path, boxes: tables.save_csv(path.parent, "a", [{"file": "b" * 300, "boxes": boxes}]), "a.csv", BOXES),
     "results": (lambda path, results: report.write_results(path.parent, results, "x" * 500), "results.txt", RESULTS),
     "table": (report.write_csv, "a.csv", [["x" * 300] * 3]), "bars": (lambda path, rows: plots.class_bars(
         {"per_class": [{"name": "a", "iou": 0.5}], "miou": 0.5}, "iou", "IoU", path), "iou.png", None),

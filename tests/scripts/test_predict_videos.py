@@ -210,7 +210,7 @@ def test_suffixes_of_videos(go, tmp_path, name):
 
 def test_video(go, tmp_path, writer):
     path = make_video(tmp_path, 6, 65, 49, name="100% clip one")
-    said = go(source=path, count=True, show=True, save_csv=True)
+    said = go(source=path, count=True, show=True, crop=True)
     assert 'mode = "video"' in said and "6 frames in" in said
     assert f"{path.name}: 6 frames, 12 per second" in said and ("pip install av" in said) == (writer == "opencv")
     assert video.count_frames(tmp_path / "out" / path.name) == 6

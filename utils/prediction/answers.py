@@ -3,9 +3,12 @@ from collections import Counter, namedtuple
 
 import numpy as np
 
+from utils.prediction.tiles import detect_in_views, views_of
 from utils.results import masks
-from utils.results.draw import draw_boxes
-from utils.results.filters import thresholds_of
+from utils.results.draw import draw_boxes, grid
+from utils.results.filters import class_number, thresholds_of
+
+CELL = 640                      # px, the side of a picture on a page of heat maps
 
 # Of a picture in which nothing was found, or one class only: how close did the next one come?
 # score: of the best that was left out, 0.0 if there is none.  label: its class.
@@ -13,12 +16,58 @@ from utils.results.filters import thresholds_of
 Hint = namedtuple("Hint", "score label only")
 
 
-def ask(s, engine, images, fitted=None):
-    """-> for each image what the engine answers, see engine.py. fitted: see `Engine.fit_picture`."""
+def ask(s, engine, images, fitted=None, least=None):
+    """-> for each image what the engine answers, see engine.py.
+
+    fitted: see `Engine.fit_picture`.  least: boxes from this score on are wanted, None: as the variables say.
+    """
     if engine.task == "segmentation":
         return engine.segment(images, s.threshold, s.scales, s.flip, s.slide)
-    return engine.detect(images, thresholds_of(s, engine.class_names), s.nms_iou, s.max_boxes, fitted=fitted,
-                         kind=s.nms, agnostic=s.agnostic_nms, most_per_class=s.max_per_class)
+    wanted = thresholds_of(s, engine.class_names)                                   # (K,)
+    if least is not None:
+        wanted = np.where(np.isfinite(wanted), np.minimum(wanted, least), wanted)
+
+    # A scale is named only where there is one: not every engine knows it.
+    def detect(some, scale=1.0, **more):
+        more |= {} if scale == 1.0 else {"scale": scale}
+        return engine.detect(some, wanted, s.nms_iou, s.max_boxes, kind=s.nms, agnostic=s.agnostic_nms,
+                             most_per_class=s.max_per_class, **more)
+
+    # Each image once, as it is; or in tiles, mirrored, at several sizes.
+    views = [views_of(image, s.tiles, s.tile_overlap, s.scales, s.flip) for image in images]
+    if all(some == views_of(image, None, 0, (1.0,), False) for some, image in zip(views, images)):
+        return detect(images, fitted=fitted)
+    return [detect_in_views(detect, image, some, s.nms_iou, s.max_boxes, s.max_per_class, s.agnostic_nms,
+                            engine.batch) for image, some in zip(images, views)]
+
+
+def add_heat(s, engine, images, answers):
+    """Add "heat" to the answers: label of the class, and two maps of it, see heat.py."""
+    for image, answer in zip(images, answers):
+        label = heat_label(s, engine, answer)
+        answer["heat"] = (label, *engine.heat_maps(image, label))
+
+
+def heat_label(s, engine, answer):
+    """The class that the variable heat means; True: the surest one, or the one with the most pixels."""
+    names = engine.class_names
+    if s.heat is not True:
+        return class_number(s.heat, names, "heat")
+    if engine.task == "detection":
+        return int(answer["labels"][0]) if len(answer["labels"]) else (answer.get("best") or (0, 0))[1]
+    counts = np.bincount(answer["labels"].ravel(), minlength=len(names))[:len(names)]
+    if masks.background_of(names) is not None and counts[1:].any():
+        counts[0] = 0
+    return int(counts.argmax())
+
+
+def draw_heat(engine, image, drawn, answer):
+    """-> a page of three pictures: the result, the score of the class, what has caused it."""
+    label, score, cause, best = answer["heat"]
+    name = engine.class_names[label]
+    pictures = [drawn, masks.heat_overlay(image, score), masks.heat_overlay(image, cause)]
+    return grid(pictures, 3, min(CELL, max(image.shape)),
+                ["", f"score of {name}, at most {best:.2f}", f"what speaks for {name}"])
 
 
 def found_in(engine, answer):
@@ -27,8 +76,12 @@ def found_in(engine, answer):
     if engine.task == "segmentation":
         return {"classes": masks.pixel_shares(answer["labels"], names)}
     rows = zip(answer["boxes"], answer["scores"], answer["labels"])
-    return {"boxes": [{"label": names[label], "score": round(float(score), 4),
-                       "xyxy": [round(float(edge), 2) for edge in box]} for box, score, label in rows]}
+    boxes = [{"label": names[label], "score": round(float(score), 4),
+              "xyxy": [round(float(edge), 2) for edge in box]} for box, score, label in rows]
+    for box, track in zip(boxes, answer.get("tracks", ())):
+        if track:
+            box["track"] = int(track)
+    return {"boxes": boxes}
 
 
 def hint_of(engine, answer, found):
@@ -60,11 +113,14 @@ def draw_answer(s, engine, image, answer, found, video=False):
     return np.vstack([masks.blend(image, answer["labels"], names, s.opacity), legend])
 
 
-def find_and_draw(s, engine, image, video=False):
-    """All of this for one image. -> picture to show, what was found as the .json has it"""
-    (answer,) = ask(s, engine, [image])
+def find_and_draw(s, engine, image, video=False, follow=None, moment=0.0):
+    """All of this for one image. follow: of follow.py, for a frame of a video at `moment` s.
+    -> picture to show, what was found as the .json has it"""
+    (answer,) = ask(s, engine, [image], least=follow and follow.least())
+    answer = follow.join(answer) if follow else answer
     found = found_in(engine, answer)
-    return draw_answer(s, engine, image, answer, found, video), found
+    picture = draw_answer(s, engine, image, answer, found, video)
+    return follow.add(picture, image, found, moment) if follow else picture, found
 
 
 def tally(found):

@@ -25,11 +25,13 @@ class Engine:
                         where nothing is found also best: (score, label) of the highest score, or None.
                         confidence: a number, or one for each class.  fitted: what `fit_picture` gave for
                         them, None: not done yet.  rules: kind, agnostic, most_per_class of utils.boxes.nms.
+                        scale: the sides of the input times so much, where takes_scales is True.
         segment(images, threshold, scales, flip, slide)
                         labels (h, w) uint8, best (K,) float32; see utils.evaluate.segment.
+    heat_maps(image, label) is there where gradients are, see heat.py; else it is None.
     """
 
-    batch, on_cpu = 1, True
+    batch, on_cpu, takes_scales, heat_maps = 1, True, False, None
 
     def __init__(self):
         self.clock = Clock()

@@ -12,10 +12,12 @@ from utils.depth import saved_range
 from utils.errors import UserError
 from utils.formats.sweep import range_of_set
 from utils.images import HUGE_PIXELS, open_image
-from utils.prediction.answers import ask, draw_answer, found_in, hint_of, tally
+from utils.prediction.answers import add_heat, ask, draw_answer, draw_heat, found_in, hint_of, tally
+from utils.prediction.counting import Counting
 from utils.prediction.pipeline import InOrder, in_batches, read_ahead
+from utils.prediction.pseudo_labels import PseudoLabels
 from utils.prediction.words import print_record, print_sums
-from utils.results import masks, media, sources
+from utils.results import masks, media, sources, tables
 from utils.results.address import open_address
 from utils.settings import counted, shown
 from utils.system.machine import cores
@@ -51,6 +53,7 @@ class Result:
     picture: Picture
     target: Path
     found: dict | None = None
+    labels: Any = None              # (h, w), the class of every pixel
     hint: Any = None
     drawn: Any = None               # to be shown in the window
 
@@ -58,9 +61,11 @@ class Result:
 class Sums:
     """What has become of a run's images."""
 
-    def __init__(self, s):
-        self.keeps = s.save_json or s.save_csv
-        self.records, self.skipped, self.hints, self.total, self.done = [], [], [], Counter(), 0
+    def __init__(self, s, engine, place):
+        """place: the folder of the results."""
+        self.records = tables.Records() if s.save_json or s.save_csv or s.save_coco else None
+        self.labels = PseudoLabels(place, s.save_labels, engine.class_names) if s.save_labels else None
+        self.skipped, self.hints, self.total, self.done = [], [], Counter(), 0
 
     def add(self, result):
         item, image = result.picture.item, result.picture.image
@@ -71,9 +76,13 @@ class Sums:
         self.total += tally(result.found)
         if result.hint:
             self.hints.append(result.hint)
-        if self.keeps:
+
+        # What will be written at the end.
+        if self.records is not None:
             record = {"file": title_of(item), "width": image.shape[1], "height": image.shape[0]}
             self.records.append(record | result.found)
+        if self.labels is not None:
+            self.labels.add(item.place, image, result.found, result.labels)
 
 
 def predict_images(s, engine, items, folders, window):
@@ -81,9 +90,9 @@ def predict_images(s, engine, items, folders, window):
 
     Reading, the network, and drawing with saving overlap, see pipeline.py.
     """
-    sums, several, threads = Sums(s), len(items) > 1, count_threads(s, engine)
     groups, taken = {item.group for item in items}, set()
     place = folders[items[0].group if len(groups) == 1 else ""]
+    sums, several, threads = Sums(s, engine, place), len(items) > 1, count_threads(s, engine)
     bar = tqdm(total=len(items), unit="image", disable=None if several and not s.verbose else True)
     line, began = InOrder(threads), time.monotonic()
     try:
@@ -101,8 +110,7 @@ def predict_images(s, engine, items, folders, window):
         for result in line.rest():
             sums.add(result)
         line.close()
-        if sums.records:
-            save_records(s, place, None if several else items[0].name.name, sums.records)
+        save_records(s, engine, place, None if several else items[0].name.name, sums)
 
     if sums.skipped and not sums.done:
         raise UserError(f"None of the {len(items)} images could be read. The first: {sums.skipped[0][1]}")
@@ -113,7 +121,7 @@ def predict_images(s, engine, items, folders, window):
 def count_threads(s, engine):
     """How many read, and as many draw and save. A processor that computes the network has few to spare, and
     files that share a name get their numbers one after the other."""
-    one = engine.on_cpu or s.crop or s.save_index or s.save_colour or s.save_cut_out
+    one = engine.on_cpu or s.crop or s.save_index or s.save_colour or s.save_cut_out or s.heat
     return 1 if one else max(1, min(MOST_THREADS, cores() // 2))
 
 
@@ -133,7 +141,10 @@ def answer_all(s, engine, items, threads):
                 height, width, _ = picture.image.shape
                 tqdm.write(f"{title_of(picture.item)} has {width} x {height} pixels: it takes its time.")
         images, fitted = zip(*((picture.image, picture.fitted) for picture in pictures))
-        return ask(s, engine, images, fitted if all(fitted) else None)
+        answers = ask(s, engine, images, fitted if all(fitted) else None)
+        if s.heat:
+            add_heat(s, engine, images, answers)
+        return answers
 
     with closing(read_ahead(read, items, threads, max(threads, size))) as pictures:
         yield from in_batches(pictures, size, answer)
@@ -185,6 +196,8 @@ def finish(s, engine, picture, answer, target, folder):
     with engine.clock("draw"):
         found = found_in(engine, answer)
         drawn = draw_answer(s, engine, picture.image, answer, found)
+        if s.regions:
+            drawn, found = count_regions(s, picture.image, drawn, found)
 
     # The picture itself, and what was asked for besides.
     with engine.clock("save"):
@@ -194,7 +207,17 @@ def finish(s, engine, picture, answer, target, folder):
         if engine.task == "segmentation":
             masks.save_kinds(folder, name, picture.image, answer["labels"], engine.info, index=s.save_index,
                              colour=s.save_colour, cut_out=s.save_cut_out)
-    return Result(picture, target, found, hint_of(engine, answer, found), drawn)
+        if s.heat:
+            page = draw_heat(engine, picture.image, drawn, answer)
+            media.save_image(media.fresh(folder / "heat" / name.parent, name.name, ".jpg"), page)
+    return Result(picture, target, found, answer.get("labels"), hint_of(engine, answer, found), drawn)
+
+
+def count_regions(s, image, drawn, found):
+    """-> the picture with the regions and their counts, what was found with the counts."""
+    counting = Counting(s.regions)
+    counting.add(found["boxes"], image.shape[:2])
+    return counting.draw(drawn), found | counting.record()
 
 
 def say_result(s, sums, result, bar, several, window):
@@ -212,10 +235,11 @@ def say_result(s, sums, result, bar, several, window):
     return window and media.show_image(result.drawn, 0)
 
 
-def save_records(s, folder, name, records):
-    """The .json and .csv that were asked for. name: of the only image, None where there are several."""
-    kind = "boxes" if "boxes" in records[0] else "classes"
-    for wanted, save in ((s.save_json, media.save_json), (s.save_csv, media.save_csv)):
-        if wanted:
-            written = save(folder, name or kind, records)
-            print(f"{shown(written)}: the {kind} of {counted(len(records), 'image')}")
+def save_records(s, engine, folder, name, sums):
+    """The tables and labels that were asked for. name: of the only image, None where there are several."""
+    if sums.records is not None and len(sums.records):
+        kind = "boxes" if engine.task == "detection" else "classes"
+        for path in tables.save_tables(s, folder, name or kind, sums.records, engine.class_names):
+            print(f"{shown(path)}: the {kind} of {counted(len(sums.records), 'image')}")
+    if sums.labels is not None and (said := sums.labels.finish()):
+        print(said)

@@ -6,6 +6,7 @@ from utils.evaluate import choose_input, detect, segment, to_device
 from utils.images import fit_image, nearest_shape, stack
 from utils.prediction.engine import Engine
 from utils.prediction.fuse import fuse_norms
+from utils.prediction.heat import heat_maps
 from utils.system.device import autocast, choose_device, choose_precision
 
 BATCH = 16                      # pictures that a GPU gets at once; a processor is fastest with one
@@ -15,6 +16,8 @@ DIFFERENCE = 0.05               # of two scores that are the same but for their 
 
 class TorchEngine(Engine):
     """A network of nets/ on its device."""
+
+    takes_scales = True
 
     def __init__(self, path, s):
         """path: of the weights.  s: the settings of predict.py; input_shape, fit, nms_iou are filled in."""
@@ -33,12 +36,22 @@ class TorchEngine(Engine):
         self.precision = choose_precision(s.amp, self.device) if self.on_cpu or s.amp else None
         self.doubted = self.precision is not None and s.amp is None
 
-    def detect(self, images, confidence, nms_iou, max_boxes, fitted=None, **rules):
+    def detect(self, images, confidence, nms_iou, max_boxes, fitted=None, scale=1.0, **rules):
+        if scale != 1.0:
+            fitted = [fit_image(image, self.scaled_input(scale), self.fit) for image in images]
         fitted = fitted or [self.fit_picture(image) for image in images]
         if self.doubted:
             self.try_precision([canvas for canvas, _ in fitted])
         return detect(self.model, images, self.input_shape, confidence, nms_iou, max_boxes, self.fit,
                       fitted=fitted, precision=self.precision, clock=self.clock, **rules)
+
+    def scaled_input(self, scale):
+        """The (H, W) nearest to the input's times scale that the network takes."""
+        sides = tuple(round(side * scale) for side in self.input_shape)
+        return nearest_shape(type(self.model), sides, self.info["options"])
+
+    def heat_maps(self, image, label):
+        return heat_maps(self.model, image, self.input_shape, label, self.fit)
 
     def segment(self, images, threshold, scales, flip, slide):
         if self.doubted:

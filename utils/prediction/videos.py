@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.prediction.answers import ask, draw_answer, found_in, tally
+from utils.prediction.follow import Follow
 from utils.prediction.pipeline import InOrder, iterate_ahead
 from utils.prediction.words import print_count
 from utils.results import media
@@ -23,15 +24,16 @@ def predict_video(s, engine, item, folder, window):
     source = VideoSource(item.place)
     like = item.place if item.kind == "video" else None
     video = VideoFile(folder / item.name.parent, item.name.name, source.fps, like, source.aspect)
-    if s.save_json or s.save_csv or s.crop or s.save_index or s.save_colour or s.save_cut_out:
-        print("save_json, save_csv, crop, save_index and so on are for images; here only the video is saved.")
+    follow = Follow(s, engine, shown(item.place), source.fps)
+    if s.crop or s.save_index or s.save_colour or s.save_cut_out:
+        print("crop, save_index and so on are for images; here only the video is saved.")
     if item.kind == "camera":
         print(f"Camera or stream {item.place}: {'Esc in the window or ' if window else ''}Ctrl-C ends it.")
 
     # Ctrl-C is how a camera ends. Anything else that is stopped ends the program too, with what there is.
     start, stopped, total = time.monotonic(), None, Counter()
     try:
-        whole_file = predict_frames(s, engine, source, video, total, window)
+        whole_file = predict_frames(s, engine, source, video, follow, total, window)
     except (KeyboardInterrupt, signals.Stopped) as stop:
         stopped = stop
         print("\nStopped; what was seen so far is kept.")
@@ -43,6 +45,7 @@ def predict_video(s, engine, item, folder, window):
     seen, seconds = video.seen, time.monotonic() - start
     print(f"{counted(seen, 'frame')} in {seconds:.1f} s, {seen / max(seconds, 1e-6):.1f} frames per second")
     print_count(s, "all frames together", engine.task, total)
+    follow.finish(folder / item.name.parent, item.name.name)
     tell_video(video, readable, source.fps)
     if stopped is None and whole_file and source.complaint():
         print(source.complaint())
@@ -50,8 +53,9 @@ def predict_video(s, engine, item, folder, window):
         raise stopped
 
 
-def predict_frames(s, engine, source, video, total, window):
-    """Frame after frame: find, draw, write. total: Counter that is added to. -> False after Esc
+def predict_frames(s, engine, source, video, follow, total, window):
+    """Frame after frame: find, draw, write. follow: of follow.py.  total: Counter that is added to.
+    -> False after Esc
 
     Of a file the next frames are read, and the last ones drawn and written, while the network computes.
     """
@@ -63,8 +67,9 @@ def predict_frames(s, engine, source, video, total, window):
     try:
         with closing(frames):
             for image, moment, hole in tqdm(frames, total=source.count or None, unit="frame", disable=None):
-                (answer,) = ask(s, engine, [image])
-                line.put(write_frame, s, engine, source, video, image, answer, moment, hole, start)
+                (answer,) = ask(s, engine, [image], least=follow.least())
+                answer = follow.join(answer, 1 + hole)
+                line.put(write_frame, s, engine, source, video, follow, image, answer, moment, hole, start)
                 for picture, found in line.take(most):
                     total += tally(found)
                     if window and not media.show_image(picture, 1):
@@ -76,10 +81,11 @@ def predict_frames(s, engine, source, video, total, window):
         line.close()
 
 
-def write_frame(s, engine, source, video, image, answer, moment, hole, start):
+def write_frame(s, engine, source, video, follow, image, answer, moment, hole, start):
     """Draw one frame and add it to the video. -> the picture, what was found"""
     found = found_in(engine, answer)
     picture = draw_answer(s, engine, image, answer, found, video=True)
+    picture = follow.add(picture, image, found, moment, 1 + hole)
 
     # A hole is filled with the frame before it, so that everything after it keeps its time.
     for _ in range(hole):

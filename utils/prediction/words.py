@@ -3,6 +3,7 @@ from collections import Counter
 from pathlib import Path
 
 from utils.prediction.answers import tally
+from utils.prediction.counting import listed
 from utils.results import masks
 from utils.settings import counted, shown
 
@@ -46,6 +47,8 @@ def print_record(s, target, found, hint):
         print(f"    {hint_words(s, hint)}")
     if "boxes" in found:
         print_count(s, "here", "detection", tally(found))
+    for region, classes in found.get("regions", {}).items():
+        print(f"    {region}: {listed(classes)}")
 
 
 def print_count(s, where, task, total):

@@ -58,6 +58,14 @@ def blend(image, labels, class_names, opacity=0.6):
     return tinted
 
 
+def heat_overlay(image, heat):
+    """A map (h, w) 0-1 as colours over an image, from nothing to red. -> (h, w, 3) uint8"""
+    levels = (heat.clip(0, 1) * 255).round().astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1]
+    strength = 0.15 + 0.55 * np.sqrt(heat.clip(0, 1))[..., None]
+    return (image * (1 - strength) + colours * strength).round().astype(np.uint8)
+
+
 def index_png(path, labels):
     """Write the numbers themselves as a palette image, which looks coloured: what VOC masks are."""
     save_image(path, labels, palette=voc_palette())

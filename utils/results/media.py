@@ -1,7 +1,5 @@
 """Results into files, and pictures into a window."""
-import csv
 import io
-import json
 import math
 import os
 import re
@@ -19,7 +17,7 @@ from utils.errors import UserError
 from utils.images import SUFFIXES
 from utils.results.report import remove_empty
 from utils.settings import find, shown
-from utils.system.files import cannot_write, clear_leftovers, write_bytes, write_text
+from utils.system.files import cannot_write, clear_leftovers, write_bytes
 
 
 def unquote(text):
@@ -123,35 +121,6 @@ def save_crops(folder, name, image, boxes):
         part = image[math.floor(y1):math.ceil(y2), math.floor(x1):math.ceil(x2)]
         if x2 > x1 and y2 > y1:
             save_image(fresh(folder, f"{name}_{position}_{file_name(box['label'])}", ".png"), part)
-
-
-def save_json(folder, name, records):
-    """name.json: list of {"file", "width", "height"} and what was found,
-    "boxes": [{"label", "score", "xyxy"}] or "classes": [{"label", "pixels", "share"}].  -> its path"""
-    path = fresh(folder, name, ".json")
-    write_text(path, json.dumps(records, ensure_ascii=False, indent=1) + "\n")
-    return path
-
-
-def save_csv(folder, name, records):
-    """name.csv: the same records, one row per box or per class.  -> its path"""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-
-    # Segmentation has a row for each class, detection for each box.
-    if records and "classes" in records[0]:
-        table.writerow(["file", "label", "pixels", "share"])
-        for record in records:
-            table.writerows([record["file"], *row.values()] for row in record["classes"])
-    else:
-        table.writerow(["file", "label", "score", "x1", "y1", "x2", "y2"])
-        for record in records:
-            table.writerows([record["file"], box["label"], box["score"], *box["xyxy"]]
-                            for box in record["boxes"])
-
-    path = fresh(folder, name, ".csv")
-    write_text(path, text.getvalue())
-    return path
 
 
 def has_display():

@@ -1,0 +1,31 @@
+"""How much boxes overlap, in NumPy: for tracks, tiles and views, which need no network and no PyTorch.
+
+Boxes are (N, 4) xyxy px.
+"""
+import numpy as np
+
+
+def areas(boxes):
+    """-> (N,), 0 for a box turned inside out."""
+    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1)
+
+
+def iou(boxes, others):
+    """What each box shares with each of the others, as a share of what the two cover. -> (N, M)"""
+    top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    bottom_right = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.clip(bottom_right - top_left, 0, None).prod(2)
+    union = areas(boxes)[:, None] + areas(others)[None] - shared
+    return shared / np.maximum(union, 1e-9)
+
+
+def best_of_overlapping(boxes, scores, labels, threshold):
+    """Non-maximum suppression within each class. -> rows that stay, by falling score."""
+    waiting = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(waiting):
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        overlap = iou(boxes[best][None], boxes[waiting])[0]
+        waiting = waiting[(overlap <= threshold) | (labels[waiting] != labels[best])]
+    return np.array(kept, np.int64)
