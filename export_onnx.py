@@ -155,12 +155,12 @@ def write_network(s, model, info, part):
     about = info | {"input_shape": tuple(s.input_shape), "settings": info["settings"] | {"fit": s.fit}}
     about = onnx_file.about_network(model, about, free, suppression, s.opset, limits)
     write_file(content, onnx_file.as_properties(about), part)
-    return open_as_written(part)
+    return open_as_written(part, s.fit)
 
 
-def open_as_written(path):
-    """-> the engine of a file, nothing about it changed."""
-    settings = {"device": "cpu", "input_shape": None, "fit": None, "nms_iou": None}
+def open_as_written(path, fit):
+    """-> the engine of a file, with the fit of the training."""
+    settings = {"device": "cpu", "input_shape": None, "fit": fit, "nms_iou": None}
     return OnnxEngine(path, Settings(settings, "as exported"))
 
 
@@ -186,7 +186,7 @@ def make_smaller(s, engine, data, part):
     try:
         make_whole(part, smaller, s.quantise, images, s.input_shape, s.fit)
         title, before = measure(engine, data)
-        _, after = measure(open_as_written(smaller), data)
+        _, after = measure(open_as_written(smaller, s.fit), data)
         smaller.replace(part)
     finally:
         smaller.unlink(missing_ok=True)

@@ -244,7 +244,7 @@ class FasterRCNN(nn.Module):
 
         # Image by image; one alone needs no filling, and ONNX knows none.
         if len(outputs["regions"]) == 1:
-            return boxes[None], scores[None]                                    # (1, N, K, 4), (1, N, K)
+            return boxes[None], scores[None]
         counts = [len(some) for some in outputs["regions"]]
         boxes = nn.utils.rnn.pad_sequence(boxes.split(counts), batch_first=True)                # (B, N, K, 4)
         scores = nn.utils.rnn.pad_sequence(scores.split(counts), batch_first=True)              # (B, N, K)

@@ -26,11 +26,8 @@ from utils.metrics import detection_results
 from utils.miou import count_confusion, list_results
 from utils.settings import check, fill, several, whole
 from utils.system import distributed
-<<<<<<< HEAD
 from utils.system.device import autocast
-=======
 from utils.views import covered, scaled, window_starts
->>>>>>> a8eeea9 (export_onnx.py: every network as one file that runs without PyTorch)
 
 SHOWN = 12                      # the predictions of so many images are kept to be drawn
 

@@ -9,6 +9,7 @@ from utils.evaluate import detect, segment
 from utils.images import fitted_size
 from utils.metrics import detection_results
 from utils.miou import count_confusion, list_results
+from utils.prediction.onnx_engine import VARYING
 from utils.settings import counted
 
 BOX = 1e-3                      # px of the input that an edge may be off
@@ -50,7 +51,10 @@ def compare_objects(model, engine, images, difference):
                 for image in images]
         if sum(len(one["boxes"]) for one in ours) >= len(images):
             break
-    theirs = engine.detect(images, confidence, nms_iou, most)
+
+    # In one batch where the inputs are of one size.
+    groups = [[image] for image in images] if engine.fit in VARYING else [images]
+    theirs = [found for group in groups for found in engine.detect(group, confidence, nms_iou, most)]
     difference.confidence = confidence
 
     for number, (one, other, image) in enumerate(zip(ours, theirs, images), 1):

@@ -6,52 +6,63 @@ import cv2
 import numpy as np
 
 from utils.errors import UserError
-from utils.images import STEP, check_fit, fit_image, from_input, resize, stack
+from utils.images import GREY, MEAN, STEP, check_fit, fit_image, from_input, resize, stack
+from utils.prediction.engine import Engine
 from utils.prediction.onnx_file import SIZE, open_file
-from utils.prediction.suppression import keep_best, ranks_by_class
+from utils.prediction.suppression import ranks_by_class, remove_duplicates
 from utils.settings import check, fill, several, shown, whole
 from utils.views import covered, scaled, window_starts
 
+BATCH = 16                      # pictures that a GPU gets at once
+VARYING = ("rect", "short_side")        # with these every picture has an input of its own size
 
-class OnnxEngine:
+
+class OnnxEngine(Engine):
     """A network in an .onnx file."""
 
     def __init__(self, path, s):
         """s: the settings of predict.py; input_shape, fit and nms_iou are filled in."""
+        super().__init__()
         self.session, self.info = open_file(path, s.device)
         self.path, self.task, self.class_names = path, self.info["task"], self.info["class_names"]
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.choose_input(s)
         self.input_shape, self.fit = s.input_shape, s.fit
+        self.on_cpu = self.session.get_providers()[0] == "CPUExecutionProvider"
+        self.batch = 1 if self.on_cpu or self.task == "segmentation" or not self.takes_batches() else BATCH
 
     def choose_input(self, s):
         """See utils.evaluate.choose_input. Error: the file takes no such input."""
         info, inside = self.info, self.info["suppression"]
         fill(s, {"nms_iou": inside["nms_iou"] if inside else info["nms_iou"]}, "as exported")
-        fill(s, {"fit": info["settings"].get("fit") or "letterbox", "input_shape": info["input_shape"]},
-             "as exported")
+        fit = info["settings"].get("fit") or "letterbox"
+        fixed = SIZE not in info["dynamic"]
+        rectangles = not fixed and self.task == "detection" and STEP % info["stride"] == 0
+        if s.fit is None and fit == "letterbox" and rectangles and info["smallest"] <= STEP:
+            s.put("fit", "rect", "as exported, with less grey")
+        fill(s, {"fit": fit, "input_shape": info["input_shape"]}, "as exported")
         check(s, input_shape=several(2, whole(1)))
         check_fit(s.fit)
 
-        # With "short_side" every picture has an input of its own size.
-        varies = s.fit == "short_side"
-        fixed = SIZE not in info["dynamic"]
-        if fixed and (varies or tuple(s.input_shape) != info["input_shape"]):
-            height, width = info["input_shape"]
-            asked = 'fit="short_side"' if varies else f"input_shape={tuple(s.input_shape)}"
-            raise UserError(f"{asked}: {shown(self.path)} was exported for inputs of {width} x {height} "
-                            f"only. Export it for another one, or leave {asked.partition('=')[0]} out.")
-        step, least = (STEP if varies else info["stride"]), info["smallest"]
-        near = tuple(max(-(-least // step), round(side / step)) * step for side in s.input_shape)
-        if not varies and near != tuple(s.input_shape):
-            raise UserError(f"input_shape={s.input_shape}: {info['net']} cannot take this size. "
-                            f"The nearest is {near}.")
+        # The file knows one size, or the network's stride divides it.
+        asked, own = tuple(s.input_shape), info["input_shape"]
+        if fixed and (s.fit in VARYING or asked != own):
+            what = f'fit="{s.fit}"' if s.fit in VARYING else f"input_shape={asked}"
+            raise UserError(f"{what}: {shown(self.path)} was exported for inputs of {own[1]} x {own[0]} only. "
+                            "Export it for another one, or leave this setting out.")
+        step, least = info["stride"], info["smallest"]
+        near = tuple(max(-(-least // step), round(side / step)) * step for side in asked)
+        if s.fit != "short_side" and near != asked:
+            raise UserError(f"input_shape={asked}: {info['net']} cannot take this size. The nearest is {near}.")
+
+    def takes_batches(self):
+        return "batch" in self.info["dynamic"]
 
     def run(self, canvases):
         """canvases (B, H, W, 3) uint8 -> for each image a dict name -> array, as the file's outputs are
         called; "levels" is the same for all."""
         batch = np.ascontiguousarray(canvases.transpose(0, 3, 1, 2), np.float32) / 255     # (B, 3, H, W)
-        step = len(batch) if "batch" in self.info["dynamic"] else 1
+        step = len(batch) if self.takes_batches() else 1
         answers = []
         for first in range(0, len(batch), step):
             values = self.session.run(None, {"images": batch[first:first + step]})
@@ -60,24 +71,38 @@ class OnnxEngine:
             answers += [{name: value[i] for name, value in part.items()} | levels for i in range(step)]
         return answers
 
-    def detect(self, images, confidence, nms_iou, max_boxes, **rules):
-        """See utils.evaluate.detect."""
-        canvases, transforms = zip(*(fit_image(image, self.input_shape, self.fit) for image in images))
+    def detect(self, images, confidence, nms_iou, max_boxes, fitted=None, **rules):
+        """See engine.py."""
+        canvases, transforms = zip(*(fitted or [self.fit_picture(image) for image in images]))
+        with self.clock("network"):
+            answers = self.run(stack(canvases, GREY if self.fit == "rect" else MEAN))
+
+        # What remains after NMS, back in pixels of the pictures. Boxes in the padding end up empty.
         keep = self.kept if self.info["suppression"] else self.suppressed
         results = []
-        for answer, transform, image in zip(self.run(stack(canvases)), transforms, images):
-            found = keep(answer, confidence, nms_iou, max_boxes, **rules)
-
-            # Back in pixels of the picture. Boxes in the padding end up empty.
-            found["boxes"] = from_input(found["boxes"], transform, image.shape[:2])
-            inside = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1)         # (P,)
-            results.append({name: values[inside] for name, values in found.items()})
+        with self.clock("decode + NMS"):
+            for answer, transform, image in zip(answers, transforms, images):
+                found = keep(answer, confidence, nms_iou, max_boxes, **rules)
+                found["boxes"] = from_input(found["boxes"], transform, image.shape[:2])
+                inside = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1)     # (P,)
+                results.append({name: values[inside] for name, values in found.items()})
+                if not inside.any():
+                    results[-1]["best"] = self.highest(answer, confidence)
         return results
+
+    def highest(self, answer, confidence):
+        """-> (score, label) of the best of all predictions, None if there are none that are wanted."""
+        if self.info["suppression"]:
+            return None
+        wanted = np.isfinite(np.broadcast_to(confidence, len(self.class_names)))    # (K,)
+        scores = np.where(wanted, answer["scores"].max(0, initial=-1), -1)          # (K,)
+        label = int(scores.argmax())
+        return (float(scores[label]), label) if scores[label] >= 0 else None
 
     def suppressed(self, answer, confidence, nms_iou, max_boxes, **rules):
         """All predictions of one image -> what remains after NMS."""
         limits = {name: limit for name, limit in self.info["limits"].items() if limit}
-        return keep_best(answer["boxes"], answer["scores"], confidence, nms_iou, max_boxes,
+        return remove_duplicates(answer["boxes"], answer["scores"], confidence, nms_iou, max_boxes,
                         parts=answer.get("levels"), **limits, **rules)
 
     def kept(self, answer, confidence, nms_iou, max_boxes, kind="hard", agnostic=False, most_per_class=None):
@@ -97,26 +122,27 @@ class OnnxEngine:
         return {name: values[:max_boxes] for name, values in found.items()}
 
     def segment(self, images, threshold=0.5, scales=(1.0,), flip=False, slide=False):
-        """See utils.evaluate.segment."""
+        """See engine.py."""
         if not slide and tuple(scales) != (1.0,) and SIZE not in self.info["dynamic"]:
             raise UserError(f"scales={tuple(scales)}: {shown(self.path)} was exported for one size of the "
                             "input. Leave scales out, or set slide=True.")
-        results = []
-        for image in images:
-            views = []
-            for scale in scales:
-                if slide:
-                    views.append(self.slide(resize(image, *scaled(image.shape[:2], scale)), flip))
-                else:
-                    shape = scaled(self.input_shape, scale, self.info["stride"])
-                    views.append(self.whole(image, shape, flip))
+        with self.clock("network"):
+            return [self.regions(image, threshold, scales, flip, slide) for image in images]
 
-            # Their mean, at the size of the first one.
-            size = views[0].shape[1:]
-            mean = sum(grow(view, size) for view in views) / len(views)             # (K, n, m)
-            labels = label_pixels(mean, image.shape[:2], threshold)                     # (h, w)
-            results.append({"labels": labels, "best": mean.max((1, 2))})
-        return results
+    def regions(self, image, threshold, scales, flip, slide):
+        """One image -> labels (h, w) uint8, best (K,)."""
+        views = []
+        for scale in scales:
+            if slide:
+                views.append(self.slide(resize(image, *scaled(image.shape[:2], scale)), flip))
+            else:
+                shape = scaled(self.input_shape, scale, self.info["stride"])
+                views.append(self.whole(image, shape, flip))
+
+        # Their mean, at the size of the first one.
+        size = views[0].shape[1:]
+        mean = sum(grow(view, size) for view in views) / len(views)                 # (K, n, m)
+        return {"labels": label_pixels(mean, image.shape[:2], threshold), "best": mean.max((1, 2))}
 
     def scores(self, canvas, flip):
         """canvas: (H, W, 3) uint8 -> scores (K, H, W); flip: the mean with those of its mirror image."""
