@@ -10,11 +10,13 @@ from utils.images import fitted_size
 from utils.metrics import detection_results
 from utils.miou import count_confusion, list_results
 from utils.prediction.onnx_engine import VARYING
+from utils.prediction.suppression import iou_with
 from utils.settings import counted
 
 BOX = 1e-3                      # px of the input that an edge may be off
 SCORE = 1e-4                    # and a score
 FAR = 100                       # times these limits: beyond it is another box
+TWIN = 0.3                      # IoU with a box that is as good
 MOST = 100                      # boxes of a picture
 LOWEST = 0.001                  # score from which on boxes count in a mean AP
 PIXELS = 1e-3                   # share of pixels that may get another class: where two are as likely
@@ -86,14 +88,22 @@ def gaps(ours, theirs, cut):
         near = np.abs(theirs["scores"] - score) < FAR * SCORE                       # (P,)
         possible = np.flatnonzero(free & near & (theirs["labels"] == label) & (edge < FAR * BOX))
         if not len(possible):
-            lost += int(score > cut)
+            lost += int(score > cut and not has_twin(box, score, label, theirs))
             continue
 
         partner = possible[edge[possible].argmin()]
         free[partner] = False
         edges.append(float(edge[partner]))
         scores.append(abs(float(score - theirs["scores"][partner])))
-    return max(edges), max(scores), lost + int((theirs["scores"][free] > cut).sum())
+    for box, score, label in zip(*(theirs[name][free] for name in ("boxes", "scores", "labels"))):
+        lost += int(score > cut and not has_twin(box, score, label, ours))
+    return max(edges), max(scores), lost
+
+
+def has_twin(box, score, label, others):
+    """Whether another box of this score is there: of two equal ones NMS keeps the one or the other."""
+    equal = (others["labels"] == label) & (np.abs(others["scores"] - score) <= SCORE)
+    return bool((iou_with(box, others["boxes"][equal]) > TWIN).any())
 
 
 def compare_regions(model, engine, images, difference):

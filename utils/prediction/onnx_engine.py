@@ -48,12 +48,13 @@ class OnnxEngine(Engine):
         asked, own = tuple(s.input_shape), info["input_shape"]
         if fixed and (s.fit in VARYING or asked != own):
             what = f'fit="{s.fit}"' if s.fit in VARYING else f"input_shape={asked}"
-            raise UserError(f"{what}: {shown(self.path)} was exported for inputs of {own[1]} x {own[0]} only. "
-                            "Export it for another one, or leave this setting out.")
+            raise UserError(f"{what}: {shown(self.path)} was exported for inputs of {own[1]} x {own[0]} "
+                            "only. Export it for another one, or leave this setting out.")
         step, least = info["stride"], info["smallest"]
         near = tuple(max(-(-least // step), round(side / step)) * step for side in asked)
         if s.fit != "short_side" and near != asked:
-            raise UserError(f"input_shape={asked}: {info['net']} cannot take this size. The nearest is {near}.")
+            raise UserError(f"input_shape={asked}: {info['net']} cannot take this size. "
+                            f"The nearest is {near}.")
 
     def takes_batches(self):
         return "batch" in self.info["dynamic"]
@@ -113,6 +114,8 @@ class OnnxEngine(Engine):
             raise UserError(f"{shown(self.path)} has its suppression inside, with "
                             f"nms_iou={inside['nms_iou']:g}: nms, nms_iou and agnostic_nms cannot be chosen "
                             "here. Export it with nms=False.")
+
+        # Filled up with scores of 0; what is asked for may be less than what was kept.
         least = np.broadcast_to(np.asarray(confidence, np.float32), len(self.class_names))      # (K,)
         sure = (answer["scores"] > 0) & (answer["scores"] > least[answer["labels"]])
         found = {name: answer[name][sure] for name in ("boxes", "scores", "labels")}

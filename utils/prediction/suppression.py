@@ -6,8 +6,8 @@ compares the two.
 import numpy as np
 
 
-def remove_duplicates(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates=4096, per_class=None,
-             parts=None, kind="hard", agnostic=False, most_per_class=None):
+def remove_duplicates(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates=4096,
+                      per_class=None, parts=None, kind="hard", agnostic=False, most_per_class=None):
     """One image. boxes: (N, 4) xyxy px, or (N, K, 4).  scores: (N, K).  The rest: see utils.boxes.nms.
 
     -> {"boxes" (P, 4) float32, "scores" (P,) falling, "labels" (P,) int64}
