@@ -23,7 +23,8 @@ PACKAGES = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "P
             "cv2": "opencv-python-headless", "matplotlib": "matplotlib", "tqdm": "tqdm", "yaml": "PyYAML"}
 
 # A network in an .onnx file runs without PyTorch, and who imports this may mean to use such a file.
-if not is_ours or any(word.lower().endswith(".onnx") for word in sys.argv[1:]):
+words = [word.lower() for word in sys.argv[1:] if word.startswith("model_path=")]
+if not is_ours or any(word.endswith(".onnx") for word in words):
     for module in ("torch", "torchvision", "matplotlib"):
         PACKAGES.pop(module)
 
