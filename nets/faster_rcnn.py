@@ -136,10 +136,9 @@ class Head(nn.Module):
     def pool(self, maps, regions):
         """RoIAlign: out of every region, large or small, a map of 7 x 7 cells. -> (R, 256, 7, 7)."""
         # One list of all regions, each with the number of its image in front.
-        counts = torch.tensor([len(boxes) for boxes in regions], device=maps[0].device)         # (B,)
-        image = torch.arange(len(regions), device=maps[0].device).repeat_interleave(counts)     # (R,)
+        image = [torch.full_like(boxes[:, :1], number) for number, boxes in enumerate(regions)]     # (N, 1) each
         boxes = torch.cat(regions)                                              # (R, 4)
-        rois = torch.cat([image[:, None], boxes], 1)                            # (R, 5)
+        rois = torch.cat([torch.cat(image), boxes], 1)                          # (R, 5)
 
         # Which map a region is read from: half the size, one map finer.
         size = box_area(boxes).sqrt()                                           # (R,)
@@ -147,7 +146,7 @@ class Head(nn.Module):
         level = level.clamp(2, 5)                                               # (R,)
 
         # Map by map, back in the order of the list.
-        pooled = boxes.new_zeros(len(boxes), maps[0].shape[1], CELLS, CELLS)    # (R, 256, 7, 7)
+        pooled = boxes.new_zeros(boxes.shape[0], maps[0].shape[1], CELLS, CELLS)    # (R, 256, 7, 7)
         for number, x in enumerate(maps, 2):
             here = (level == number).nonzero()[:, 0]                            # (T,)
             pooled[here] = roi_align(x.float(), rois[here], CELLS, 1 / 2 ** number, POINTS)     # (T, 256, 7, 7)
@@ -243,7 +242,9 @@ class FasterRCNN(nn.Module):
         narrowest = (boxes[..., 2:] - boxes[..., :2]).amin(2)                   # (R, K)
         scores = scores * (narrowest >= LEAST[1])                               # (R, K)
 
-        # Image by image.
+        # Image by image; one alone needs no filling, and ONNX knows none.
+        if len(outputs["regions"]) == 1:
+            return boxes[None], scores[None]
         counts = [len(some) for some in outputs["regions"]]
         boxes = nn.utils.rnn.pad_sequence(boxes.split(counts), batch_first=True)                # (B, N, K, 4)
         scores = nn.utils.rnn.pad_sequence(scores.split(counts), batch_first=True)              # (B, N, K)

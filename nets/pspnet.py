@@ -53,6 +53,26 @@ def enlarge_aligned(x, like):
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)       # (B, C, h, w)
 
 
+def average_cells(x, bins):
+    """(B, C, h, w) -> (B, C, bins, bins): the mean of each of bins x bins cells, which overlap by a pixel
+    where bins does not divide h or w.
+    """
+    if not torch.onnx.is_in_onnx_export():
+        return F.adaptive_avg_pool2d(x, bins)                                   # (B, C, bins, bins)
+
+    # ONNX has no such pooling: there the means are two products with the shares that a cell has in each
+    # row and column.
+    down, across = cell_shares(x.shape[2], bins), cell_shares(x.shape[3], bins)
+    return down @ x @ across.T
+
+
+def cell_shares(length, bins):
+    """-> (bins, length): row i says what share every pixel has in the mean of cell i."""
+    i, pixel = torch.arange(bins)[:, None], torch.arange(length)[None]
+    inside = (pixel >= i * length // bins) & (pixel < ((i + 1) * length + bins - 1) // bins)
+    return inside.float() / inside.sum(1, keepdim=True)
+
+
 class PyramidPooling(nn.Module):
     """A map and its averages over ever smaller cells, side by side: what a pixel is depends on its place."""
 
@@ -68,7 +88,7 @@ class PyramidPooling(nn.Module):
         """x: (B, C, h, w) -> (B, 2C, h, w): the map itself and four branches of C/4 channels."""
         maps = [x]
         for bins, branch in zip(BINS, self.branches):
-            cells = F.adaptive_avg_pool2d(x, bins)                              # (B, C, bins, bins)
+            cells = average_cells(x, bins)                                      # (B, C, bins, bins)
             cells = branch(cells)                                               # (B, C/4, bins, bins)
             wide = enlarge_aligned(cells, x)                                    # (B, C/4, h, w)
             maps.append(wide)

@@ -103,7 +103,7 @@ class Head(nn.Sequential):
         for x in maps:
             x = super().forward(x)                                              # (B, 9*T, h, w)
             x = x.permute(0, 2, 3, 1)                                           # (B, h, w, 9*T)
-            levels.append(x.reshape(len(x), -1, self.columns))
+            levels.append(x.reshape(x.shape[0], -1, self.columns))
         return torch.cat(levels, 1)                                             # (B, N, T)
 
 
@@ -164,7 +164,7 @@ class RetinaNet(nn.Module):
         strides = [(H // h, W // w) for h, w in sizes]
         levels = grid_anchors(self.cell_anchors, sizes, strides)                # (M, 4) each
         outputs = {"logits": logits, "deltas": deltas, "anchors": torch.cat(levels),
-                   "levels": [len(level) for level in levels], "input_shape": (H, W)}
+                   "levels": [level.shape[0] for level in levels], "input_shape": (H, W)}
         losses = {} if targets is None else self.loss(outputs, targets)
         return outputs, losses
 

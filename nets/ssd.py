@@ -145,7 +145,7 @@ class Heads(nn.ModuleList):
         for head, x in zip(self, maps):
             x = head(x)                                                         # (B, D, h, w)
             x = x.permute(0, 2, 3, 1)                                           # (B, h, w, D)
-            levels.append(x.reshape(len(x), -1, self.columns))
+            levels.append(x.reshape(x.shape[0], -1, self.columns))
         return torch.cat(levels, 1)                                             # (B, N, T)
 
 

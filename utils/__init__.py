@@ -22,6 +22,12 @@ if is_ours and {"-h", "--help", "help"} & set(sys.argv[1:]):
 PACKAGES = {"torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "PIL": "pillow",
             "cv2": "opencv-python-headless", "matplotlib": "matplotlib", "tqdm": "tqdm", "yaml": "PyYAML"}
 
+# A network in an .onnx file runs without PyTorch, and who imports this may mean to use such a file.
+words = [word.lower() for word in sys.argv[1:] if word.startswith("model_path=")]
+if not is_ours or any(word.endswith(".onnx") for word in words):
+    for module in ("torch", "torchvision", "matplotlib"):
+        PACKAGES.pop(module)
+
 missing = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
 if missing:
     raise SystemExit(f"Not installed for {sys.executable}: {', '.join(missing)}. In this folder run\n"

@@ -240,6 +240,14 @@ class DetectionData(ListData):
         self.paths, self.boxes = read_list(find(self.list_path))            # boxes: a (G, 6) for each image
         check_classes(self.paths, self.boxes, self.class_names, self.list_path)
 
+    def truths(self):
+        """What is true of each image, in px of the original: a list of dicts, see utils/metrics.py."""
+        truths = []
+        for boxes in self.boxes:
+            labels = boxes[:, 4].astype(np.int64)
+            truths.append({"boxes": boxes[:, :4], "labels": labels, "difficult": boxes[:, 5] > 0})
+        return truths
+
     def enlarged(self):
         return SHARP if self.augmentation.iou_crop else 1.0
 

@@ -17,7 +17,6 @@ from utils.images import (
     STEP,
     check_fit,
     fit_image,
-    fitted_size,
     from_input,
     nearest_shape,
     resize,
@@ -28,6 +27,7 @@ from utils.miou import count_confusion, list_results
 from utils.settings import check, fill, several, whole
 from utils.system import distributed
 from utils.system.device import autocast
+from utils.views import covered, scaled, window_starts
 
 SHOWN = 12                      # the predictions of so many images are kept to be drawn
 
@@ -185,12 +185,7 @@ def collect(model, loader, device, confidence=0.001, nms_iou=None, max_boxes=300
             rows.append((target["index"], in_picture(found, target["transform"], target["size"])))
     model.train(was_training)
 
-    # The truth comes from the list itself, in pixels of the original images.
-    truths = []
-    for boxes in data.boxes:
-        labels = boxes[:, 4].astype(np.int64)
-        truths.append({"boxes": boxes[:, :4], "labels": labels, "difficult": boxes[:, 5] > 0})
-    return [found for _, found in in_order(rows)], truths, summed(sums)
+    return [found for _, found in in_order(rows)], data.truths(), summed(sums)
 
 
 def in_order(rows):
@@ -246,11 +241,6 @@ def segment(model, images, input_shape, threshold=0.5, scales=(1.0,), flip=False
     return results
 
 
-def scaled(size, scale, step=1):
-    """(h, w) times scale, in multiples of step."""
-    return tuple(max(step, round(side * scale / step) * step) for side in size)
-
-
 def scores_of(model, canvases, flip):
     """canvases: list of (H, W, 3) uint8 -> scores (B, K, H, W) float32.
 
@@ -269,13 +259,6 @@ def whole_scores(model, image, input_shape, flip=False):
     """The whole image in the network's input. -> scores (K, n, m) of the part that the image covers."""
     canvas, transform = fit_image(image, input_shape)
     return covered(scores_of(model, [canvas], flip)[0], transform, image.shape[:2], input_shape)
-
-
-def covered(scores, transform, size, input_shape):
-    """scores (K, H, W) of a letterboxed input -> (K, n, m) without padding. size: (h, w) of the original."""
-    n, m = fitted_size(*size, input_shape)
-    _, _, left, top = transform
-    return scores[:, top:top + n, left:left + m]                                    # (K, n, m)
 
 
 def slide_scores(model, image, input_shape, flip=False):
@@ -305,12 +288,6 @@ def slide_scores(model, image, input_shape, flip=False):
     # The mean, without the padding.
     top, left = (padded_h - h) // 2, (padded_w - w) // 2
     return (sums / times)[:, top:top + h, left:left + w]                            # (K, h, w)
-
-
-def window_starts(length, window):
-    """Where windows begin that cover 0..length and overlap by a third or more. 1000, 512 -> [0, 244, 488]."""
-    count = 1 + -(-(length - window) // (window * 2 // 3))
-    return [round(i * (length - window) / max(count - 1, 1)) for i in range(count)]
 
 
 def classify(scores, size, threshold=0.5):

@@ -5,8 +5,6 @@ Asked once, where a checkpoint is read, so that no script meets text where it co
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from utils.errors import UserError
 from utils.images import FITS
 from utils.settings import AnyPath, Rule, brief, number, one_of, optional, several, shown, text, whole
@@ -49,7 +47,11 @@ def rows(each: Rule) -> Rule:
 
 def tensors() -> Rule:
     """A rule: what state_dict() gives."""
-    found = dictionary((lambda value: isinstance(value, torch.Tensor), "a tensor"))
+    def good(value: Any) -> bool:
+        import torch  # only here: what an .onnx file says is checked without PyTorch
+        return isinstance(value, torch.Tensor)
+
+    found = dictionary((good, "a tensor"))
     return lambda value: found[0](value) and len(value) > 0, "tensors with their names"
 
 

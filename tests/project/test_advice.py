@@ -502,6 +502,9 @@ ELSEWHERE = {
     "means 'not labelled': ignore_labels=": "checks/test_mask_values.py::test_a_class_that_may_mean_not_labelled_is_asked_about",
     "try confidence={}, or train longer": "scripts/test_predict_pipeline.py::test_many_images_have_one_summary",
     "Unpack it first, into a folder": "formats/test_foreign.py::test_archives_are_unpacked_first",
+    "has its suppression inside": "scripts/test_onnx.py::test_what_the_file_cannot_do",
+    "learns from pictures of the training": "scripts/test_onnx.py::test_whole_numbers",
+    "Leave scales out, or set slide=True": "scripts/test_onnx.py::test_segmentation_in_every_way",
     "python -m zipfile": "formats/test_foreign.py::test_archives_are_unpacked_first",
 }
 
@@ -524,6 +527,8 @@ EXCUSED = {
     "list_path=2007_test.txt": "an example with a list of the user's", "list_path=mydata_test.txt": "an example with a list of the user's",
     "to take images from: set source": "an example with a picture of the user's",
     "measure it with python get_miou.py": "as that of get_map.py, for a network of masks",
+    "can be exported for one size only": "needs official weights", "Use it: python predict.py": "an example with a picture of the user's",
+    "pip install onnxruntime-gpu": "needs a GPU",
     # needs another program, hardware, or data
     "leftImg8bit and gtFine": "needs Cityscapes", "does not fit this run": "needs a last.pth of another version",
     "go on with resume=True accumulate=": "needs a full memory",

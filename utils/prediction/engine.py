@@ -45,8 +45,12 @@ class Engine:
 def open_engine(s):
     """The network of s.model_path, ready to be asked. Variables of s that are None get their values."""
     path = find(media.unquote(s.model_path)) if s.model_path else newest_best()
-    from utils.prediction.torch_engine import TorchEngine
-    engine = TorchEngine(path, s)
+    if path.suffix.lower() == ".onnx":
+        from utils.prediction.onnx_engine import OnnxEngine
+        engine = OnnxEngine(path, s)
+    else:
+        from utils.prediction.torch_engine import TorchEngine
+        engine = TorchEngine(path, s)
 
     size = {"short_side": "short side {}, at most {} long", "rect": "input at most {1} x {0}"}
     print(f"{shown(path)}: {engine.info['net']}, {counted(len(engine.class_names), 'class')}, "
