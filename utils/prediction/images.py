@@ -14,6 +14,7 @@ from utils.formats.sweep import range_of_set
 from utils.images import HUGE_PIXELS, open_image
 from utils.prediction.answers import ask, draw_answer, found_in, hint_of, tally
 from utils.prediction.pipeline import InOrder, in_batches, read_ahead
+from utils.prediction.window import ENDS
 from utils.prediction.words import print_record, print_sums
 from utils.results import masks, media, sources
 from utils.results.address import open_address
@@ -198,7 +199,7 @@ def finish(s, engine, picture, answer, target, folder):
 
 
 def say_result(s, sums, result, bar, several, window):
-    """Add a result to the sums, and say or show it. -> whether the window is still wanted"""
+    """Add a result to the sums, and say or show it. -> the window, None once it was closed"""
     error = result.picture.error
     if error and not several:
         raise error
@@ -209,7 +210,8 @@ def say_result(s, sums, result, bar, several, window):
         return window
     if s.verbose or not several:
         print_record(s, shown(result.target), result.found, None if several else result.hint)
-    return window and media.show_image(result.drawn, 0)
+    ended = window and window.show(result.drawn, wait=0) in ENDS
+    return None if ended else window
 
 
 def save_records(s, folder, name, records):
