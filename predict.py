@@ -14,10 +14,12 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.lists import read_list, read_mask_list
+from utils.prediction.cameras import predict_camera
 from utils.prediction.engine import open_engine
 from utils.prediction.images import predict_images
 from utils.prediction.options import check_options
 from utils.prediction.videos import predict_video
+from utils.prediction.window import SHOWS, choose_window
 from utils.prediction.words import say_unused
 from utils.results import masks, media, sources
 from utils.results.filters import check_filters
@@ -57,7 +59,7 @@ save_coco = False           # also write the boxes as results of COCO           
 save_labels = ""            # "voc", "yolo", "coco", "mask": a dataset of what is found     保存为数据集：伪标签
 heat = None                 # where a class is seen, and why: True, or its name             热力图，True 或类别名
 count = False               # also count the objects, or the pixels, of each class          统计各类数量或像素比例
-show = False                # also open a window, where there is a display; Esc ends        弹窗显示
+show = None                 # window: True, False, "page": browser; None: for cameras       弹窗，"page" 为网页
 verbose = False             # print what was found in each of several images                逐张打印多张图片的结果
 
 # Detection only                                                                         仅检测
@@ -101,7 +103,7 @@ def main(s):
     # Every mistake in a setting or a path ends here, before anything is written.
     check(s, confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
           nms=one_of(NMS), max_per_class=optional(whole(1)), line_width=optional(whole(1)),
-          batch_size=optional(whole(1)), amp=optional(yes_or_no()), verbose=yes_or_no())
+          batch_size=optional(whole(1)), amp=optional(yes_or_no()), verbose=yes_or_no(), show=one_of(SHOWS))
     masks.check_settings(s)
     target = media.check_output(s.output)
     texts = sources.split_sources(s.source)
@@ -121,38 +123,42 @@ def main(s):
 
 def predict_all(s, engine, items, folder):
     """Images first, then videos; each group of items has a folder of its own below `folder`."""
-    window = open_window(s)
     groups = dict.fromkeys(item.group for item in items)
     folders = {"": folder} | {group: media.fresh(folder, group) for group in groups if group}
     images = [item for item in items if item.kind == "image"]
     videos = [item for item in items if item.kind != "image"]
-    if images:
-        predict_images(s, engine, images, folders, window)
 
-    # A single video that cannot be read ends in its sentence, one of several is skipped.
+    # A window is closed whatever happens.
+    window = choose_window(s.show, any(item.kind == "camera" for item in items))
+    try:
+        if images:
+            predict_images(s, engine, images, folders, window)
+        predict_videos(s, engine, videos, folders, window, len(items))
+    finally:
+        if window:
+            window.close()
+
+
+def predict_videos(s, engine, videos, folders, window, count):
+    """A single video that cannot be read ends in its sentence, one of several is skipped. count: of all
+    items, images too."""
     skipped = []
     for item in videos:
+        look_at = predict_camera if item.kind == "camera" else predict_video
         try:
-            predict_video(s, engine, item, folders[item.group], window)
+            look_at(s, engine, item, folders[item.group], window)
         except UserError as error:
-            if len(items) == 1:
+            if count == 1:
                 raise
             print(f"skipped: {error}")
             skipped.append(error)
-    if skipped and len(skipped) == len(items):
-        raise UserError(f"None of the {len(items)} videos could be read. The first: {skipped[0]}")
+
+    # What became of them all.
+    if skipped and len(skipped) == count:
+        raise UserError(f"None of the {count} videos could be read. The first: {skipped[0]}")
     if len(videos) > 1:
         read = counted(len(videos) - len(skipped), "video")
-        print(f"{read}, {len(skipped)} skipped. Results: {shown(folder)}")
-
-
-def open_window(s):
-    """Whether the pictures are also shown in a window."""
-    window = s.show and media.has_display()
-    if s.show and not window:
-        print("show=True: no window can be opened here (no display, or OpenCV without one), "
-              "so the results are only saved.")
-    return window
+        print(f"{read}, {len(skipped)} skipped. Results: {shown(folders[''])}")
 
 
 def samples_of_the_test_list(engine):

@@ -145,11 +145,10 @@ def check_pixels(image, path):
         raise too_large(path, f", {image.width} x {image.height} pixels", image.width * image.height)
 
 
-def too_large(path, size, pixels):
+def too_large(path, size, pixels, most=MAX_PIXELS):
     """-> UserError. size: words that follow "is too large".  pixels: how many; None: not known."""
     megapixels = f": {pixels / 1e6:.0f} megapixels" if pixels else ""
-    most = MAX_PIXELS / 1e6
-    return UserError(f"{shown(path)} is too large{size}{megapixels}, at most {most:.0f} megapixels are "
+    return UserError(f"{shown(path)} is too large{size}{megapixels}, at most {most / 1e6:.0f} megapixels are "
                      "opened. Cut it into tiles or shrink it. "
                      "If the file is small, it may have been made to do harm.",
                      kind="image_too_large")

@@ -179,19 +179,6 @@ def test_fresh_and_file_name(tmp_path):
     assert media.file_name("../a:b c*") == "a_b_c" and media.file_name("行人") == "行人" and media.file_name("//") == "_"
 
 
-def test_has_display_without_one(monkeypatch):
-    monkeypatch.setattr(media.sys, "platform", "linux")
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert media.has_display() is False
-    monkeypatch.setenv("DISPLAY", ":77")
-
-    def broken(*arguments, **options):
-        raise OSError
-    monkeypatch.setattr(media.subprocess, "run", broken)
-    assert media.has_display() is False
-
-
 def test_one_image(go, tmp_path):
     path = save(tmp_path / "in put" / "猫.jpg", grey(100, 200, 150))
     before = path.read_bytes()

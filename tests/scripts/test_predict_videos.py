@@ -1,4 +1,4 @@
-"""Videos and cameras: frames in, frames out. The way without PyAV is always tested, the other one where it is installed."""
+"""Videos: frames in, frames out. The way without PyAV is always tested, the other one where it is installed."""
 import os
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from PIL import Image
 
 import predict
 from utils.errors import UserError
-from utils.prediction import torch_engine, videos
+from utils.prediction import torch_engine
 from utils.results import h264, video
 from utils.settings import ROOT
 from utils.system import signals
@@ -156,40 +156,6 @@ def test_holes_at_the_beginning_and_longer_than_patience(go, tmp_path):
     assert video.count_frames(next((tmp_path / "out").iterdir())) == 60
 
 
-class FakeCapture:
-    """A camera without a frame rate: 5 pictures with a gap between them, then nothing."""
-    pictures = [1, 2, None, None, 3, 4, 5]
-
-    def __init__(self, source):
-        self.left = list(self.pictures) if source in (0, "rtsp://x") else []
-
-    def isOpened(self):
-        return bool(self.left)
-
-    def read(self):
-        value = self.left.pop(0) if self.left else None
-        return value is not None, None if value is None else grey(48, 64, value * 20)
-
-    def get(self, _):
-        return 0.0
-
-    def release(self):
-        self.left = []
-
-
-def test_camera(monkeypatch):
-    monkeypatch.setattr(video.cv2, "VideoCapture", FakeCapture)
-    monkeypatch.setattr(video.time, "sleep", lambda seconds: None)
-    source = video.VideoSource("0")
-    images, _, holes = zip(*source.frames())
-    assert [int(image[0, 0, 0]) // 20 for image in images] == [1, 2, 3, 4, 5] and source.fps == 25 and source.count == 0
-    assert not any(holes) and source.complaint() == ""
-    with pytest.raises(UserError, match="Camera 7 gives no picture; tried 0 to 3, working: 0"):
-        video.VideoSource("7")
-    with pytest.raises(UserError, match="rtsp://y gives no picture. Is the address right"):
-        video.VideoSource("rtsp://y")
-
-
 def test_video_that_is_none(go, tmp_path):
     (tmp_path / "a.mp4").write_text("no video")
     with pytest.raises(UserError, match="a.mp4 gives no picture"):
@@ -225,26 +191,6 @@ def test_a_moving_gif_is_a_video(go, tmp_path):
     assert 'source is a moving .gif, so this run has mode = "video"' in said and "5 frames in" in said
     go(source=tmp_path / "still.gif")
     assert "still.png" in results(tmp_path / "out")
-
-
-def test_ctrl_c_at_the_camera_leaves_a_whole_video(go, tmp_path, monkeypatch, writer):
-    seen = []
-
-    def interrupted(*arguments, **rules):
-        seen.append(1)
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-        return fake_detect(*arguments, **rules)
-    count_frames = video.count_frames
-    monkeypatch.setattr(video.cv2, "VideoCapture", FakeCapture)
-    monkeypatch.setattr(video, "count_frames", lambda path: 3)
-    monkeypatch.setattr(torch_engine, "detect", interrupted)
-    monkeypatch.setattr(videos.time, "monotonic", lambda: 0.0)
-    said = go(mode="camera", source="")
-    assert "Stopped" in said and "3 frames in" in said
-    monkeypatch.undo()
-    (made,) = (tmp_path / "out").iterdir()
-    assert made.stem == "camera0" and count_frames(made) == 3
 
 
 def test_video_that_lost_frames_is_an_error(go, tmp_path, monkeypatch):

@@ -113,14 +113,15 @@ def draw_answer(s, engine, image, answer, found, video=False):
     return np.vstack([masks.blend(image, answer["labels"], names, s.opacity), legend])
 
 
-def find_and_draw(s, engine, image, video=False, follow=None, moment=0.0):
-    """All of this for one image. follow: of follow.py, for a frame of a video at `moment` s.
+def find_and_draw(s, engine, image, video=False, follow=None, moment=0.0, frames=1):
+    """All of this for one image. follow: of follow.py, for a frame of a video at `moment` s, so many frames
+    after the last one.
     -> picture to show, what was found as the .json has it"""
     (answer,) = ask(s, engine, [image], least=follow and follow.least())
-    answer = follow.join(answer) if follow else answer
+    answer = follow.join(answer, frames) if follow else answer
     found = found_in(engine, answer)
     picture = draw_answer(s, engine, image, answer, found, video)
-    return follow.add(picture, image, found, moment) if follow else picture, found
+    return follow.add(picture, image, found, moment, frames) if follow else picture, found
 
 
 def tally(found):

@@ -16,6 +16,7 @@ from utils.prediction.answers import add_heat, ask, draw_answer, draw_heat, foun
 from utils.prediction.counting import Counting
 from utils.prediction.pipeline import InOrder, in_batches, read_ahead
 from utils.prediction.pseudo_labels import PseudoLabels
+from utils.prediction.window import ENDS
 from utils.prediction.words import print_record, print_sums
 from utils.results import masks, media, sources, tables
 from utils.results.address import open_address
@@ -221,7 +222,7 @@ def count_regions(s, image, drawn, found):
 
 
 def say_result(s, sums, result, bar, several, window):
-    """Add a result to the sums, and say or show it. -> whether the window is still wanted"""
+    """Add a result to the sums, and say or show it. -> the window, None once it was closed"""
     error = result.picture.error
     if error and not several:
         raise error
@@ -232,7 +233,8 @@ def say_result(s, sums, result, bar, several, window):
         return window
     if s.verbose or not several:
         print_record(s, shown(result.target), result.found, None if several else result.hint)
-    return window and media.show_image(result.drawn, 0)
+    ended = window and window.show(result.drawn, wait=0) in ENDS
+    return None if ended else window
 
 
 def save_records(s, engine, folder, name, sums):

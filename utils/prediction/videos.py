@@ -1,5 +1,4 @@
-"""Videos, cameras and streams through an engine: every frame found, drawn, written."""
-import signal
+"""Videos through an engine: every frame found, drawn, written."""
 import time
 from collections import Counter
 from contextlib import closing
@@ -10,8 +9,8 @@ from utils.errors import UserError
 from utils.prediction.answers import ask, draw_answer, found_in, tally
 from utils.prediction.follow import Follow
 from utils.prediction.pipeline import InOrder, iterate_ahead
+from utils.prediction.window import ENDS
 from utils.prediction.words import print_count
-from utils.results import media
 from utils.results.video import VideoFile, VideoSource
 from utils.settings import counted, shown
 from utils.system import signals
@@ -20,17 +19,14 @@ AHEAD = 2                       # frames of a file that wait between two stages
 
 
 def predict_video(s, engine, item, folder, window):
-    """Every frame of a video, or what a camera sees until Ctrl-C or Esc, drawn into a new video."""
+    """Every frame of a video, drawn into a new video."""
     source = VideoSource(item.place)
-    like = item.place if item.kind == "video" else None
-    video = VideoFile(folder / item.name.parent, item.name.name, source.fps, like, source.aspect)
+    video = VideoFile(folder / item.name.parent, item.name.name, source.fps, item.place, source.aspect)
     follow = Follow(s, engine, shown(item.place), source.fps)
     if s.crop or s.save_index or s.save_colour or s.save_cut_out:
         print("crop, save_index and so on are for images; here only the video is saved.")
-    if item.kind == "camera":
-        print(f"Camera or stream {item.place}: {'Esc in the window or ' if window else ''}Ctrl-C ends it.")
 
-    # Ctrl-C is how a camera ends. Anything else that is stopped ends the program too, with what there is.
+    # Whatever stops it ends the program too, with what there is.
     start, stopped, total = time.monotonic(), None, Counter()
     try:
         whole_file = predict_frames(s, engine, source, video, follow, total, window)
@@ -46,10 +42,10 @@ def predict_video(s, engine, item, folder, window):
     print(f"{counted(seen, 'frame')} in {seconds:.1f} s, {seen / max(seconds, 1e-6):.1f} frames per second")
     print_count(s, "all frames together", engine.task, total)
     follow.finish(folder / item.name.parent, item.name.name)
-    tell_video(video, readable, source.fps)
+    tell_video(video, readable, f"{source.fps:g} per second")
     if stopped is None and whole_file and source.complaint():
         print(source.complaint())
-    if isinstance(stopped, signals.Stopped) and (stopped.number != signal.SIGINT or not source.live):
+    if isinstance(stopped, signals.Stopped):
         raise stopped
 
 
@@ -57,11 +53,10 @@ def predict_frames(s, engine, source, video, follow, total, window):
     """Frame after frame: find, draw, write. follow: of follow.py.  total: Counter that is added to.
     -> False after Esc
 
-    Of a file the next frames are read, and the last ones drawn and written, while the network computes.
+    The next frames are read, and the last ones drawn and written, while the network computes.
     """
-    most = 0 if source.live else AHEAD
-    frames = source.frames() if source.live else iterate_ahead(source.frames(), AHEAD)
-    line, start = InOrder(1), time.monotonic()
+    frames = iterate_ahead(source.frames(), AHEAD)
+    line = InOrder(1)
 
     # One thread draws and writes, so that the frames stay in order.
     try:
@@ -69,10 +64,10 @@ def predict_frames(s, engine, source, video, follow, total, window):
             for image, moment, hole in tqdm(frames, total=source.count or None, unit="frame", disable=None):
                 (answer,) = ask(s, engine, [image], least=follow.least())
                 answer = follow.join(answer, 1 + hole)
-                line.put(write_frame, s, engine, source, video, follow, image, answer, moment, hole, start)
-                for picture, found in line.take(most):
+                line.put(write_frame, s, engine, video, follow, image, answer, moment, hole)
+                for picture, found in line.take(AHEAD):
                     total += tally(found)
-                    if window and not media.show_image(picture, 1):
+                    if window and window.show(picture) in ENDS:
                         return False
         return True
     finally:
@@ -81,7 +76,7 @@ def predict_frames(s, engine, source, video, follow, total, window):
         line.close()
 
 
-def write_frame(s, engine, source, video, follow, image, answer, moment, hole, start):
+def write_frame(s, engine, video, follow, image, answer, moment, hole):
     """Draw one frame and add it to the video. -> the picture, what was found"""
     found = found_in(engine, answer)
     picture = draw_answer(s, engine, image, answer, found, video=True)
@@ -90,25 +85,19 @@ def write_frame(s, engine, source, video, follow, image, answer, moment, hole, s
     # A hole is filled with the frame before it, so that everything after it keeps its time.
     for _ in range(hole):
         video.write(picture if video.image is None else video.image)
-
-    # A camera goes on while the network computes: repeated frames keep the video at true speed.
-    if source.live:
-        copies = round((time.monotonic() - start) * source.fps) - video.written
-        for _ in range(max(1, copies)):
-            video.write(picture)
-    else:
-        video.write(picture, moment)
+    video.write(picture, moment)
     video.seen += 1
     return picture, found
 
 
-def tell_video(video, readable, fps):
+def tell_video(video, readable, pace):
     """Where a video is, and what it is not. readable: frames that can be read back from it.
+    pace: words about its time.
     Error: fewer than were written."""
     # OpenCV says nothing when the disk is full, so the frames were counted once more.
     if readable < video.written:
         raise UserError(f"{shown(video.path)} holds {readable} of {video.written} frames. Is the disk full?")
-    print(f"{shown(video.path)}: {counted(readable, 'frame')}, {fps:g} per second" if readable
+    print(f"{shown(video.path)}: {counted(readable, 'frame')}, {pace}" if readable
           else "No frame was read, so there is no video.")
     if complaint := video.complaint():
         print(complaint)

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from utils.errors import UserError
-from utils.images import SUFFIXES, open_image
+from utils.images import MAX_PIXELS, SUFFIXES, open_image, opened, too_large
 from utils.settings import OFFLINE
 from utils.system.files import printable
 
@@ -70,17 +70,24 @@ def answer_of(address):
 
 def open_address(address):
     """-> the picture at an address, (h, w, 3) uint8 RGB."""
-    data = fetch(address)
+    suffix = Path(urlsplit(address).path).suffix.lower()
+    return open_bytes(fetch(address), address, suffix if suffix in SUFFIXES else ".png")
 
+
+def open_bytes(data, name, suffix=".png", most_pixels=MAX_PIXELS):
+    """A picture that is in no file -> (h, w, 3) uint8 RGB. name: what errors call it."""
     # Opened as every other picture is, and removed at once.
     with tempfile.TemporaryDirectory() as folder:
-        suffix = Path(urlsplit(address).path).suffix.lower()
-        path = Path(folder) / ("image" + (suffix if suffix in SUFFIXES else ".png"))
+        path = Path(folder) / f"image{suffix}"
         path.write_bytes(data)
         try:
+            with opened(path) as picture:
+                pixels = picture.width * picture.height
+            if pixels > most_pixels:
+                raise too_large(path, f", {picture.width} x {picture.height} pixels", pixels, most_pixels)
             return open_image(path)
         except UserError as error:
-            raise UserError(str(error).replace(path.as_posix(), address)) from None
+            raise UserError(str(error).replace(path.as_posix(), name), kind=error.kind) from None
 
 
 def fetch(address):

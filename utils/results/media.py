@@ -1,15 +1,12 @@
-"""Results into files, and pictures into a window."""
+"""Results into files."""
 import io
 import math
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -123,26 +120,3 @@ def save_crops(folder, name, image, boxes):
             save_image(fresh(folder, f"{name}_{position}_{file_name(box['label'])}", ".png"), part)
 
 
-def has_display():
-    """Whether a window can be opened. Tried in a process of its own: without a display Qt does not raise,
-    it ends the program."""
-    on_linux = sys.platform not in ("win32", "darwin")
-    if on_linux and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
-        return False
-    try:
-        trial = [sys.executable, "-c", "import cv2; cv2.namedWindow('trial'); cv2.destroyAllWindows()"]
-        return subprocess.run(trial, capture_output=True, timeout=30).returncode == 0
-    except (OSError, subprocess.SubprocessError):
-        return False
-
-
-def show_image(image, wait):
-    """Show an image in the window. wait: ms, 0 = until a key is pressed or the window is closed.
-    -> False after Esc or q."""
-    name = "PlainVision"
-    cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-    cv2.imshow(name, np.ascontiguousarray(image[..., ::-1]))
-    key = cv2.waitKey(wait or 50)
-    while not wait and key == -1 and cv2.getWindowProperty(name, cv2.WND_PROP_VISIBLE) >= 1:
-        key = cv2.waitKey(50)
-    return key & 0xFF not in (27, ord("q"))

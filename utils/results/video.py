@@ -1,4 +1,4 @@
-"""Videos, cameras and streams: frames in, frames out.
+"""Videos: frames in, frames out. Cameras and streams are in utils/prediction/live.py.
 
 OpenCV reads. PyAV writes where it is installed (pip install av), see h264.py; else OpenCV.
 """
@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from utils.settings import counted, shown
 from utils.system.files import part_name, replace
 
 CAMERAS = 4                     # numbers that are tried when a camera gives no picture
-PATIENCE = 30                   # reads in a row without a picture, after which a video or camera has ended
+PATIENCE = 30                   # reads in a row without a picture, after which a video has ended
 LONGEST_HOLE = 1000             # the same for a file that has not reached the end its header names
 LEAST, JUMP = 0.0005, 60.0      # seconds between two frames: less or more, and the times are nonsense
 ENCODER = Path(__file__).with_name("encoder.py")
@@ -31,7 +30,7 @@ CODECS = (("VP80", ".webm"), ("mp4v", ".mp4"), ("MJPG", ".avi"))        # of Ope
 
 
 class VideoSource:
-    """A video file, a camera (its number) or a stream (its address), opened.
+    """A video with an end, a file or the address of one, opened.
 
     fps: frames per second, 25 where the source does not know.
     count: frames that the file says it has, 0 where unknown.
@@ -43,13 +42,12 @@ class VideoSource:
     def __init__(self, source):
         quiet_opencv()
         self.name = str(source)
-        self.live = self.name.isdigit() or "://" in self.name
-        self.capture = cv2.VideoCapture(int(self.name) if self.name.isdigit() else self.name)
+        self.capture = cv2.VideoCapture(self.name)
         self.seen = self.lost = self.missed = 0
 
         # The first frame tells whether it can be read at all. A file may be damaged at its beginning.
         self.first = None
-        while self.capture.isOpened() and self.first is None and self.missed < (1 if self.live else PATIENCE):
+        while self.capture.isOpened() and self.first is None and self.missed < PATIENCE:
             self.first = self.capture.read()[1]
             self.missed += self.first is None
         if self.first is None:
@@ -59,7 +57,7 @@ class VideoSource:
         # Both numbers are what the file's header claims, which may be nonsense.
         fps, count = self.capture.get(cv2.CAP_PROP_FPS), self.capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.fps = fps if 0 < fps <= 1000 else 25.0
-        self.count = int(count) if not self.live and math.isfinite(count) and count > 0 else 0
+        self.count = int(count) if math.isfinite(count) and count > 0 else 0
         self.aspect = pixel_aspect(self.capture)
 
     def frames(self):
@@ -67,14 +65,11 @@ class VideoSource:
         image = self.first
         try:
             while image is not None or not self.at_end():
-                # What is missing now may be there a moment later.
+                # What is missing is counted, and the next frame says how many.
                 if image is None:
                     self.missed += 1
-                    if self.live:
-                        time.sleep(0.03)
                 else:
-                    hole = 0 if self.live else self.missed
-                    self.missed = 0
+                    hole, self.missed = self.missed, 0
                     self.lost += hole
                     self.seen += 1
                     moment = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
