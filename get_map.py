@@ -14,6 +14,7 @@ from utils.formats.sweep import range_of_set
 from utils.metrics import confusion_matrix, detection_curves, detection_results
 from utils.prediction.engine import newest_best
 from utils.results import misses, plots
+from utils.results.filters import choose_confidence
 from utils.results.report import choose_list, detection_report, results_folder, write_csv, write_results
 from utils.settings import ROOT, as_table, check, find, number, optional, read_settings, shown, whole
 from utils.system.device import choose_device
@@ -29,7 +30,7 @@ input_shape = None          # height, width ("short_side": the short side, the l
 fit = None                  # "letterbox", "rect", "stretch", "short_side"; None: trained   图像放入输入的方式
 
 # Which boxes count; AP needs almost all of them, so a confidence above 0.01 is ignored  检测框
-score_threshold = 0.5       # for precision, recall, F1, confusion, misses; not for AP      精确率、召回率等的得分阈值
+score_threshold = None      # for all but AP; None: predict.py's, the training's best F1    精确率、召回率等的得分阈值
 confidence = 0.001          # boxes below this are dropped                                  置信度阈值，低于它的框丢弃
 nms_iou = None              # same class, more overlap: only the better box stays           非极大抑制阈值，空为网络推荐值
 max_boxes = 300             # boxes kept per image, the best ones                           每图最多框数
@@ -70,7 +71,7 @@ def load_model(s):
     """-> path of the weights, network on the device, what was saved with it.
     Variables that are None get their values."""
     share = number(0, 1)
-    check(s, score_threshold=share, confidence=share, nms_iou=optional(share), max_boxes=whole(1),
+    check(s, score_threshold=optional(share), confidence=share, nms_iou=optional(share), max_boxes=whole(1),
           batch_size=whole(1), num_workers=optional(whole(0)))
     path = find(s.model_path) if s.model_path else newest_best()
     model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
@@ -78,6 +79,7 @@ def load_model(s):
         raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: '
                         'measure it with  python get_miou.py')
     choose_input(s, model, info)
+    choose_confidence(s, info, "score_threshold")
     return path, model, info
 
 
@@ -124,7 +126,7 @@ def save_pictures(s, folder, results, data, detections, truths):
     """Curves, bars, the confusion matrix (also as CSV) and the page of the worst misses."""
     names = data.class_names
     curves = detection_curves(detections, truths, names)
-    plots.precision_recall(curves, folder / "precision_recall.png")
+    plots.precision_recall(curves, folder / "precision_recall.png", s.score_threshold)
     plots.score_curves(curves, folder / "score_curves.png", s.score_threshold)
     plots.ap_bars(results, folder / "ap.png")
 

@@ -15,7 +15,7 @@ from utils.depth import saved_range
 from utils.errors import UserError
 from utils.evaluate import segment_list
 from utils.formats.sweep import range_of_set
-from utils.images import IGNORED, fitted_size, resize
+from utils.images import IGNORED, fitted_size, resize, resize_mask
 from utils.miou import count_confusion, list_results, segmentation_results
 from utils.prediction.engine import newest_best
 from utils.results import masks, plots, report
@@ -155,8 +155,8 @@ def save_comparison(s, folder, data, index, truth, labels):
 
 def save_plots(folder, results, matrix, names):
     """The confusion matrix as a picture and as CSV, and a page of bars per measure."""
-    rows = ([name, *row] for name, row in zip(names, matrix.tolist()))
-    write_csv(folder / "confusion_matrix.csv", [["truth / network says", *names], *rows])
+    rows = ([name, *row] for name, row in zip(names, matrix.T.tolist()))            # as get_map.py has it
+    write_csv(folder / "confusion_matrix.csv", [["network says / truth", *names], *rows])
     plots.pixel_confusion(matrix, names, folder / "confusion_matrix.png")
     for key, title in BARS:
         plots.class_bars(results, key, title, folder / f"{key}.png")
@@ -171,8 +171,8 @@ def save_worst(s, folder, worst_ones, data):
 
 
 def worst_page(s, worst_ones, data, cell=320):
-    """One row per image: the image, the truth, what the network says, and where that is wrong.
-    -> (h, w, 3) uint8"""
+    """Two images in a row, each: the image, the truth, what the network says, and where that is wrong; what
+    the colours mean stands above. -> (h, w, 3) uint8"""
     pictures, captions = [], []
     for quality, index, labels in worst_ones:
         image, truth = data.whole_image(index), data.truth(index)
@@ -181,13 +181,13 @@ def worst_page(s, worst_ones, data, cell=320):
 
         # Shrunken before they are drawn side by side: a large photo would make a page of gigabytes.
         size = fitted_size(*truth.shape, (cell, cell))
-        pictures += [resize(picture, *size)
-                     for picture in masks.panels(image, truth, labels, data.class_names, s.opacity)]
+        small = resize(image, *size), resize_mask(truth, *size), resize_mask(labels, *size)
+        pictures += masks.panels(*small, data.class_names, s.opacity)
         name = Path(data.paths[index]).name
         captions += [f"{name}  mIoU {quality:.3f}", "truth", "network", f"{masks.percent(wrong)} is wrong"]
 
-    page = grid(pictures, 4, cell, captions)
-    return np.vstack([page, masks.legend(page.shape[1], data.class_names, errors=True, size=16)])
+    page = grid(pictures, 4 if len(worst_ones) == 1 else 8, cell, captions)
+    return np.vstack([masks.legend(page.shape[1], data.class_names, errors=True, size=16), page])
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ show = False                # also open a window, where there is a display; Esc 
 verbose = False             # print what was found in each of several images                逐张打印多张图片的结果
 
 # Detection only                                                                         仅检测
-confidence = 0.3            # boxes with a lower score are left out                         检测：置信度阈值
+confidence = None           # boxes with a lower score are left out; None: the training's   检测：置信度阈值，空为训练所得
 class_confidence = {}       # another one for some classes, like {"cat": 0.6}               检测：某些类别另用的阈值
 classes = None              # only these, names or numbers, like ["cat", "dog"]; None: all  检测：只要这些类别
 nms = "hard"                # "hard", "diou" (kinder to neighbours), "soft" (lowers scores) 检测：非极大抑制的方式
@@ -86,7 +86,7 @@ NMS = ("hard", "diou", "soft")
 def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     # Every mistake in a setting or a path ends here, before anything is written.
-    check(s, confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
+    check(s, confidence=optional(number(0, 1)), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
           nms=one_of(NMS), max_per_class=optional(whole(1)), line_width=optional(whole(1)),
           batch_size=optional(whole(1)), amp=optional(yes_or_no()), verbose=yes_or_no())
     masks.check_settings(s)

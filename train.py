@@ -212,6 +212,7 @@ def evaluate_epoch(s, training):
     options = {"threshold": s.threshold} if data.task == "segmentation" else {}
     results, losses, found = evaluate(model, training.val_loader, training.device, **options)
 
+    training.progress.confidence = results.get("best_threshold")        # travels with the weights
     accidents.look_for_trouble(training, found, data)
     keep.save_predictions(training, found, data)
     measures = {name: results[name] or 0.0 for name in keep.MEASURES[data.task]}

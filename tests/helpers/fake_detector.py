@@ -59,4 +59,5 @@ def go_fixture(monkeypatch, tmp_path, capsys):
             monkeypatch.setattr(predict, name, str(value) if isinstance(value, Path) else value)
         predict.main(read_settings(vars(predict), []))
         return capsys.readouterr().out
+    run.info = info
     return run

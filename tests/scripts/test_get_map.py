@@ -86,7 +86,7 @@ def test_writes_everything_into_a_fresh_folder(run, capsys):
     assert folder.name.startswith("made up 中_")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     detections, truths = made_up()
-    expected = detection_results(detections, truths, NAMES)
+    expected = detection_results(detections, truths, NAMES, 0.3)
     assert {key: results[key] for key in expected} == expected
     assert results["map50"] == results["voc10"] == pytest.approx(1 / 3)
     assert results["epoch"] == 7 and results["losses"] == {"box": 1.5} and results["confidence"] == 0.001

@@ -141,6 +141,7 @@ def detection_report(results):
         "",
         f"precision, recall, f1: at score {results['score_threshold']:g} or more; "
         "f1 would be best, best_f1, at best_score. –: undefined.",
+        *best_of_all(results),
         f"{counted(results['images'], 'image')}, {counted(results['objects'], 'object')} "
         f"(and {results['difficult']} difficult, not counted), "
         f"{counted(results['detections'], 'detection')}. "
@@ -158,6 +159,15 @@ def detection_report(results):
         lines.append(f"NOTE: {counted(results['not_finite'], 'detection')} left out because of numbers that "
                      "are NaN or infinite.")
     return "\n".join(lines)
+
+
+def best_of_all(results):
+    """A sentence, where another score threshold would be better for all classes together; else none."""
+    best = results["best_threshold"]
+    if best is None or best == results["score_threshold"]:
+        return []
+    return [f"The mean F1 of the classes would be best, {results['best_mean_f1']:.3f}, at score {best:g}: "
+            f"predict.py confidence={best:g}"]
 
 
 def segmentation_report(results):

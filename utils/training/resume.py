@@ -35,6 +35,7 @@ class Progress:
     seconds: list = field(default_factory=list)         # one number an epoch; no two runs have the same
     best: float = -1.0                                  # mAP or mIoU of best.pth
     waited: int = 0                                     # evaluations since then
+    confidence: float | None = None                     # score at which the last one had the best F1
 
     def end_step(self, losses, images):
         """One more step is done.
