@@ -15,9 +15,17 @@ from utils.metrics import confusion_matrix, detection_curves, detection_results
 from utils.prediction.engine import newest_best
 from utils.results import misses, plots
 from utils.results.filters import choose_confidence
-from utils.results.report import choose_list, detection_report, results_folder, write_csv, write_results
-from utils.settings import ROOT, as_table, check, find, number, optional, read_settings, shown, whole
+from utils.results.report import (
+    choose_list,
+    detection_report,
+    results_folder,
+    tell_changes,
+    write_csv,
+    write_results,
+)
+from utils.settings import as_listed, as_table, check, find, number, optional, read_settings, shown, whole
 from utils.system.device import choose_device
+from utils.system.files import writable_folder
 
 # The network                                                                            网络
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run   权重文件，空为最新一次训练的最佳
@@ -28,6 +36,9 @@ net_options = {}            # only for official weights: the network's own optio
 list_path = ""              # list of images; "": the test list of the training             测试列表，空为训练时指定的
 input_shape = None          # height, width ("short_side": the short side, the longest)     输入尺寸，None 为训练时的
 fit = None                  # "letterbox", "rect", "stretch", "short_side"; None: trained   图像放入输入的方式
+
+# What it leaves                                                                         结果
+output = "map_out"          # folder for the results, each time in a new one below it       结果文件夹
 
 # Which boxes count; AP needs almost all of them, so a confidence above 0.01 is ignored  检测框
 score_threshold = None      # for all but AP; None: predict.py's, the training's best F1    精确率、召回率等的得分阈值
@@ -44,25 +55,26 @@ device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                   
 def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     # Every mistake in a setting or a path ends here, before anything is written.
+    target = writable_folder(s.output)
     path, model, info = load_model(s)
     data = open_list(s, info)
     lowest = lowest_score(s)
 
     run_name = path.stem if info["epoch"] is None else path.parent.name
-    with results_folder(ROOT / "map_out", run_name) as folder:
-        print(as_table(s))
+    with results_folder(target, run_name) as folder:
+        tell_changes(s)
         detections, truths, losses = find_objects(s, model, data, lowest)
         results = detection_results(detections, truths, data.class_names, s.score_threshold)
         text = report(path, data, results, detections, truths)
         print("\n" + text)
 
         # Besides the numbers, what they depend on.
-        circumstances = {"model": shown(path), "list": shown(find(data.list_path)),
+        circumstances = {"model": as_listed(path), "list": as_listed(find(data.list_path)),
                          "net": info["net"], "epoch": info["epoch"], "losses": losses,
                          "confidence": lowest, "nms_iou": s.nms_iou, "max_boxes": s.max_boxes,
                          "input_shape": list(s.input_shape), "fit": s.fit}
         results |= circumstances
-        write_results(folder, results, text)
+        write_results(folder, results, text, as_table(s))
         save_pictures(s, folder, results, data, detections, truths)
         print(f"\nResults are in {shown(folder)}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
 

@@ -21,9 +21,10 @@ from utils.prediction.engine import newest_best
 from utils.results import masks, plots, report
 from utils.results.draw import grid
 from utils.results.media import fresh, save_image
-from utils.results.report import choose_list, results_folder, write_csv, write_results
-from utils.settings import ROOT, as_table, check, find, optional, read_settings, shown, whole, yes_or_no
+from utils.results.report import choose_list, results_folder, tell_changes, write_csv, write_results
+from utils.settings import as_listed, as_table, check, find, optional, read_settings, shown, whole, yes_or_no
 from utils.system.device import choose_device
+from utils.system.files import writable_folder
 
 # The network                                                                            网络
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run   权重文件，空为最新一次训练的最佳
@@ -36,6 +37,9 @@ threshold = None            # two classes: least score of the object; None: the 
 slide = False               # look at large images through a window, at their own size      滑动窗口，不缩小大图
 scales = (1.0,)             # mean of the scores at these sizes, e.g. (0.75, 1.0, 1.25)     多尺度测试，更慢更好
 flip = False                # mean of the scores of the image and its mirror image          翻转测试
+
+# What it leaves                                                                         结果
+output = "miou_out"         # folder for the results, each time in a new one below it       结果文件夹
 
 # The pictures                                                                           图片
 save_pictures = False       # also save image, truth, prediction, errors of every image     保存每张图的对比
@@ -53,23 +57,24 @@ BARS = (("iou", "IoU"), ("pa", "Pixel accuracy (recall)"), ("precision", "Precis
 def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     # Every mistake in a setting or a path ends here, before anything is written.
+    target = writable_folder(s.output)
     path, model, info = load_model(s)
     data = open_list(s, info)
 
     run_name = path.stem if info["epoch"] is None else path.parent.name
-    with results_folder(ROOT / "miou_out", run_name) as folder:
-        print(as_table(s))
+    with results_folder(target, run_name) as folder:
+        tell_changes(s)
         matrix, per_image, losses, worst_ones = measure(s, model, data, folder)
         results = {"images": len(data)} | list_results(matrix, data.class_names)
         text = as_text(path, data, results, matrix, losses, info["epoch"])
         print("\n" + text)
 
         # Besides the numbers, what they depend on.
-        circumstances = {"model": shown(path), "list": shown(find(data.list_path)),
+        circumstances = {"model": as_listed(path), "list": as_listed(find(data.list_path)),
                          "net": info["net"], "epoch": info["epoch"], "losses": losses,
                          "threshold": s.threshold, "slide": s.slide, "scales": list(s.scales), "flip": s.flip}
         results |= circumstances
-        write_results(folder, results, text)
+        write_results(folder, results, text, as_table(s))
         write_csv(folder / "per_image.csv", [["file", "miou", "accuracy"], *per_image])
         save_plots(folder, results, matrix, data.class_names)
         save_worst(s, folder, worst_ones, data)

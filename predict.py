@@ -100,16 +100,15 @@ def main(s):
     items = items or samples_of_the_test_list(engine)
 
     # The folder for the results is made last: it holds something, or it is not there.
-    with media.output_folder(target) as folder:
-        predict_all(s, engine, items, folder)
+    groups = [item.group for item in items]
+    with media.output_folder(target) as folder, media.group_folders(folder, groups) as folders:
+        predict_all(s, engine, items, folders)
     sources.tell_left_out(left_out)
 
 
-def predict_all(s, engine, items, folder):
-    """Images first, then videos; each group of items has a folder of its own below `folder`."""
+def predict_all(s, engine, items, folders):
+    """Images first, then videos. folders: for the results of each group of items, and "" for all."""
     window = open_window(s)
-    groups = dict.fromkeys(item.group for item in items)
-    folders = {"": folder} | {group: media.fresh(folder, group) for group in groups if group}
     images = [item for item in items if item.kind == "image"]
     videos = [item for item in items if item.kind != "image"]
     if images:
@@ -129,7 +128,7 @@ def predict_all(s, engine, items, folder):
         raise UserError(f"None of the {len(items)} videos could be read. The first: {skipped[0]}")
     if len(videos) > 1:
         read = counted(len(videos) - len(skipped), "video")
-        print(f"{read}, {len(skipped)} skipped. Results: {shown(folder)}")
+        print(f"{read}, {len(skipped)} skipped. Results: {shown(folders[''])}")
 
 
 def open_window(s):

@@ -124,6 +124,7 @@ def draw_labels(draw, drawn, texts, line, limits):
         size = round(draw.textlength(text, font)) + 2 * pad, sum(font.getmetrics())
         rows.append((corners, colour, text, font, size))
 
+    # The surest box, drawn last, chooses first.
     rows.reverse()
     places = place_plates([row[-1] for row in rows], [row[0] for row in rows], limits)
     for (left, top), (_, colour, text, font, (width, height)) in zip(places[::-1].tolist(), rows[::-1]):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.images import IGNORED
-from utils.settings import counted, find, shown
+from utils.settings import as_table, counted, find, shown
 from utils.system.files import CannotWrite, clear_leftovers, write_text
 
 COLUMNS = ("objects", "detections", "ap50", "voc07", "ap50_95", "precision", "recall", "f1", "best_f1",
@@ -89,9 +89,16 @@ def choose_list(list_path, settings, example):
     return chosen
 
 
-def write_results(folder, results, text):
-    """results.txt, results.json, per_class.csv. results: plain values, and a list per_class of dicts."""
-    for name, content in (("results.txt", text),
+def tell_changes(s):
+    """The settings that are not as in the script; all of them are in results.txt."""
+    if table := as_table(s, changed=True):
+        print(f"Not as in {s.script}:\n{table}")
+
+
+def write_results(folder, results, text, settings):
+    """results.txt, results.json, per_class.csv. results: plain values, and a list per_class of dicts.
+    settings: all of them, as text."""
+    for name, content in (("results.txt", f"{text}\n\nSettings\n{settings}"),
                           ("results.json", json.dumps(results, ensure_ascii=False, indent=1))):
         write_text(folder / name, content + "\n")
     titles = list(results["per_class"][0])

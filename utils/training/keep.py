@@ -7,7 +7,7 @@ from utils.errors import UserError
 from utils.results.filters import NO_CONFIDENCE
 from utils.results.media import save_image
 from utils.results.pages import prediction_page
-from utils.settings import as_dict
+from utils.settings import ROOT, as_dict, find, shown
 from utils.system import distributed, lock, signals
 from utils.system.device import memory_used
 from utils.training import log
@@ -48,8 +48,8 @@ def end_epoch(s, training, row):
 def stages(s):
     """(epoch after which something changes, what), for the curves."""
     ends = (s.epochs - round(s.plain_share * s.epochs), "mosaic ends" if s.mosaic else "mixup ends")
-    return [(s.freeze_epochs, "backbone unfrozen"), (round((s.small_share or 0) * s.epochs), "full input size"),
-            *([ends] if s.mosaic or s.mixup else [])]
+    grows = (round((s.small_share or 0) * s.epochs), "full input size")
+    return [(s.freeze_epochs, "backbone unfrozen"), grows, *([ends] if s.mosaic or s.mixup else [])]
 
 
 def say_epoch(s, training, row):
@@ -115,8 +115,9 @@ def end_training(s, training, seconds):
                         "make room and run  python train.py resume=True  again.")
     training.say(f"Done in {log.duration(seconds)}. Best {goal} on the validation list {progress.best:.4f}: "
                  f"{training.folder}/best.pth")
-    training.say(f"Now run\n  python {SCRIPTS[training.model.task]}     to measure it on the test list\n"
-                 "  python predict.py      to see what it finds")
+    which = "" if find(s.output) == ROOT / "logs" else f" model_path={shown(training.run / 'best.pth')}"
+    training.say(f"Now run\n  python {SCRIPTS[training.model.task]}{which}     "
+                 f"to measure it on the test list\n  python predict.py {which}     to see what it finds")
     lock.release(training.run)
     distributed.end()
 
