@@ -21,7 +21,7 @@ from utils.results.report import remove_empty
 from utils.settings import find, shown
 from utils.system.files import cannot_write, clear_leftovers, write_bytes, write_text
 
-MARK = ".plainvision_results"           # in a folder that was made for results: no later run reads it as a source
+MARK = ".plainvision_results"           # in a folder that was made for results: no source of a later run
 
 
 def unquote(text):
@@ -63,6 +63,7 @@ def output_folder(folder):
             raise UserError(f"Nothing can be written to {shown(folder)} ({error.strerror or error}): "
                             "set output to another folder.") from None
 
+        # A folder of the user's gets no mark: what else is in it may be a source.
         if folder in missing:
             (folder / MARK).touch()
         yield folder

@@ -156,8 +156,9 @@ def first_weights(s, model, state):
         return "as they were when the run stopped"
     if s.model_path:
         return load_weights(model, find(s.model_path))
-    if s.pretrained or s.net_options.get("pretrained"):
-        return "official ones of the backbone"
+    official = s.net_options.get("pretrained") or s.pretrained
+    if official:
+        return "official ones of " + ("the whole detector" if official == "coco" else "the backbone")
     return "random" + ("" if s.freeze_epochs else ", so nothing is frozen")
 
 

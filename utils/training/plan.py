@@ -22,8 +22,9 @@ from utils.settings import (
 )
 from utils.system import distributed
 from utils.system.device import choose_device
+from utils.system.download import in_time
 from utils.system.files import writable_folder
-from utils.weights import check_weights, in_time
+from utils.weights import check_weights
 
 SHAPES, SHAPES_INPUT = "VOCdevkit/Shapes", (224, 224)       # the built-in dataset, and a size quick to learn
 FOR_SHAPES = "chosen for Shapes"                            # where a setting came from
