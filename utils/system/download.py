@@ -105,7 +105,7 @@ def fetch_in_tries(address, part, sha256, timeout, until, say):
     Error: the last try's."""
     for attempt in range(1, TRIES + 1):
         try:
-            fetch(address, part, sha256, timeout, until, say if attempt == 1 else None)
+            fetch_once(address, part, sha256, timeout, until, say if attempt == 1 else None)
             return
         except (OSError, ValueError, HTTPException) as error:
             if attempt == TRIES or is_final(error) or time.monotonic() + PAUSE > until:
@@ -124,7 +124,7 @@ def is_final(error):
     return isinstance(error, Final) or isinstance(error, OSError) and error.errno in FULL
 
 
-def fetch(address, part, sha256, timeout, until, say):
+def fetch_once(address, part, sha256, timeout, until, say):
     """One try: go on with what is there, to the end, and compare the checksum."""
     # Only a checksum can tell whether a beginning and an end are of one file.
     have = part.stat().st_size if part.exists() and sha256 else 0
