@@ -35,23 +35,23 @@ def test_two_runs_at_once_have_two_folders(tmp_path, monkeypatch):
 
 def test_folders_that_stay_empty_go_and_those_of_others_stay(tmp_path):
     with media.output_folder(tmp_path / "out") as folder, media.group_folders(folder, ["a", "", "b", "a"]) as folders:
-        assert list(folders) == ["", "a", "b"] and (folder / media.MARK).is_file()
+        assert list(folders) == ["", "a", "b"] and (folders["a"] / media.MARK).is_file()
         (folders["a"] / "x.txt").touch()
         (folder / "other").mkdir()
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
-        "out", f"out/{media.MARK}", "out/a", f"out/a/{media.MARK}", "out/a/x.txt", "out/other"]
+        "out", "out/a", f"out/a/{media.MARK}", "out/a/x.txt", "out/other"]
     with media.output_folder(tmp_path / "none") as folder, media.group_folders(folder, ["a"]):
         pass
     assert not (tmp_path / "none").exists()
 
 
 def test_earlier_results_are_no_source(go, tmp_path):
-    """junk/out holds what an earlier run drew: it is named and not looked at. A folder of the user's is looked at, whatever its name."""
+    """junk/out/junk holds what an earlier run drew: it is named and not looked at. A folder of the user's is looked at, whatever its name."""
     for name in ("a.png", "b.png", "img_out/mine.png"):
         save(tmp_path / "junk" / name, grey(40, 60, 150))
     go(source=tmp_path / "junk", output=str(tmp_path / "junk/out"))
     said = go(source=tmp_path / "junk")
-    assert "3 images" in said and "Left out, results of an earlier run: out." in said
+    assert "3 images" in said and "Left out, results of an earlier run: out/junk." in said
     assert sources.list_files(tmp_path / "junk/out/junk")[0]                                   # named by the user it is a source
 
 

@@ -12,7 +12,7 @@ import nets
 import predict
 from utils.errors import UserError
 from utils.prediction import torch_engine
-from utils.results import masks, video
+from utils.results import masks, media, video
 from utils.settings import read_settings
 
 SAME = {"size": (48, 64), "labels": (1,)}               # as large as the input: nothing is resized, so every pixel is right
@@ -36,7 +36,7 @@ def go(monkeypatch, tmp_path, capsys):
 
 
 def results(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != media.MARK)
 
 
 def opened(path):

@@ -63,12 +63,8 @@ def output_folder(folder):
             raise UserError(f"Nothing can be written to {shown(folder)} ({error.strerror or error}): "
                             "set output to another folder.") from None
 
-        # A folder of the user's gets no mark: what else is in it may be a source.
-        if folder in missing:
-            (folder / MARK).touch()
         yield folder
     finally:
-        drop_unused(folder)
         remove_empty(missing)
 
 
