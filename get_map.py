@@ -14,9 +14,18 @@ from utils.formats.sweep import range_of_set
 from utils.metrics import confusion_matrix, detection_curves, detection_results
 from utils.prediction.engine import newest_best
 from utils.results import misses, plots
-from utils.results.report import choose_list, detection_report, results_folder, write_csv, write_results
-from utils.settings import ROOT, as_table, check, find, number, optional, read_settings, shown, whole
+from utils.results.filters import choose_confidence
+from utils.results.report import (
+    choose_list,
+    detection_report,
+    results_folder,
+    tell_changes,
+    write_csv,
+    write_results,
+)
+from utils.settings import as_listed, as_table, check, find, number, optional, read_settings, shown, whole
 from utils.system.device import choose_device
+from utils.system.files import writable_folder
 
 # The network                                                                            网络
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run   权重文件，空为最新一次训练的最佳
@@ -28,8 +37,11 @@ list_path = ""              # list of images; "": the test list of the training 
 input_shape = None          # height, width ("short_side": the short side, the longest)     输入尺寸，None 为训练时的
 fit = None                  # "letterbox", "rect", "stretch", "short_side"; None: trained   图像放入输入的方式
 
+# What it leaves                                                                         结果
+output = "map_out"          # folder for the results, each time in a new one below it       结果文件夹
+
 # Which boxes count; AP needs almost all of them, so a confidence above 0.01 is ignored  检测框
-score_threshold = 0.5       # for precision, recall, F1, confusion, misses; not for AP      精确率、召回率等的得分阈值
+score_threshold = None      # for all but AP; None: predict.py's, the training's best F1    精确率、召回率等的得分阈值
 confidence = 0.001          # boxes below this are dropped                                  置信度阈值，低于它的框丢弃
 nms_iou = None              # same class, more overlap: only the better box stays           非极大抑制阈值，空为网络推荐值
 max_boxes = 300             # boxes kept per image, the best ones                           每图最多框数
@@ -43,25 +55,26 @@ device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                   
 def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     # Every mistake in a setting or a path ends here, before anything is written.
+    target = writable_folder(s.output)
     path, model, info = load_model(s)
     data = open_list(s, info)
     lowest = lowest_score(s)
 
     run_name = path.stem if info["epoch"] is None else path.parent.name
-    with results_folder(ROOT / "map_out", run_name) as folder:
-        print(as_table(s))
+    with results_folder(target, run_name) as folder:
+        tell_changes(s)
         detections, truths, losses = find_objects(s, model, data, lowest)
         results = detection_results(detections, truths, data.class_names, s.score_threshold)
         text = report(path, data, results, detections, truths)
         print("\n" + text)
 
         # Besides the numbers, what they depend on.
-        circumstances = {"model": shown(path), "list": shown(find(data.list_path)),
+        circumstances = {"model": as_listed(path), "list": as_listed(find(data.list_path)),
                          "net": info["net"], "epoch": info["epoch"], "losses": losses,
                          "confidence": lowest, "nms_iou": s.nms_iou, "max_boxes": s.max_boxes,
                          "input_shape": list(s.input_shape), "fit": s.fit}
         results |= circumstances
-        write_results(folder, results, text)
+        write_results(folder, results, text, as_table(s))
         save_pictures(s, folder, results, data, detections, truths)
         print(f"\nResults are in {shown(folder)}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
 
@@ -70,7 +83,7 @@ def load_model(s):
     """-> path of the weights, network on the device, what was saved with it.
     Variables that are None get their values."""
     share = number(0, 1)
-    check(s, score_threshold=share, confidence=share, nms_iou=optional(share), max_boxes=whole(1),
+    check(s, score_threshold=optional(share), confidence=share, nms_iou=optional(share), max_boxes=whole(1),
           batch_size=whole(1), num_workers=optional(whole(0)))
     path = find(s.model_path) if s.model_path else newest_best()
     model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
@@ -78,6 +91,7 @@ def load_model(s):
         raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: '
                         'measure it with  python get_miou.py')
     choose_input(s, model, info)
+    choose_confidence(s, info, "score_threshold")
     return path, model, info
 
 
@@ -124,7 +138,7 @@ def save_pictures(s, folder, results, data, detections, truths):
     """Curves, bars, the confusion matrix (also as CSV) and the page of the worst misses."""
     names = data.class_names
     curves = detection_curves(detections, truths, names)
-    plots.precision_recall(curves, folder / "precision_recall.png")
+    plots.precision_recall(curves, folder / "precision_recall.png", s.score_threshold)
     plots.score_curves(curves, folder / "score_curves.png", s.score_threshold)
     plots.ap_bars(results, folder / "ap.png")
 

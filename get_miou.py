@@ -15,15 +15,16 @@ from utils.depth import saved_range
 from utils.errors import UserError
 from utils.evaluate import segment_list
 from utils.formats.sweep import range_of_set
-from utils.images import IGNORED, fitted_size, resize
+from utils.images import IGNORED, fitted_size, resize, resize_mask
 from utils.miou import count_confusion, list_results, segmentation_results
 from utils.prediction.engine import newest_best
 from utils.results import masks, plots, report
 from utils.results.draw import grid
 from utils.results.media import fresh, save_image
-from utils.results.report import choose_list, results_folder, write_csv, write_results
-from utils.settings import ROOT, as_table, check, find, optional, read_settings, shown, whole, yes_or_no
+from utils.results.report import choose_list, results_folder, tell_changes, write_csv, write_results
+from utils.settings import as_listed, as_table, check, find, optional, read_settings, shown, whole, yes_or_no
 from utils.system.device import choose_device
+from utils.system.files import writable_folder
 
 # The network                                                                            网络
 model_path = ""             # weights that train.py saved; "": best.pth of the newest run   权重文件，空为最新一次训练的最佳
@@ -36,6 +37,9 @@ threshold = None            # two classes: least score of the object; None: the 
 slide = False               # look at large images through a window, at their own size      滑动窗口，不缩小大图
 scales = (1.0,)             # mean of the scores at these sizes, e.g. (0.75, 1.0, 1.25)     多尺度测试，更慢更好
 flip = False                # mean of the scores of the image and its mirror image          翻转测试
+
+# What it leaves                                                                         结果
+output = "miou_out"         # folder for the results, each time in a new one below it       结果文件夹
 
 # The pictures                                                                           图片
 save_pictures = False       # also save image, truth, prediction, errors of every image     保存每张图的对比
@@ -53,23 +57,24 @@ BARS = (("iou", "IoU"), ("pa", "Pixel accuracy (recall)"), ("precision", "Precis
 def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     # Every mistake in a setting or a path ends here, before anything is written.
+    target = writable_folder(s.output)
     path, model, info = load_model(s)
     data = open_list(s, info)
 
     run_name = path.stem if info["epoch"] is None else path.parent.name
-    with results_folder(ROOT / "miou_out", run_name) as folder:
-        print(as_table(s))
+    with results_folder(target, run_name) as folder:
+        tell_changes(s)
         matrix, per_image, losses, worst_ones = measure(s, model, data, folder)
         results = {"images": len(data)} | list_results(matrix, data.class_names)
         text = as_text(path, data, results, matrix, losses, info["epoch"])
         print("\n" + text)
 
         # Besides the numbers, what they depend on.
-        circumstances = {"model": shown(path), "list": shown(find(data.list_path)),
+        circumstances = {"model": as_listed(path), "list": as_listed(find(data.list_path)),
                          "net": info["net"], "epoch": info["epoch"], "losses": losses,
                          "threshold": s.threshold, "slide": s.slide, "scales": list(s.scales), "flip": s.flip}
         results |= circumstances
-        write_results(folder, results, text)
+        write_results(folder, results, text, as_table(s))
         write_csv(folder / "per_image.csv", [["file", "miou", "accuracy"], *per_image])
         save_plots(folder, results, matrix, data.class_names)
         save_worst(s, folder, worst_ones, data)
@@ -155,8 +160,8 @@ def save_comparison(s, folder, data, index, truth, labels):
 
 def save_plots(folder, results, matrix, names):
     """The confusion matrix as a picture and as CSV, and a page of bars per measure."""
-    rows = ([name, *row] for name, row in zip(names, matrix.tolist()))
-    write_csv(folder / "confusion_matrix.csv", [["truth / network says", *names], *rows])
+    rows = ([name, *row] for name, row in zip(names, matrix.T.tolist()))            # as get_map.py has it
+    write_csv(folder / "confusion_matrix.csv", [["network says / truth", *names], *rows])
     plots.pixel_confusion(matrix, names, folder / "confusion_matrix.png")
     for key, title in BARS:
         plots.class_bars(results, key, title, folder / f"{key}.png")
@@ -171,8 +176,8 @@ def save_worst(s, folder, worst_ones, data):
 
 
 def worst_page(s, worst_ones, data, cell=320):
-    """One row per image: the image, the truth, what the network says, and where that is wrong.
-    -> (h, w, 3) uint8"""
+    """Two images in a row, each: the image, the truth, what the network says, and where that is wrong; what
+    the colours mean stands above. -> (h, w, 3) uint8"""
     pictures, captions = [], []
     for quality, index, labels in worst_ones:
         image, truth = data.whole_image(index), data.truth(index)
@@ -181,13 +186,13 @@ def worst_page(s, worst_ones, data, cell=320):
 
         # Shrunken before they are drawn side by side: a large photo would make a page of gigabytes.
         size = fitted_size(*truth.shape, (cell, cell))
-        pictures += [resize(picture, *size)
-                     for picture in masks.panels(image, truth, labels, data.class_names, s.opacity)]
+        small = resize(image, *size), resize_mask(truth, *size), resize_mask(labels, *size)
+        pictures += masks.panels(*small, data.class_names, s.opacity)
         name = Path(data.paths[index]).name
         captions += [f"{name}  mIoU {quality:.3f}", "truth", "network", f"{masks.percent(wrong)} is wrong"]
 
-    page = grid(pictures, 4, cell, captions)
-    return np.vstack([page, masks.legend(page.shape[1], data.class_names, errors=True, size=16)])
+    page = grid(pictures, 4 if len(worst_ones) == 1 else 8, cell, captions)
+    return np.vstack([masks.legend(page.shape[1], data.class_names, errors=True, size=16), page])
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ show = None                 # window: True, False, "page": browser; None: for ca
 verbose = False             # print what was found in each of several images                逐张打印多张图片的结果
 
 # Detection only                                                                         仅检测
-confidence = 0.3            # boxes with a lower score are left out                         检测：置信度阈值
+confidence = None           # boxes with a lower score are left out; None: the training's   检测：置信度阈值，空为训练所得
 class_confidence = {}       # another one for some classes, like {"cat": 0.6}               检测：某些类别另用的阈值
 classes = None              # only these, names or numbers, like ["cat", "dog"]; None: all  检测：只要这些类别
 nms = "hard"                # "hard", "diou" (kinder to neighbours), "soft" (lowers scores) 检测：非极大抑制的方式
@@ -101,7 +101,7 @@ NMS = ("hard", "diou", "soft")
 def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     # Every mistake in a setting or a path ends here, before anything is written.
-    check(s, confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
+    check(s, confidence=optional(number(0, 1)), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
           nms=one_of(NMS), max_per_class=optional(whole(1)), line_width=optional(whole(1)),
           batch_size=optional(whole(1)), amp=optional(yes_or_no()), verbose=yes_or_no(), show=one_of(SHOWS))
     masks.check_settings(s)
@@ -116,15 +116,14 @@ def main(s):
     check_options(s, engine, items)
 
     # The folder for the results is made last: it holds something, or it is not there.
-    with media.output_folder(target) as folder:
-        predict_all(s, engine, items, folder)
+    groups = [item.group for item in items]
+    with media.output_folder(target) as folder, media.group_folders(folder, groups) as folders:
+        predict_all(s, engine, items, folders)
     sources.tell_left_out(left_out)
 
 
-def predict_all(s, engine, items, folder):
-    """Images first, then videos; each group of items has a folder of its own below `folder`."""
-    groups = dict.fromkeys(item.group for item in items)
-    folders = {"": folder} | {group: media.fresh(folder, group) for group in groups if group}
+def predict_all(s, engine, items, folders):
+    """Images first, then videos. folders: for the results of each group of items, and "" for all."""
     images = [item for item in items if item.kind == "image"]
     videos = [item for item in items if item.kind != "image"]
 

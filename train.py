@@ -92,6 +92,7 @@ num_workers = None              # processes that prepare images; None: chosen   
 save_minutes = 5.0              # last.pth is also written so often within an epoch                     轮内保存间隔（分钟）
 cache = True                    # keep shrunken images in memory, as many as fit into a quarter of it   图像缓存
 seed = 0                        # same seed, same run                                                   随机种子
+output = "logs"                 # folder for the runs; one elsewhere also holds lists and class names   结果文件夹
 eval_every = 5                  # epochs between evaluations                                            每几轮评估一次
 
 
@@ -212,6 +213,7 @@ def evaluate_epoch(s, training):
     options = {"threshold": s.threshold} if data.task == "segmentation" else {}
     results, losses, found = evaluate(model, training.val_loader, training.device, **options)
 
+    training.progress.confidence = results.get("best_threshold")        # travels with the weights
     accidents.look_for_trouble(training, found, data)
     keep.save_predictions(training, found, data)
     measures = {name: results[name] or 0.0 for name in keep.MEASURES[data.task]}

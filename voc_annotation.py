@@ -17,8 +17,8 @@ import utils  # noqa: F401, I001  first: it says in a sentence which package is 
 from utils.checks.prepare import prepare, tasks_of
 from utils.errors import UserError
 from utils.formats.voc_folder import LABELS
-from utils.settings import check, find, number, one_of, optional, read_settings, several_paths, shown
-from utils.system.files import together
+from utils.settings import check, find, keep_in, number, one_of, optional, read_settings, several_paths, shown
+from utils.system.files import together, writable_folder
 
 # The data                                                                               数据
 dataset = "VOCdevkit/Shapes"    # VOC folder, data.yaml, COCO ...; or a list of them        数据集，或用列表合并多个
@@ -32,6 +32,8 @@ train_set = "train"             # list in ImageSets/Main that becomes <name>_tra
 val_set = "val"                 # ... <name>_val.txt, on which the best weights are chosen  验证用的列表
 test_set = "test"               # ... <name>_test.txt, for get_map.py only                  测试用的列表
 
+output = ""                     # folder for the lists and class names; "": beside this script  列表的文件夹，空为脚本旁
+
 # A new split, where there are no lists                                                  划分
 trainval_percent = 0.9          # share of the images for train and val; the rest is test   训练集加验证集的比例
 train_percent = 0.9             # share of those for train                                  其中训练集的比例
@@ -43,6 +45,7 @@ stratify = False                # True: every class as evenly as possible in all
 def main(s):
     """s: the settings above, with what a recipe or the command line changed."""
     check_values(s)
+    keep_in(writable_folder(s.output))
     folders = several_paths(s.dataset)
     folders = folders[0] if len(folders) == 1 else folders
     tasks = [s.task] if s.task else tasks_of(folders)

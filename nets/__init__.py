@@ -92,7 +92,7 @@ def build(name: str, num_classes: int, input_shape: Sequence[int] | None = None,
         raise UserError(f"{name} needs at least one class, got {num_classes}. Is the classes file empty?")
     if options.get("pretrained") not in (None, False, True, "coco"):
         raise UserError(f'pretrained={options["pretrained"]!r}: True is for the weights of the backbone, '
-                        '"coco" for a whole detector of torchvision. A file of your own is model_path.')
+                        '"coco" for a whole detector. A file of your own is model_path.')
 
     # Asked of the signature, so that an error inside the network is not blamed on the options.
     try:

@@ -58,6 +58,7 @@ IGNORE_IOU = 0.7                                        # a good box of a neighb
 PRIOR = 0.01
 MAX_LOG_SIZE = 10.0                                     # e^10 anchors wide: keeps a diverging step finite
 PRETRAINED = "https://pjreddie.com/media/files/darknet53.conv.74"
+COCO = "https://pjreddie.com/media/files/yolov3.weights"
 
 
 class Residual(nn.Module):
@@ -298,7 +299,9 @@ class YOLOv3(AnchorYOLO):
 
     def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS, assign_iou=1.0,
                  box_weight=1.0, label_smoothing=0.0, focal=False, focal_alpha=0.25, focal_gamma=2.0):
-        """pretrained: True fetches the official backbone, trained on ImageNet. The others: see AnchorYOLO."""
+        """pretrained: True fetches the official backbone, trained on ImageNet; "coco" the whole detector.
+        The others: see AnchorYOLO.
+        """
         super().__init__(num_classes, input_shape, anchors, assign_iou, box_weight, label_smoothing,
                          focal, focal_alpha, focal_gamma)
 
@@ -316,7 +319,7 @@ class YOLOv3(AnchorYOLO):
 
         self.begin_heads(self.head3, self.head4, self.head5)
         if pretrained:
-            print(load_weights(self, download(PRETRAINED)))
+            print(load_weights(self, download(COCO if pretrained == "coco" else PRETRAINED)))
 
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> outputs, losses.

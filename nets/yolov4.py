@@ -62,6 +62,7 @@ PARTS = (64, 64, 128, 256, 512)                         # channels that go eithe
 ASSIGN_IOU = 0.213                                      # cfg: iou_thresh
 BOX_WEIGHT = 2.0                                        # cfg: iou_normalizer 0.07, see "What differs"
 PRETRAINED = "https://github.com/AlexeyAB/darknet/releases/download/darknet_yolo_v3_optimal/yolov4.conv.137"
+COCO = "https://github.com/AlexeyAB/darknet/releases/download/darknet_yolo_v3_optimal/yolov4.weights"
 
 
 def conv_mish(c_in, c_out, kernel, stride=1):
@@ -138,8 +139,8 @@ class YOLOv4(AnchorYOLO):
     def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS,
                  assign_iou=ASSIGN_IOU, box_weight=BOX_WEIGHT, label_smoothing=0.0,
                  focal=False, focal_alpha=0.25, focal_gamma=2.0):
-        """pretrained: True fetches the official backbone and most of the neck, trained on COCO.
-        The others: see AnchorYOLO.
+        """pretrained: True fetches the official backbone and most of the neck, trained on COCO; "coco" the
+        whole detector.  The others: see AnchorYOLO.
         """
         super().__init__(num_classes, input_shape, anchors, assign_iou, box_weight, label_smoothing,
                          focal, focal_alpha, focal_gamma)
@@ -167,7 +168,7 @@ class YOLOv4(AnchorYOLO):
 
         self.begin_heads(self.head3, self.head4, self.head5)
         if pretrained:
-            print(load_weights(self, download(PRETRAINED)))
+            print(load_weights(self, download(COCO if pretrained == "coco" else PRETRAINED)))
 
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> outputs, losses.

@@ -42,6 +42,7 @@ from utils.weights import download, load_weights
 ANCHORS = (((23, 27), (37, 58), (81, 82)),              # width, height in px, at stride 16 (cfg: mask 1,2,3)
            ((81, 82), (135, 169), (344, 319)))          # at stride 32 (cfg: mask 3,4,5)
 PRETRAINED = "https://github.com/AlexeyAB/darknet/releases/download/darknet_yolo_v4_pre/yolov4-tiny.conv.29"
+COCO = "https://github.com/AlexeyAB/darknet/releases/download/darknet_yolo_v4_pre/yolov4-tiny.weights"
 
 
 class CSPBlock(nn.Module):
@@ -101,7 +102,9 @@ class YOLOv4Tiny(AnchorYOLO):
     def __init__(self, num_classes, input_shape=(416, 416), pretrained=False, anchors=ANCHORS,
                  assign_iou=ASSIGN_IOU, box_weight=BOX_WEIGHT, label_smoothing=0.0,
                  focal=False, focal_alpha=0.25, focal_gamma=2.0):
-        """pretrained: True fetches the official backbone, trained on COCO.  The others: see AnchorYOLO."""
+        """pretrained: True fetches the official backbone, trained on COCO; "coco" the whole detector.
+        The others: see AnchorYOLO.
+        """
         super().__init__(num_classes, input_shape, anchors, assign_iou, box_weight, label_smoothing,
                          focal, focal_alpha, focal_gamma)
 
@@ -114,7 +117,7 @@ class YOLOv4Tiny(AnchorYOLO):
 
         self.begin_heads(self.head4, self.head5)
         if pretrained:
-            print(load_weights(self, download(PRETRAINED)))
+            print(load_weights(self, download(COCO if pretrained == "coco" else PRETRAINED)))
 
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> outputs, losses. outputs: two maps, fine first, of (B, A(5+K), h,

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from utils.boxes import nms
 from utils.errors import UserError
@@ -26,6 +25,7 @@ from utils.metrics import detection_results
 from utils.miou import count_confusion, list_results
 from utils.settings import check, fill, several, whole
 from utils.system import distributed
+from utils.system.bars import progress
 from utils.system.device import autocast
 from utils.views import covered, scaled, window_starts
 
@@ -173,7 +173,7 @@ def collect(model, loader, device, confidence=0.001, nms_iou=None, max_boxes=300
     was_training = model.training
     model.eval()
     data, rows, sums = loader.dataset, [], []
-    for images, targets in tqdm(loader, desc="evaluating", leave=False, disable=bar_off()):
+    for images, targets in progress(loader, "evaluating", bar_off()):
         images, targets = to_device(images, targets, device)
         outputs, losses = model(images, targets)
 
@@ -320,14 +320,14 @@ def segment_list(model, loader, device, threshold=0.5, scales=(1.0,), flip=False
     try:
         # Several views of an image, or windows: from the file, each at the sizes that it needs.
         if slide or flip or tuple(scales) != (1.0,):
-            for index in tqdm(range(len(data)), desc="evaluating", leave=False, disable=bar_off()):
+            for index in progress(range(len(data)), "evaluating", bar_off()):
                 image = data.whole_image(index)
                 (found,) = segment(model, [image], data.input_shape, threshold, scales, flip, slide)
                 yield index, found["labels"], {}
             return
 
         # Else as in training, in batches of the loader.
-        for images, targets in tqdm(loader, desc="evaluating", leave=False, disable=bar_off()):
+        for images, targets in progress(loader, "evaluating", bar_off()):
             images, targets = to_device(images, targets, device)
             outputs, losses = model(images, targets)
             losses = {name: float(value) for name, value in losses.items()}

@@ -43,24 +43,26 @@ def folder_name(dataset: Dataset) -> str:
 
 def list_name(dataset: Dataset, split: str, task: str = "detection") -> str:
     """The list file of a dataset: VOCdevkit/VOC2007, val -> 2007_val.txt, or 2007_segmentation_val.txt."""
-    return f"{folder_name(dataset)}{'_segmentation' * (task == 'segmentation')}_{split}.txt"
+    name = f"{folder_name(dataset)}{'_segmentation' * (task == 'segmentation')}_{split}.txt"
+    return as_listed(settings.kept(name))
 
 
 def classes_name(dataset: Dataset, task: str = "detection") -> str:
     """The file of its class names, relative to the repository: VOCdevkit/Shapes ->
     model_data/shapes_classes.txt or model_data/shapes_segmentation_classes.txt."""
     task = "_segmentation" * (task == "segmentation")
-    return f"model_data/{folder_name(dataset).lower()}{task}_classes.txt"
+    return as_listed(settings.kept(f"model_data/{folder_name(dataset).lower()}{task}_classes.txt"))
 
 
 def prepared_folder(dataset: AnyPath) -> Path:
     """Where what has to be made for a dataset is kept (a split, masks): prepared/<name>_<hash of its path>.
 
-    In the repository and never in the data: those may be read-only, or belong to others.
+    In the repository, see settings.keep_in, and never in the data: those may be read-only, or belong to
+    others.
     """
     place = find(dataset).resolve()
-    key = hashlib.sha256(os.fsencode(shown(place))).hexdigest()[:8]
-    return settings.ROOT / PREPARED / f"{folder_name(place)}_{key}"
+    key = hashlib.sha256(os.fsencode(printable(as_listed(place)))).hexdigest()[:8]
+    return settings.kept(f"{PREPARED}/{folder_name(place)}_{key}")
 
 
 def read_classes(path: AnyPath) -> list[str]:

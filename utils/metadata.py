@@ -58,7 +58,8 @@ def tensors() -> Rule:
 # What every script uses, and in the settings of the training what other scripts look up.
 ABOUT: dict[str, Rule] = {
     "net": text(), "options": dictionary(), "class_names": names_of_classes(),
-    "input_shape": several(2, whole(1)), "settings": dictionary(), "epoch": whole(0), "model": tensors()}
+    "input_shape": several(2, whole(1)), "settings": dictionary(), "epoch": whole(0), "model": tensors(),
+    "confidence": optional(number(0, 1))}
 SETTINGS: dict[str, Rule] = {
     "net": text(), "fit": optional(one_of(FITS)), "threshold": optional(number(0, 1)),
     "ignore_labels": rows(whole(0)), "dataset": text(), "optimizer": text(), "epochs": optional(whole(1)),
@@ -69,9 +70,11 @@ TRAINING: dict[str, Rule] = {
     "model": tensors(), "optimizer": dictionary(), "scaler": dictionary(), "ema_steps": whole(0),
     "step": whole(0), "batch": whole(0), "seen": whole(0), "waited": whole(0), "clock": number(0),
     "sums": dictionary(finite()), "history": rows(dictionary(finite())), "seconds": rows(number(0)),
-    "best": number(-1), "machine": dictionary(), "lists": dictionary(), "circumstances": dictionary()}
+    "best": number(-1), "confidence": optional(number(0, 1)),
+    "machine": dictionary(), "lists": dictionary(), "circumstances": dictionary()}
 # may be missing
-LATER = {"machine", "ema_steps", "batch", "seconds", "clock", "waited", "lists", "circumstances"}
+LATER = {"confidence", "machine", "ema_steps", "batch", "seconds", "clock", "waited", "lists",
+         "circumstances"}
 OPTIMIZER: dict[str, Rule] = {"state": dictionary(dictionary(), int), "param_groups": rows(dictionary())}
 
 
@@ -80,7 +83,7 @@ def check_metadata(content: Mapping, path: AnyPath, resumed: bool = False) -> No
 
     content: a checkpoint of train.py.  resumed: whether a training goes on with it.
     """
-    check_part(content, ABOUT, "", path)
+    check_part(content, ABOUT, "", path, LATER)
     check_part(content["settings"], SETTINGS, "settings.", path, later=SETTINGS)
     if not resumed:
         return

@@ -23,13 +23,14 @@ import numpy as np
 from utils.coco_ap import coco_ap, coco_ap_of
 from utils.voc_ap import area_ap, box_iou, flatten, per_class, recall_precision, voc_ap, voc_ap_of, voc_states
 
-__all__ = ["coco_ap", "confusion_matrix", "detection_curves", "detection_results", "log_average_miss_rate",
-           "precision_recall_f1", "voc_ap"]
+__all__ = ["best_threshold", "coco_ap", "confusion_matrix", "detection_curves", "detection_results",
+           "log_average_miss_rate", "precision_recall_f1", "voc_ap"]
 
 # False positives per image, 10^-2 ... 10^0 (Dollar et al. 2012). 0.1 is written out: numpy's power gives
 # 0.09999999999999999 in some versions, and 2 in 20 images would miss its point.
 MISS_RATE_POINTS = np.array(
     [0.01, 10 ** -1.75, 10 ** -1.5, 10 ** -1.25, 0.1, 10 ** -0.75, 10 ** -0.5, 10 ** -0.25, 1.0])
+THRESHOLDS = np.linspace(0, 1, 101).round(2)
 
 
 def rates(found, wrong, total):
@@ -142,6 +143,7 @@ def detection_results(detections, truths, class_names, score_threshold=0.5, incl
     same number, voc07 the 11-point one. map50_95: COCO's AP. A class without objects is None and left out of
     every mean, so all means are None when there are no objects at all. `objects` are those that count,
     `difficult` the others.
+    best_threshold: the score at which the mean F1 of the classes, best_mean_f1, is highest.
     per_class: name, objects, difficult, detections, ap50 (= voc10), voc07, ap50_95, miss_rate; precision,
     recall, f1 at score >= score_threshold; best_score with best_precision, best_recall, best_f1: where F1 is
     highest.
@@ -154,10 +156,12 @@ def detection_results(detections, truths, class_names, score_threshold=0.5, incl
     difficult = np.bincount(objects.label[objects.difficult], minlength=len(class_names))  # (K,)
 
     # One row for each class.
-    table = []
+    table, curves = [], []
     for c, (scores, found, wrong, total) in enumerate(per_class(rows, objects, states, objects.difficult)):
         at = rates_at(scores, found, wrong, total, score_threshold)
         best = best_f1(scores, found, wrong, total)
+        tp, fp = counts_at(scores, found, wrong)
+        curves.append({"objects": total, "f1": 2 * tp / np.maximum(tp + fp + total, 1)})
         table.append({
             "name": class_names[c], "objects": total, "difficult": int(difficult[c]),
             "detections": len(scores),
@@ -167,12 +171,14 @@ def detection_results(detections, truths, class_names, score_threshold=0.5, incl
             **{"best_" + name: best[name] for name in ("score", "precision", "recall", "f1")}})
 
     # Together: the means, how much was measured, and the table.
+    threshold, mean_f1 = best_threshold(curves)
     return {"map50": voc["map_area"], "map50_95": coco["AP"],
             "voc07": voc["map_11"], "voc10": voc["map_area"],
             "coco": {name: coco[name] for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")},
             "images": len(truths), "objects": int((~objects.difficult).sum()),
             "difficult": int(objects.difficult.sum()), "detections": len(rows.score),
-            "not_finite": rows.not_finite, "score_threshold": float(score_threshold), "per_class": table}
+            "not_finite": rows.not_finite, "score_threshold": float(score_threshold),
+            "best_threshold": threshold, "best_mean_f1": mean_f1, "per_class": table}
 
 
 def detection_curves(detections, truths, class_names, inclusive=False):
@@ -183,16 +189,11 @@ def detection_curves(detections, truths, class_names, inclusive=False):
     """
     rows, objects = flatten(detections, truths, len(class_names))
     states = voc_states(rows, objects, 0.5, inclusive)
-    thresholds = np.linspace(0, 1, 101)                                                    # (101,)
     curves = []
     for c, (scores, found, wrong, total) in enumerate(per_class(rows, objects, states, objects.difficult)):
         recall, envelope = recall_precision(found, wrong, total)
 
-        # How many detections each threshold accepts, and how many of those are found and wrong.
-        accepted = np.searchsorted(-scores, -thresholds, side="right")                     # (101,)
-        tp = np.append(0, np.cumsum(found))[accepted]                                      # (101,)
-        fp = np.append(0, np.cumsum(wrong))[accepted]                                      # (101,)
-
+        tp, fp = counts_at(scores, found, wrong)
         with np.errstate(divide="ignore", invalid="ignore"):
             precision = tp / (tp + fp)                                                     # (101,)
         undefined = np.full(101, np.nan)                                                   # (101,)
@@ -202,5 +203,25 @@ def detection_curves(detections, truths, class_names, inclusive=False):
         curves.append({
             "name": class_names[c], "objects": total, "ap50": area_ap(recall, envelope, total),
             "recall": recall, "envelope": envelope,
-            "thresholds": thresholds, "precision": precision, "recall_at": recall_at, "f1": f1})
+            "thresholds": THRESHOLDS, "precision": precision, "recall_at": recall_at, "f1": f1})
     return curves
+
+
+def counts_at(scores, found, wrong):
+    """How many detections of a class each threshold accepts: those found (101,), those wrong (101,)."""
+    accepted = np.searchsorted(-scores, -THRESHOLDS, side="right")                         # (101,)
+    return np.append(0, np.cumsum(found))[accepted], np.append(0, np.cumsum(wrong))[accepted]
+
+
+def best_threshold(curves):
+    """The score threshold at which the mean F1 of the classes is highest, and that mean; None, None where
+    nothing is right at any. Of several as good ones the middle: it leaves most room on both sides.
+
+    curves: dicts with objects and f1 (101,), as of `detection_curves`; f1 is undefined without objects.
+    """
+    f1 = [curve["f1"] for curve in curves if curve["objects"]]
+    mean = np.mean(f1, axis=0) if f1 else np.zeros(101)                                    # (101,)
+    best = np.flatnonzero(mean[1:] >= mean[1:].max() - 1e-12) + 1       # at 0 whatever is said counts
+    if mean[1:].max() <= 0:
+        return None, None
+    return float(THRESHOLDS[best[len(best) // 2]]), float(mean[1:].max())

@@ -7,6 +7,10 @@ are read once, into an object that is handed from function to function. Nothing 
 A recipe file is a few assignments of plain values; it is parsed, never executed.
 """
 import ast
+import codecs
+import difflib
+import glob
+import os
 import re
 import sys
 import tokenize
@@ -26,17 +30,26 @@ MOST = 10**12                   # of any number in a setting: what is larger is 
 LONGEST_SHOWN = 200             # letters of a value in a message
 LONGEST_WORD = 4096             # letters of a word on the command line, and of a path, as systems have it
 AnyPath = str | Path
+made_in: list[Path] = []        # of `keep_in`; empty: the repository
 Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and that in words
-# What other programs call these things.
-PEERS = {"model": "net", "cfg": "net", "backbone": "net_options",
-         "data": "dataset", "num_classes": "classes_path", "weights": "model_path", "project": "output",
-         "imgsz": "input_shape", "img_size": "input_shape", "img": "input_shape",
-         "freeze": "freeze_epochs", "batch": "batch_size", "bs": "batch_size",
-         "optim": "optimizer", "lr0": "lr", "learning_rate": "lr", "momentum_beta": "momentum",
-         "fliplr": "flip", "degrees": "rotate",
-         "conf": "confidence", "conf_thres": "confidence",
-         "iou": "nms_iou", "iou_thres": "nms_iou", "max_det": "max_boxes",
-         "cuda": "device", "gpu": "device", "half": "amp", "workers": "num_workers"}
+# What other programs call these things; of several names the first that a script has is meant.
+PEERS = {
+    **dict.fromkeys(("image", "images", "img_path", "input", "path", "file", "video"), "source"),
+    **dict.fromkeys(("weights", "checkpoint", "ckpt"), "model_path"), "model": "net", "cfg": "net",
+    "backbone": "net_options",
+    "data": "dataset list_path", "nc": "classes_path", "num_classes": "classes_path",
+    **dict.fromkeys(("imgsz", "img_size", "image_size", "img"), "input_shape"),
+    **dict.fromkeys(("project", "name", "save_dir", "out_dir", "outdir"), "output out"),
+    "freeze": "freeze_epochs", "batch": "batch_size", "bs": "batch_size", "warmup": "warmup_epochs",
+    "optim": "optimizer", "lr0": "lr", "learning_rate": "lr", "lrf": "min_lr", "cos_lr": "schedule",
+    "momentum_beta": "momentum", "fliplr": "flip", "degrees": "rotate", "close_mosaic": "plain_share",
+    **dict.fromkeys(("conf", "conf_thres", "score_thr"), "confidence score_threshold"),
+    **dict.fromkeys(("iou", "iou_thres", "iou_thr"), "nms_iou"), "max_det": "max_boxes",
+    "agnostic": "agnostic_nms", "line_thickness": "line_width", "hide_labels": "show_labels",
+    "save_txt": "save_labels save_json", "save_conf": "save_json", "save_crop": "crop", "view_img": "show",
+    "augment": "tta flip", "cuda": "device", "gpu": "device", "half": "amp",
+    **dict.fromkeys(("workers", "n_workers"), "num_workers")}
+WEIGHTS = (".pth", ".pt", ".onnx", ".weights")          # how the names of weight files end
 
 
 class Settings:
@@ -44,7 +57,7 @@ class Settings:
 
     def __init__(self, values: dict[str, Any], where: str) -> None:
         """values: dict name -> value.  where: the script's name."""
-        self.origin = dict.fromkeys(values, where)
+        self.script, self.origin = where, dict.fromkeys(values, where)
         vars(self).update(values)
 
     def __contains__(self, name: str) -> bool:
@@ -67,29 +80,87 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
     Errors: unknown name (with the nearest one), wrong type, a recipe missing or with more than values.
     """
     speak_plainly()
-    script = Path(variables.get("__file__", "script.py")).name
+    script = as_listed(Path(variables.get("__file__", "script.py")))
     s = Settings({name: variables[name] for name in settable(variables)}, script)
     defaults = as_dict(s)                                   # a later word need not be like an earlier one
+    sources: list[str] = []
 
     # Word by word, so that the later one wins; a recipe is as many words as it has lines.
-    for word in sys.argv[1:] if arguments is None else arguments:
+    for word in plain_words(sys.argv[1:] if arguments is None else arguments, s):
         name, equals, text = word.partition("=")
-        if len(word) > LONGEST_WORD:
-            raise UserError(f'"{word[:60]} ...": a word of {len(word):,} letters; at most {LONGEST_WORD:,} '
-                            "are understood. Write long values into a recipe.")
         if word in HELP:
             print_help(variables["__file__"])
             raise SystemExit(0)
-        if equals and not word.startswith("-"):
-            check_name(name, s, f"python {script} {shortened(word)}")
+        if equals and (name in s or not is_source(word, s)):
+            check_name(name, s, text)
             s.put(name, check_type(name, from_text(text, defaults[name]), defaults[name]), "command line")
         elif word.endswith(".py"):
             for name, value, line in read_recipe(find(word)):
-                check_name(name, s, f"{word}, line {line}")
+                check_recipe(word, line, name, s)
                 s.put(name, check_type(name, value, defaults[name]), word)
+        elif "model_path" in s and word.endswith(WEIGHTS) and is_there(word):
+            s.put("model_path", word, "command line")
+        elif is_source(word, s):
+            sources.append(word)
+            s.put("source", word if len(sources) == 1 else sources, "command line")
         else:
-            raise explain_word(word, s, script)
+            raise explain_word(word, s)
     return s
+
+
+def plain_words(words: list[str], s: Settings) -> list[str]:
+    """Options as other programs want them -> name=value: --name=value, --name value, --switch."""
+    plain, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if len(word) > LONGEST_WORD:
+            raise UserError(f'"{word[:60]} ...": a word of {len(word):,} letters; at most {LONGEST_WORD:,} '
+                            "are understood. Write long values into a recipe.")
+        name, equals, text = word.lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        if not word.startswith("-") or word in HELP or not name.isidentifier():
+            plain.append(word)
+            continue
+
+        # A switch stands alone; of a name that is not known that is likely, if nothing follows.
+        follows = bool(rest) and not rest[0].startswith("--") and not rest[0].endswith(".py")
+        switch = isinstance(getattr(s, name, None), bool) or name not in s
+        if switch and not equals and (not follows or rest[0].lower() not in ("true", "false")):
+            alone = name in s or not follows
+            equals, text = "=", "True" if alone else rest.pop(0)
+        elif not equals and follows:
+            equals, text = "=", rest.pop(0)
+        if not equals:
+            raise UserError(f'"{shortened(word)}" has no value. Write  python {s.script} {name}=...')
+        plain.append(f"{name}={text}")
+    return plain
+
+
+def keep_in(folder: Path) -> None:
+    """Where scripts keep what they make beside results: lists, classes files, what is prepared.
+
+    folder: of the results. Inside the repository it changes nothing; one outside holds all of it, for the
+    repository may be one that can only be read.
+    """
+    made_in[:] = [] if folder.is_relative_to(ROOT) else [folder]
+
+
+def kept(path: str) -> Path:
+    """The place of something that scripts make, by its path below the repository; see `keep_in`."""
+    return (made_in[0] if made_in else ROOT) / path
+
+
+def is_there(word: str) -> bool:
+    """Whether a word is the path of something that exists."""
+    try:
+        return find(word).exists()
+    except (UserError, OSError):
+        return False
+
+
+def is_source(word: str, s: Settings) -> bool:
+    """Whether a word alone is what a script should look at: a path, a pattern, an address."""
+    return "source" in s and (word == "-" or "://" in word or bool(glob.has_magic(word)) or is_there(word))
 
 
 def settable(variables: dict[str, Any]) -> list[str]:
@@ -118,11 +189,13 @@ def as_dict(s: Settings) -> dict[str, Any]:
     return {name: getattr(s, name) for name in s.origin}
 
 
-def as_table(s: Settings) -> str:
-    """The settings as text: name, value, where it came from."""
-    rows = [(name, repr(getattr(s, name)), where) for name, where in s.origin.items()]
-    wide = max(len(name) for name, _, _ in rows)
-    value_wide = min(max(len(value) for _, value, _ in rows), 44)
+def as_table(s: Settings, changed: bool = False) -> str:
+    """The settings as text: name, value, where it came from. changed: without those that are as in the
+    script; "" where all are."""
+    rows = [(name, repr(getattr(s, name)), where) for name, where in s.origin.items()
+            if not changed or where != s.script]
+    wide = max((len(name) for name, _, _ in rows), default=0)
+    value_wide = min(max((len(value) for _, value, _ in rows), default=0), 44)
     return "\n".join(f"  {name:<{wide}}  {value:<{value_wide}}  {where}" for name, value, where in rows)
 
 
@@ -178,8 +251,17 @@ def as_listed(path: AnyPath) -> str:
 
 
 def shown(path: AnyPath) -> str:
-    """A path for people, see `as_listed`."""
-    return printable(as_listed(path))
+    """A path for people: see `as_listed`. Who works in another folder would look for it there, so for them
+    it is whole."""
+    return printable(as_listed(path) if is_home() else Path(path).as_posix())
+
+
+def is_home() -> bool:
+    """Whether the repository is the current folder."""
+    try:
+        return os.path.samefile(".", Path(__file__).parent.parent)
+    except OSError:                                         # a folder that was deleted
+        return False
 
 
 def printable(text: str) -> str:
@@ -263,37 +345,50 @@ def check(s: Settings, **rules: Rule) -> None:
             raise UserError(f"{name}={brief(value)}: expected {expected}.")
 
 
-def check_name(name: str, s: Settings, where: str) -> None:
-    """Error: the script has no such variable."""
+def check_name(name: str, s: Settings, text: str = "") -> None:
+    """Error: the script has no such variable. text: its value, for the advice."""
+    if name not in s:
+        raise UserError(f'There is no "{shortened(name)}"{what_is_meant(name, s, text)} '
+                        f"python {s.script} --help lists all.")
+
+
+def check_recipe(word: str, line: int, name: str, s: Settings) -> None:
+    """Error: a recipe sets a variable that the script does not have."""
     if name in s:
         return
-    if PEERS.get(name.lower(), "") in s:
-        raise UserError(f'{where}: what other programs call "{name}" is called {PEERS[name.lower()]} here.')
-    raise UserError(f'{where}: there is no variable "{shortened(name)}".{did_you_mean(name, s.origin)} '
-                    f'All names: {", ".join(s.origin)}')
+    owners = [path.name for path in ROOT.glob("*.py") if path.name != s.script
+              and any(row.split(" = ")[0] == name for _, rows in groups_of(path) for row, _ in rows)]
+    owner = "train.py" if "train.py" in owners else (*owners, "")[0]
+    whose = f" {owner} has it: is this a recipe of {owner}?" if owner else ""
+    raise UserError(f'{word}, line {line}: there is no "{shortened(name)}"{what_is_meant(name, s)}{whose} '
+                    f"python {s.script} --help lists all.")
 
 
-def explain_word(word: str, s: Settings, script: str) -> UserError:
+def what_is_meant(name: str, s: Settings, text: str = "") -> str:
+    """': did you mean confidence=0.5?' for a name that a script does not have; '.' where none is near."""
+    ours = [one for one in PEERS.get(name.lower(), "").split() if one in s]
+    if name.lower() == "model" and ("net" not in s or text.endswith(WEIGHTS)):
+        ours = ["model_path"] if "model_path" in s else []
+    near = ours or difflib.get_close_matches(name[:100], list(s.origin), n=1, cutoff=0.5)
+    if not near:
+        return "."
+    return f": did you mean {near[0]}={shortened(text)}?" if text else f": did you mean {near[0]}?"
+
+
+def explain_word(word: str, s: Settings) -> UserError:
     """A word that is neither name=value nor a recipe -> UserError that guesses what was meant."""
     first, value = next(iter(as_dict(s).items()))
     word = shortened(word)
-
-    # As other programs want it: --epochs 50.
-    if word.startswith("-"):
-        name = word.lstrip("-").partition("=")[0].replace("-", "_")
-        ours = name if name in s else PEERS.get(name.lower(), first)
-        likely = ours if ours in s else first
-        return UserError(f'"{word}": variables are set without dashes and with =, '
-                         f'like  python {script} {likely}=...')
 
     # With spaces around the sign: epochs = 50.
     if word.replace(".", "", 1).isdigit():
         likely = next((name for name in ("epochs", "source", "num_classes") if name in s), first)
         return UserError(f'"{word}" is a number without a name. Write which variable it is for, '
-                         f'without spaces around =, like  python {script} {likely}={word}')
+                         f'without spaces around =, like  python {s.script} {likely}={word}')
 
     # A file name alone, or anything else.
-    meant = f'Did you mean source="{word}"?' if "source" in s else f"Example: python {script} {first}={value}"
+    example = f"Example: python {s.script} {first}={value}"
+    meant = f'Did you mean source="{word}"?' if "source" in s else example
     return UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
 
 
@@ -385,12 +480,19 @@ def print_help(path: AnyPath) -> None:
     path = Path(path)
     speak_plainly()
     groups = groups_of(path)
+    plain = codecs.lookup(sys.stdout.encoding or "ascii").name == "ascii"
     width = max(len(assignment) for _, rows in groups for assignment, _ in rows)
     print(f"python {path.name} [recipe.py] [name=value ...]")
     for title, rows in groups:
-        print(f"\n{title}" if title else "")
+        print(f"\n{without_chinese(title) if plain else title}" if title else "")
         for assignment, comment in rows:
+            comment = without_chinese(comment) if plain else comment
             print(f"  {assignment:<{width}}  {comment}".rstrip())
+
+
+def without_chinese(comment: str) -> str:
+    """A bilingual comment without its second half, for a console that would show it as question marks."""
+    return re.sub(r"\s*[^\x00-\x7f].*", "", comment)
 
 
 def groups_of(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:

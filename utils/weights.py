@@ -2,15 +2,8 @@
 
 What was loaded and what was not is told in a report a person can act on.
 """
-import contextlib
-import hashlib
-import os
 import re
-import sys
-import time
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +11,9 @@ import torch
 from torch import nn
 
 from utils.checkpoint import is_darknet, read_checkpoint, refuse_web_page
-from utils.errors import NoWeights, UserError
-from utils.settings import OFFLINE, ROOT, printable, shown
-from utils.system.files import clear_leftovers, part_name
-
-LICENCES = {"https://download.pytorch.org/": "torchvision, BSD-3-Clause",
-            "https://github.com/AlexeyAB/darknet/": "darknet, public domain",
-            "https://pjreddie.com/": "darknet, public domain",
-            "https://github.com/Megvii-BaseDetection/YOLOX/": "YOLOX, Apache-2.0",
-            "https://github.com/rwightman/": "GluonCV, Apache-2.0"}
-limits = []                                 # of `in_time`, in seconds; the last one holds
-MOST_BYTES = 4 * 2**30          # of a download: the largest official file has half a GiB
+from utils.errors import UserError
+from utils.settings import printable, shown
+from utils.system.download import download as download  # what a network's file calls beside load_weights
 
 
 @dataclass
@@ -249,71 +234,3 @@ def head_outputs(model, convs, count):
     outputs, rest = divmod(count - body, per_output)
     possible = rest == 0 and outputs > 0 and outputs % anchors == 0
     return outputs if possible else heads[0].out_channels
-
-
-@contextlib.contextmanager
-def in_time(seconds):
-    """Within this block a download may take so long and no longer: nobody asked for it."""
-    limits.append(seconds)
-    try:
-        yield
-    finally:
-        limits.pop()
-
-
-def download(url, sha256=None, timeout=20):
-    """Fetch a weight file into model_data/ unless it is there. -> Path.
-
-    sha256: the checksum, or how it begins; as in resnet50-0676ba61.pth it may also be in the name.
-    timeout: seconds without a byte.
-    Error (NoWeights): it did not arrive; the message names the address and where to put the file by hand.
-    """
-    named = re.search(r"-([0-9a-f]{8})\.pth$", url)
-    sha256 = sha256 or (named.group(1) if named else "")
-    path = ROOT / "model_data" / url.rsplit("/", 1)[1]
-    if path.is_file():
-        return path
-
-    # Under another name until all of it is here: a download that breaks off must not pass for the file.
-    clear_leftovers(path.parent)
-    part, began = part_name(path), time.monotonic()
-    try:
-        if os.environ.get(OFFLINE):
-            raise OSError(f"{OFFLINE} is set")
-        with urllib.request.urlopen(url, timeout=timeout) as response, open(part, "wb") as file:
-            length = response.headers.get("Content-Length")
-            say_download(url, length, path)
-            digest = hashlib.sha256()
-            while block := response.read(1 << 16):
-                digest.update(block)
-                file.write(block)
-                if limits and time.monotonic() - began > limits[-1]:
-                    raise OSError(f"more than {limits[-1]} s")
-                if file.tell() > MOST_BYTES:
-                    raise OSError(f"it has more than {MOST_BYTES // 2**30} GiB")
-
-        # A connection that breaks looks like the end of the file; a proxy may send something else altogether.
-        if length and part.stat().st_size != int(length):
-            raise OSError(f"{part.stat().st_size} of {length} bytes arrived")
-        if not digest.hexdigest().startswith(sha256):
-            raise OSError("the checksum is wrong")
-        os.replace(part, path)
-
-    # URLError and time-outs are OSErrors; a header that makes no sense is a ValueError or an HTTPException.
-    except (OSError, ValueError, HTTPException) as error:
-        why = printable(" ".join(str(error).split())[:200]) or type(error).__name__
-        raise NoWeights(f"Could not download {url} ({why}). Fetch it by hand and put it at {shown(path)}, "
-                        "or set pretrained=False.") from None
-    finally:                                            # after Ctrl-C as well
-        with contextlib.suppress(OSError):
-            part.unlink()
-    return path
-
-
-def say_download(url, length, path):
-    """What is fetched, how large, under which licence; if nobody asked for it, also how to turn it off."""
-    size = f"{int(length) / 1e6:.0f} MB, " if length else ""
-    licence = next((text for start, text in LICENCES.items() if url.startswith(start)), "licence unknown")
-    unasked = f", for at most {limits[-1]} s (pretrained=False turns this off)" if limits else ""
-    print(f"Fetching official weights into {shown(path)}: {size}{licence}, from {url}{unasked}",
-          file=sys.stderr)

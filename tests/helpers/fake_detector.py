@@ -8,6 +8,7 @@ from torch import nn
 
 import predict
 from utils.prediction import engine, torch_engine
+from utils.results import media
 from utils.settings import read_settings
 
 NAMES = ["cat", "a/b dog", "person"]
@@ -24,7 +25,8 @@ def save(path, image):
 
 
 def results(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """All files of a result folder, without the mark that it is one."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != media.MARK)
 
 
 class Detector(nn.Module):
@@ -59,4 +61,5 @@ def go_fixture(monkeypatch, tmp_path, capsys):
             monkeypatch.setattr(predict, name, str(value) if isinstance(value, Path) else value)
         predict.main(read_settings(vars(predict), []))
         return capsys.readouterr().out
+    run.info = info
     return run

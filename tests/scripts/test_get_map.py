@@ -74,7 +74,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(get_map.nets, "load", lambda path, device, net, options: (Network(), info))
     monkeypatch.setattr(get_map, "newest_best", lambda: tmp_path / "logs" / "made up 中" / "best.pth")
     monkeypatch.setattr(get_map, "collect", collect)
-    monkeypatch.setattr(get_map, "ROOT", tmp_path)
+    monkeypatch.setattr(get_map, "output", str(tmp_path / "map_out"))
     return go
 
 
@@ -86,7 +86,7 @@ def test_writes_everything_into_a_fresh_folder(run, capsys):
     assert folder.name.startswith("made up 中_")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     detections, truths = made_up()
-    expected = detection_results(detections, truths, NAMES)
+    expected = detection_results(detections, truths, NAMES, 0.3)
     assert {key: results[key] for key in expected} == expected
     assert results["map50"] == results["voc10"] == pytest.approx(1 / 3)
     assert results["epoch"] == 7 and results["losses"] == {"box": 1.5} and results["confidence"] == 0.001
@@ -95,7 +95,8 @@ def test_writes_everything_into_a_fresh_folder(run, capsys):
     assert [row["name"] for row in rows] == NAMES and float(rows[0]["ap50"]) == 1.0 and rows[3]["ap50"] == ""
     printed = capsys.readouterr().out
     assert "NOTE" not in printed and "The mAP is 0" not in printed
-    assert (folder / "results.txt").read_text(encoding="utf-8").strip() in printed
+    results, _, table = (folder / "results.txt").read_text(encoding="utf-8").partition("\n\nSettings\n")
+    assert results.strip() in printed and "batch_size" in table and "batch_size" not in printed         # only what is not as in the script
 
 
 def test_input_and_nms_are_those_of_the_training(run, capsys):

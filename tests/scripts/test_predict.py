@@ -10,7 +10,7 @@ import pytest
 import torch
 from darknet import picture, weight_file
 from fake_detector import NAMES, go_fixture, grey, results, save  # noqa: F401
-from PIL import Image, ImageDraw
+from PIL import Image
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
@@ -19,7 +19,7 @@ import predict
 from utils.errors import UserError
 from utils.evaluate import detect
 from utils.prediction import torch_engine
-from utils.results import draw, media
+from utils.results import draw, media, plates
 from utils.settings import ROOT, read_settings
 
 
@@ -66,21 +66,41 @@ def test_higher_score_lies_on_top_whatever_the_order():
         assert (draw.draw_boxes(grey(200, 200), boxes, labels, NAMES, np.array(scores))[149, 100] == colours[np.argmax(scores)]).all()
 
 
-def test_label_plate_stays_inside():
-    sizes = set()
-    for x, y in ((50, 50), (0, 0), (0, 5), (200, 100), (199, 119), (300, -20), (70, 119)):
-        picture = Image.new("RGB", (200, 120))
-        draw.draw_plate(ImageDraw.Draw(picture), "person 0.50", draw.open_font(None, 14), x, y, (255, 255, 0), 2, picture.size)
-        left, top, right, bottom = picture.getbbox()
-        sizes.add((right - left, bottom - top))
-    assert len(sizes) == 1                                                      # never cut off
+def test_label_plates_stay_inside_and_hide_nothing():
+    boxes = np.array([[60, 60, 140, 150], [60, 52, 150, 150], [70, 60, 200, 160], [0, 0, 40, 190], [250, 190, 300, 200], [5, 5, 9, 9]])
+    sizes = [(70, 12)] * len(boxes)
+    corners = plates.place_plates(sizes, boxes, (300, 200))
+    places = np.hstack([corners, corners + sizes]).astype(float)
+    assert (places[:, :2] >= 0).all() and (places[:, 2:] <= (300, 200)).all()
+    assert (plates.overlap(places, places) > 0).sum() == len(boxes)                     # each with itself alone
+    assert corners[0].tolist() == [60, 48]                                              # the surest one has the usual place
+    alone = plates.place_plates([(70, 12)], [[60, 5, 140, 60]], (300, 200))
+    assert alone.tolist() == [[60, 60]]                                                 # no room above: below, not over the object
+    assert plates.place_plates([(500, 12)], [[0, 0, 9, 9]], (300, 8)).tolist() == [[0, 0]]
     image = grey(300, 400)
     mask = changed(image, draw.draw_boxes(image, [[350, 100, 390, 200]], [0], ["x" * 12], [0.5]))
-    assert mask[:100].sum() > 1000 and not mask[:70].any()                      # above the box
+    assert mask[:100].sum() > 1000 and not mask[:70].any()                              # above the box
+
+
+def test_of_many_boxes_only_the_best_have_names():
+    drawn = [(i, None, None) for i in range(40)]
+    scores, labels = np.linspace(0.1, 0.9, 40), np.array([1] * 10 + [0] * 30)
+    texts = [text for text, _, _ in draw.label_texts(drawn, labels, NAMES, scores, 30, False)]
+    assert texts[0] == "0.10" and texts[9] == f"{NAMES[1]} 0.28" and texts[19] == "0.49" and texts[20] == f"{NAMES[0]} 0.51"
+    assert [text for text, _, _ in draw.label_texts(drawn[:2], labels, NAMES, scores, 30, True)] == ["1  0.10", "1  0.12"]
+
+
+def test_truth_is_dashed_and_what_is_not_sure_dotted():
+    image = grey(200, 200)
+    drawn = draw.draw_boxes(image, [[20, 60, 180, 180]], [0], NAMES, show_labels=False, truth=[[40, 80, 160, 160]])
+    side = drawn[90:150, 40]
+    assert {(0, 0, 0), (255, 255, 255)} == {tuple(pixel) for pixel in side.tolist()}
+    dotted = draw.draw_boxes(image, [[20, 60, 180, 180]], [0], NAMES, show_labels=False, dotted=True)
+    assert {tuple(draw.class_colours(1)[0]), (100, 100, 100)} == {tuple(pixel) for pixel in dotted[60:180, 20].tolist()}
 
 
 def test_line_and_font_grow_with_the_image():
-    assert draw.line_and_font_size(200, 200) == (1, 10)
+    assert draw.line_and_font_size(200, 200) == (2, 10)
     line, font = draw.line_and_font_size(4000, 4000)
     assert line >= 8 and font >= 60
 

@@ -3,6 +3,7 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -42,11 +43,27 @@ def test_blend_leaves_the_background_and_the_input_as_they_are():
     result = masks.blend(image, labels, NAMES, 0.5)
     assert (image == before).all() and result.shape == image.shape and result.dtype == np.uint8
     assert (result[5:, :30] == image[5:, :30]).all()
-    assert np.abs(result[5:, 30:] - (image[5:, 30:] * 0.5 + np.array([0, 64, 0]))).max() <= 1
-    assert np.abs(result[:5] - (image[:5] * 0.5 + np.array([112, 112, 96]))).max() <= 1
+
+    # Below half of the colour half of what is left of the image is grey.
+    pale = image * 0.5 + (image @ np.array([0.299, 0.587, 0.114]))[..., None] * 0.5
+    colours = masks.bright_colours()
+    assert np.abs(result[6:, 31:] - (pale[6:, 31:] + colours[2]) / 2).max() <= 2
+    assert np.abs(result[:4] - (pale[:4] + colours[255]) / 2).max() <= 2
+    assert (result[6:, 30] == colours[2]).all() and (result[4] == colours[255]).all()       # outlines
     assert (masks.blend(image, labels, NAMES, 0.0) == image).all()
-    assert (masks.blend(image, labels, NAMES, 1.0)[5:, 30:] == (0, 128, 0)).all()
-    assert (masks.blend(image, labels, THINGS, 1.0)[5:, :30] == (128, 0, 0)).all()        # every class is tinted
+    assert (masks.blend(image, labels, NAMES, 1.0)[5:, 30:] == colours[2]).all()
+    assert (masks.blend(image, labels, THINGS, 1.0)[5:, :30] == colours[0]).all()         # every class is tinted
+
+
+def test_a_blend_has_the_hue_of_its_legend():
+    """Dark red over teal was brown; over any ground a class keeps its hue."""
+    for ground in ((0, 128, 128), (250, 240, 60), (20, 20, 60)):
+        image = np.full((20, 20, 3), ground, np.uint8)
+        for label in range(1, 7):
+            tinted = masks.blend(image, np.full((20, 20), label, np.uint8), ["background"] + NAMES * 2)[10, 10]
+            hue, of_legend = (int(cv2.cvtColor(np.uint8([[colour]]), cv2.COLOR_RGB2HSV)[0, 0, 0]) for colour in
+                              (tinted, masks.bright_colours()[label]))
+            assert min(abs(hue - of_legend), 180 - abs(hue - of_legend)) <= 15
 
 
 def test_index_png_holds_the_labels_and_shows_colours(tmp_path):
@@ -94,7 +111,9 @@ def test_error_map_and_side_by_side():
     sheet = masks.side_by_side(image, truth, labels, NAMES)
     assert sheet.shape == (40, 3 * 60 + 2 * masks.GAP, 3) and (sheet[:, :60] == image).all()
     assert (sheet[:, 60 + masks.GAP:][:, :60] == masks.blend(image, truth, NAMES)).all()
-    assert (sheet[:, -60:] == masks.blend(image, labels, NAMES)).all()
+    predicted = sheet[:, -60:]
+    assert (predicted[31:, 1:-1] == masks.blend(image, labels, NAMES)[31:, 1:-1]).all()
+    assert (predicted[30] == masks.WRONG).all() and not (predicted[:29] == masks.WRONG).all(2).any()     # the wrong area has an outline
     assert masks.side_by_side(image, truth, labels, NAMES, errors=True).shape == (40, 4 * 60 + 3 * masks.GAP, 3)
 
 
@@ -107,9 +126,9 @@ def test_legend_shows_what_there_is():
     labels[:3], labels[9] = 2, 3
     shares = masks.pixel_shares(labels, NAMES)
     assert [(row["label"], row["pixels"], row["share"]) for row in shares] == [("background", 60, 0.6), ("dog", 30, 0.3), ("_$x$", 10, 0.1)]
-    strip = masks.legend(400, NAMES, shares)
-    assert strip.shape[1] == 400 and has_colour(strip, (0, 128, 0)) and has_colour(strip, (128, 128, 0)) and not has_colour(strip, (128, 0, 0))
-    assert has_colour(masks.legend(400, NAMES), (128, 0, 0)) and not has_colour(masks.legend(400, NAMES), masks.WRONG)
+    strip, bright = masks.legend(400, NAMES, shares), masks.bright_colours()
+    assert strip.shape[1] == 400 and has_colour(strip, bright[2]) and has_colour(strip, bright[3]) and not has_colour(strip, bright[1])
+    assert has_colour(masks.legend(400, NAMES), bright[1]) and not has_colour(masks.legend(400, NAMES), masks.WRONG)
     assert has_colour(masks.legend(600, NAMES, errors=True), masks.WRONG)
     assert masks.legend(400, NAMES).shape == masks.legend(400, NAMES).shape != masks.legend(100, NAMES).shape        # it wraps
 
@@ -172,12 +191,12 @@ def test_bars_and_confusion_without_warnings(tmp_path, caplog, count):
     assert all(is_picture(tmp_path / f"{name}.png") for name in ("confusion", "iou", "pa", "precision"))
 
 
-def test_confusion_shows_shares_of_rows(tmp_path, monkeypatch):
+def test_confusion_shows_shares_of_true_classes(tmp_path, monkeypatch):
     seen = {}
     real = plots.share_matrix
     monkeypatch.setattr(plots, "share_matrix", lambda share, text, *more: (seen.update(share=share, text=text), real(share, text, *more))[1])
     plots.pixel_confusion([[90, 10], [1, 399]], ["a", "b"], tmp_path / "a.png")
-    assert np.allclose(seen["share"], [[0.9, 0.1], [0.0025, 0.9975]]) and seen["text"].tolist() == [["90", "10"], ["", "100"]]
+    assert np.allclose(seen["share"], [[0.9, 0.0025], [0.1, 0.9975]]) and seen["text"].tolist() == [["90", ""], ["10", "100"]]
 
 
 def test_training_curves_of_a_segmentation(tmp_path, monkeypatch):
@@ -187,5 +206,5 @@ def test_training_curves_of_a_segmentation(tmp_path, monkeypatch):
     monkeypatch.setattr(plots.Figure, "savefig", lambda self, path, **_: seen.extend(
         [text.get_text() for axes in self.axes[:2] for text in axes.get_legend().get_texts()]))
     plots.training_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
-    assert seen == ["train cross_entropy", "val cross_entropy", "train aux_dice", "miou: best 0.310, last 0.310", "mpa: best 0.400, last 0.400",
-                    "accuracy: best 0.800, last 0.800"]
+    assert seen == ["train cross_entropy", "val cross_entropy", "train aux_dice", "miou: best 0.310, last 0.310", "best.pth: epoch 2",
+                    "mpa: best 0.400, last 0.400", "accuracy: best 0.800, last 0.800"]

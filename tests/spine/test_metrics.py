@@ -340,6 +340,21 @@ def test_best_f1_is_the_best_of_all_thresholds():
                 assert (again["precision"], again["recall"]) == (row["best_precision"], row["best_recall"])
 
 
+def test_best_threshold_is_that_of_the_mean_f1():
+    """Of thresholds that are as good the middle one; none where nothing is right; classes without objects do not count."""
+    boxes = np.array([[0.0, 0, 9, 9], [20, 0, 29, 9], [50, 0, 59, 9]])
+    found = [{"boxes": boxes, "scores": np.array([0.8, 0.7, 0.3]), "labels": np.array([0, 1, 1])}]
+    truth = [{"boxes": np.array([[0.0, 0, 9, 9], [20, 0, 29, 9]]), "labels": np.array([0, 1]), "difficult": np.zeros(2, bool)}]
+    results = metrics.detection_results(found, truth, ["a", "b", "none"])
+    assert (results["best_threshold"], results["best_mean_f1"]) == (0.51, 1.0)
+    assert metrics.best_threshold(metrics.detection_curves(found, truth, ["a", "b", "none"])) == (0.51, 1.0)
+    at = metrics.precision_recall_f1(found, truth, 3, results["best_threshold"])
+    assert [row["f1"] for row in at] == [1.0, 1.0, None]
+    wrong = [found[0] | {"labels": np.array([1, 0, 0])}]
+    assert metrics.detection_results(wrong, truth, ["a", "b"])["best_threshold"] is None
+    assert metrics.best_threshold([]) == (None, None)
+
+
 def test_curves_agree_with_the_table():
     detections, truths = random_set(4, images=30, ties=True, difficult=0.2)
     results = detection_results(detections, truths, ["a", "b", "c"], 0.5)

@@ -29,15 +29,90 @@ def test_words(word, name, value):
 
 
 @pytest.mark.parametrize("word, sentence", [
-    ("epoch=5", 'no variable "epoch".*Did you mean "epochs"'), ("NETS=5", "no variable"), ("_hidden=2", "no variable"), ("main=1", "no variable"),
+    ("epoch=5", 'There is no "epoch": did you mean epochs=5\\? python train.py --help lists all'), ("NETS=5", 'There is no "NETS"'),
+    ("_hidden=2", 'There is no "_hidden"'), ("main=1", 'There is no "main"'), ("qqq=1", 'There is no "qqq"\\. python train.py --help'),
     ("epochs=five", "epochs='five': expected a whole number"), ("epochs=2.5", "expected a whole number"), ("ema=1", "expected True or False"),
-    ("--epochs", "without dashes and with =, like  python train.py epochs="), ("--lr0=0.1", "python train.py lr=..."),
-    ("imgsz=320", 'what other programs call "imgsz" is called input_shape here'), ("lr0=0.1", "is called lr here"),
+    ("--epochs", '"--epochs" has no value. Write  python train.py epochs='), ("--lr0=0.1", 'There is no "lr0": did you mean lr=0.1'),
+    ("imgsz=320", 'There is no "imgsz": did you mean input_shape=320'), ("lr0=0.1", "did you mean lr=0.1"), ("batch-size", "neither name=value"),
+    ("model=ssd300", "did you mean net=ssd300"),
     ("50", "a number without a name.*epochs=50"), ("0.5", "a number without a name"),
     ("lr=quick", "expected a number"), ("lr=True", "expected a number"), ("fast", "neither name=value nor a recipe")])
 def test_wrong_words(word, sentence):
     with pytest.raises(UserError, match=sentence):
         read(word)
+
+
+@pytest.mark.parametrize("words, name, value", [
+    (["--epochs", "5"], "epochs", 5), (["--epochs=5"], "epochs", 5), (["--input-shape", "320"], "input_shape", (320, 320)),
+    (["-lr", "1e-3"], "lr", 0.001),
+    (["--ema"], "ema", True), (["--ema", "False", "epochs=3"], "ema", False), (["--ema", "epochs=3"], "epochs", 3), (["--net", "a=b"], "net", "a=b")])
+def test_options_of_other_programs(words, name, value):
+    """--name value, --name=value and switches."""
+    assert getattr(read(*words), name) == value
+
+
+def test_peers_are_answered_with_what_this_script_has():
+    """The name that a script has, with the value that was written."""
+    words = {"conf=0.5": "confidence=0.5", "iou=0.6": "nms_iou=0.6", "max_det=9": "max_boxes=9", "image=a": "source=a", "save_txt=True": "save_",
+             "model=a.pt": "model_path=a.pt", "weights=x": "model_path=x"}
+    answers = {"predict": words, "get_map": {"conf=0.5": "confidence=0.5", "data=a.txt": "list_path=a.txt", "workers=2": "num_workers=2"},
+               "train": {"data=a.yaml": "dataset=a.yaml", "batch=8": "batch_size=8", "project=a": "output=a", "workers=2": "num_workers=2"}}
+    for script_name, some in answers.items():
+        groups = settings.groups_of(settings.ROOT / f"{script_name}.py")
+        variables = {row.split(" = ")[0]: None for _, rows in groups for row, _ in rows}
+        for word, ours in some.items():
+            for form in ([word], ["--" + word], ["--" + word.partition("=")[0], word.partition("=")[2]]):
+                with pytest.raises(UserError, match=f"did you mean {ours}"):
+                    settings.read_settings(variables | {"__file__": f"{script_name}.py"}, form)
+
+
+def test_a_path_alone_is_the_source(tmp_path, monkeypatch):
+    """One or several, patterns and addresses too; weights are the network; what is not there is explained."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a b.jpg", "c=d.jpg", "best.pth"):
+        (tmp_path / name).touch()
+    more = {"source": "", "model_path": ""}
+    assert read("a b.jpg", **more).source == "a b.jpg" and read("c=d.jpg", **more).source == "c=d.jpg"
+    s = read("a b.jpg", "best.pth", "*.png", "http://a/b.jpg", "epochs=3", **more)
+    assert s.source == ["a b.jpg", "*.png", "http://a/b.jpg"] and s.model_path == "best.pth" and s.epochs == 3
+    with pytest.raises(UserError, match='Did you mean source="none.jpg"'):
+        read("none.jpg", **more)
+    with pytest.raises(UserError, match="neither"):
+        read("a b.jpg")                                             # a script that looks at nothing
+
+
+def test_a_recipe_of_another_script(tmp_path):
+    (tmp_path / "r.py").write_text("conf = 1\n")
+    with pytest.raises(UserError, match='line 1: there is no "conf": did you mean confidence'):
+        read(str(tmp_path / "r.py"), confidence=0.3)
+    (tmp_path / "r.py").write_text("mosaic = 1.0\n")
+    with pytest.raises(UserError, match=r"is this a recipe of train.py\?"):
+        settings.read_settings({"__file__": "predict.py", "source": ""}, [str(tmp_path / "r.py")])
+
+
+def test_the_table_of_what_is_not_default():
+    assert settings.as_table(read(), changed=True) == ""
+    (line,) = settings.as_table(read("epochs=5"), changed=True).splitlines()
+    assert line.split() == ["epochs", "5", "command", "line"]
+
+
+def test_paths_are_whole_for_who_is_elsewhere(tmp_path, monkeypatch):
+    """Results that are printed as img_out/a.jpg would be looked for in the current folder."""
+    monkeypatch.chdir(settings.ROOT)
+    assert settings.shown(settings.ROOT / "img_out/a.jpg") == "img_out/a.jpg"
+    monkeypatch.chdir(tmp_path)
+    assert settings.shown(settings.ROOT / "img_out/a.jpg") == (settings.ROOT / "img_out/a.jpg").as_posix()
+    assert settings.as_listed(settings.ROOT / "img_out/a.jpg") == "img_out/a.jpg"                # lists stay as they are
+
+
+def test_help_where_chinese_cannot_be_shown(monkeypatch, capsys):
+    """No question marks: the English half alone."""
+    assert settings.without_chinese("passes over the images  总训练轮数") == "passes over the images"
+    monkeypatch.setattr(settings, "speak_plainly", lambda: None)
+    monkeypatch.setattr(sys, "stdout", type("Ascii", (), {"encoding": "ANSI_X3.4-1968", "write": sys.stdout.write, "flush": sys.stdout.flush})())
+    settings.print_help(settings.ROOT / "summary.py")
+    shown = capsys.readouterr().out
+    assert "num_classes = 80" in shown and shown.isascii()
 
 
 def test_recipe_and_order(tmp_path):
@@ -60,7 +135,7 @@ def test_a_later_word_need_not_be_like_an_earlier_one():
 
 @pytest.mark.parametrize("text, sentence", [
     ("import os\n", "line 1: a recipe holds only"), ("epochs = 3\nlr = print('x')\n", "line 2"), ("epochs = \n", "line 1: not Python"),
-    ("epoch = 3\n", 'Did you mean "epochs"')])
+    ("epoch = 3\n", 'did you mean epochs')])
 def test_wrong_recipes(tmp_path, text, sentence):
     (tmp_path / "r.py").write_text(text)
     with pytest.raises(UserError, match=sentence):
@@ -93,7 +168,7 @@ def test_paths(tmp_path, monkeypatch):
     assert settings.find("only here.txt") == tmp_path / "only here.txt"
     assert settings.find("train.py") == settings.ROOT / "train.py"
     assert settings.find("nowhere/x") == settings.ROOT / "nowhere/x"
-    assert settings.shown(settings.ROOT / "a" / "b") == "a/b"
+    assert settings.as_listed(settings.ROOT / "a" / "b") == "a/b"
 
 
 def test_did_you_mean():
@@ -105,7 +180,7 @@ def test_help_and_wrong_name_end_as_they_should():
     shown = subprocess.run([*run, "--help"], capture_output=True, text=True, encoding="utf-8", check=True).stdout
     assert "num_classes = 80" in shown and "类别数" in shown
     wrong = subprocess.run([*run, "clases=3"], capture_output=True, text=True, encoding="utf-8")
-    assert wrong.returncode == 1 and 'Did you mean "num_classes"?' in wrong.stderr and "Traceback" not in wrong.stderr
+    assert wrong.returncode == 1 and "did you mean num_classes=3?" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
 SCRIPTS = sorted(path.relative_to(settings.ROOT).as_posix() for path in [*settings.ROOT.glob("*.py"), *settings.ROOT.glob("tools/*.py")])

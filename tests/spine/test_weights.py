@@ -2,7 +2,9 @@
 import hashlib
 import http.server
 import socket
+import subprocess
 import threading
+import time
 import zipfile
 
 import pytest
@@ -10,9 +12,10 @@ import torch
 import torchvision
 
 import nets
-from utils import checkpoint, weights
+from utils import checkpoint
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.errors import UserError
+from utils.system import download
 from utils.weights import load_weights
 
 
@@ -127,38 +130,113 @@ def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
     assert saved.read_bytes() == before and not list(saved.parent.glob("*.part"))
 
 
+CONTENT = bytes(range(250)) * 800
+CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A web server on this machine that gives 200,000 bytes, or breaks off, or says no."""
+    """A web server on this machine that gives 200,000 bytes, all or from where it is asked, or breaks off, or says no.
+    -> its address; server.asked: (path, range) of each request."""
+    asked = []
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(404 if "missing" in self.path else 200)
-            self.send_header("Content-Length", "200000")
+            wanted = self.headers.get("Range")
+            asked.append((self.path, wanted))
+            first = int(wanted[6:-1]) if wanted and "deaf" not in self.path else 0
+            again = sum(path == self.path for path, _ in asked) > 1
+            self.send_response(404 if "missing" in self.path else 503 if "busy" in self.path and not again else 206 if first else 200)
+            self.send_header("Content-Length", str(len(CONTENT) - first))
             self.end_headers()
-            self.wfile.write(b"x" * (1000 if "broken" in self.path else 200000))
+            breaks = "broken" in self.path or "once" in self.path and not again
+            content = CONTENT[first:first + 1000] if breaks else CONTENT[first:]
+            if "slow" in self.path:
+                for start in range(0, len(content), 20):
+                    self.wfile.write(content[start:start + 20])
+                    time.sleep(0.02)
+            self.wfile.write(content)
 
         def log_message(self, *words):
             pass
-    monkeypatch.delenv(weights.OFFLINE)
-    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    monkeypatch.delenv(download.OFFLINE)
+    monkeypatch.setattr(download, "ROOT", tmp_path)
+    monkeypatch.setattr(download, "PAUSE", 0.01)
     (tmp_path / "model_data").mkdir()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
+        yield Address(f"http://127.0.0.1:{running.server_port}", asked)
         running.shutdown()
 
 
+class Address(str):
+    def __new__(cls, address, asked):
+        self = super().__new__(cls, address)
+        self.asked = asked
+        return self
+
+
 def test_download(server, tmp_path):
-    path = weights.download(f"{server}/a.weights")
+    path = download.download(f"{server}/a.weights")
     assert path == tmp_path / "model_data" / "a.weights" and path.stat().st_size == 200000
-    assert weights.download("http://127.0.0.1:9/a.weights") == path                      # it is there, nothing is fetched
+    assert download.download("http://127.0.0.1:9/a.weights") == path                      # it is there, nothing is fetched
 
 
-@pytest.mark.parametrize("name, options", [("missing.weights", {}), ("broken.weights", {"timeout": 2}), ("good.weights", {"sha256": "0" * 64})])
-def test_failed_downloads_leave_nothing(server, tmp_path, name, options):
+@pytest.mark.parametrize("name, options, tries", [("missing.weights", {}, 1), ("broken.weights", {"timeout": 2}, 3),
+                                                  ("good.weights", {"sha256": "0" * 64}, 3)])
+def test_failed_downloads(server, tmp_path, name, options, tries):
+    """Nothing passes for the file; what another try cannot change is tried once."""
     with pytest.raises(UserError, match=f"(?s){name}.*by hand.*model_data/{name}"):
-        weights.download(f"{server}/{name}", **options)
-    assert not list((tmp_path / "model_data").iterdir())
+        download.download(f"{server}/{name}", **options)
+    assert not (tmp_path / "model_data" / name).exists() and len(server.asked) == tries
+
+
+@pytest.mark.parametrize("name, second", [("once.pth", "bytes=1000-"), ("once-deaf.pth", "bytes=1000-"), ("busy.pth", None)])
+def test_a_second_try_goes_on_where_the_first_broke_off(server, tmp_path, capsys, name, second):
+    """Also where the server does not know ranges and sends all of it; the checksum is that of the whole file."""
+    path = download.download(f"{server}/{name}", sha256=CHECKSUM)
+    assert path.read_bytes() == CONTENT and [asked for _, asked in server.asked] == [None, second]
+    assert capsys.readouterr().err.count("try 2 of 3") == 1 and [one.name for one in path.parent.iterdir()] == [name]
+
+
+def test_without_a_checksum_it_begins_anew(server, tmp_path):
+    """Nothing could tell that the two parts are of one file."""
+    assert download.download(f"{server}/once.weights").read_bytes() == CONTENT
+    assert [asked for _, asked in server.asked] == [None, None]
+
+
+def test_the_next_run_goes_on_too(server, tmp_path):
+    """A killed run's beginning is taken over; what does not fit is found by the checksum and fetched anew."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for number, beginning in enumerate((CONTENT[:150_000], b"other" * 10_000)):
+        name = f"file{number}.pth"
+        (tmp_path / "model_data" / f"{name}.{dead.pid}.plainvision.part").write_bytes(beginning)
+        assert download.download(f"{server}/{name}", sha256=CHECKSUM).read_bytes() == CONTENT
+    assert [asked for _, asked in server.asked] == ["bytes=150000-", "bytes=50000-", None]
+    assert {one.name for one in (tmp_path / "model_data").iterdir()} == {"file0.pth", "file1.pth"}
+
+
+def test_a_kept_beginning_is_said(server, tmp_path):
+    with pytest.raises(UserError, match="What arrived is kept: the next try goes on from there"):
+        download.download(f"{server}/broken.pth", sha256=CHECKSUM)
+    (part,) = (tmp_path / "model_data").iterdir()
+    assert part.read_bytes() == CONTENT[:3000]                                # a thousand with each try
+
+
+def test_the_time_is_limited_however_slowly_it_drips(server):
+    """A byte now and then keeps a connection alive for ever."""
+    began = time.monotonic()
+    with pytest.raises(UserError, match="more than 0.3 s"), download.in_time(0.3):
+        download.download(f"{server}/slow.weights", timeout=5)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("mirror, asked", [("{server}/mine/", "/mine/a.weights"), ("{server}/get?name={{name}}", "/get?name=a.weights"),
+                                           ("{server}/{{url}}", "/https://example.org/x/a.weights")])
+def test_a_mirror(server, monkeypatch, mirror, asked):
+    monkeypatch.setenv(download.MIRROR, mirror.format(server=server))
+    assert download.download("https://example.org/x/a.weights").name == "a.weights" and server.asked == [(asked, None)]
 
 
 OK, CHUNKED = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -173,37 +251,39 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_odd_answers_are_one_sentence(tmp_path, monkeypatch, name):
-    """A server that answers with what no server should: nothing is left in model_data."""
-    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    """A server that answers with what no server should: nothing that passes for the file is left in model_data."""
+    monkeypatch.setattr(download, "ROOT", tmp_path)
+    monkeypatch.delenv(download.OFFLINE)
+    monkeypatch.setattr(download, "PAUSE", 0.01)
     (tmp_path / "model_data").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         def answer():
-            connection, _ = listening.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(ANSWERS[name])
+            for _ in range(download.TRIES):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(ANSWERS[name])
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         with pytest.raises(UserError, match="Could not download .* by hand") as error:
-            weights.download(f"http://127.0.0.1:{listening.getsockname()[1]}/odd.pth", timeout=3)
-        thread.join(3)
-    assert len(str(error.value)) < 600 and "\n" not in str(error.value) and "\x1b" not in str(error.value)
-    assert not list((tmp_path / "model_data").iterdir())
+            download.download(f"http://127.0.0.1:{listening.getsockname()[1]}/odd.pth", timeout=3)
+    assert len(str(error.value)) < 800 and "\n" not in str(error.value) and "\x1b" not in str(error.value)
+    assert not (tmp_path / "model_data/odd.pth").exists()
 
 
 def test_no_network_is_one_sentence(server):
     with pytest.raises(UserError, match="Could not download"):
-        weights.download("http://127.0.0.1:9/b.weights", timeout=2)
+        download.download("http://127.0.0.1:9/b.weights", timeout=2)
 
 
-@pytest.mark.parametrize("name, fits", [("wrong-00000000.pth", False), (f"right-{hashlib.sha256(b'x' * 200000).hexdigest()[:8]}.pth", True)])
+@pytest.mark.parametrize("name, fits", [("wrong-00000000.pth", False), (f"right-{CHECKSUM[:8]}.pth", True)])
 def test_the_checksum_in_a_name_is_checked(server, tmp_path, name, fits):
     """resnet50-0676ba61.pth: eight digits of the SHA-256, as torchvision and others name their files."""
     if fits:
-        assert weights.download(f"{server}/{name}").is_file()
+        assert download.download(f"{server}/{name}").is_file()
     else:
         with pytest.raises(UserError, match="checksum"):
-            weights.download(f"{server}/{name}")
+            download.download(f"{server}/{name}")
 
 
 @pytest.mark.parametrize("net, options, theirs", [

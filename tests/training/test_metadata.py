@@ -40,7 +40,7 @@ def whole(folder):
                 "train_list": listed, "val_list": listed, "classes_path": str(folder / "names.txt"), "threshold": 0.5, "ignore_labels": [],
                 "dataset": "VOCdevkit/none", "batch_size": 4, "input_shape": [48, 64], "flip": 0.5, "scale": [0.5, 1.5], "schedule": "cosine"}
     return {"net": "colour_net", "options": {"dull": 0.0}, "class_names": ["background", "red", "green"], "input_shape": [48, 64],
-            "settings": settings, "epoch": 1, "miou": 0.5, "model": model.state_dict(), "format": 1,
+            "settings": settings, "epoch": 1, "confidence": None, "miou": 0.5, "model": model.state_dict(), "format": 1,
             "training": resume.training_state(training) | {"machine": {"device": "cpu", "num_workers": None}}}
 
 

@@ -14,9 +14,9 @@ import torchvision
 import nets
 import train
 from nets.backbones import mobilenet
-from utils import weights
 from utils.errors import UserError
 from utils.settings import read_settings
+from utils.system import download
 from utils.training import plan
 
 OWN = ("net=deeplabv3plus", "dataset=VOCdevkit/mine")
@@ -51,8 +51,9 @@ def site(content, tmp_path, monkeypatch):
         def log_message(self, *words):
             pass
 
-    monkeypatch.delenv(weights.OFFLINE, raising=False)
-    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    monkeypatch.delenv(download.OFFLINE, raising=False)
+    monkeypatch.setattr(download, "ROOT", tmp_path)
+    monkeypatch.setattr(download, "PAUSE", 0.01)
     (tmp_path / "model_data").mkdir()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -85,7 +86,7 @@ def test_own_data_begins_from_official_weights(site, content, capsys):
 
     # The network has them, and the second time nothing is fetched.
     model = nets.build(s.net, 3, s.input_shape, **plan.build_options(s, nets.find_net(s.net), None))
-    official = torch.load((weights.ROOT / "model_data").glob("*.pth").__next__(), weights_only=True)
+    official = torch.load((download.ROOT / "model_data").glob("*.pth").__next__(), weights_only=True)
     first = next(tensor for tensor in official.values())
     assert any(torch.equal(first, tensor) for tensor in model.backbone.state_dict().values() if tensor.shape == first.shape)
     assert complete().pretrained is True and len(site("good")) == 1
@@ -100,7 +101,7 @@ def test_what_does_not_arrive_costs_a_sentence(site, way, monkeypatch, capsys):
     assert time.monotonic() - began < 15
     assert s.pretrained is False and s.backbone_lr == 1.0
     assert capsys.readouterr().out.count("begins from random weights") == 1
-    assert not list((weights.ROOT / "model_data").iterdir())
+    assert not list((download.ROOT / "model_data").glob("*.pth"))               # a beginning may be kept for the next try
 
 
 @pytest.mark.parametrize("words, state", [
@@ -114,9 +115,9 @@ def test_nothing_is_fetched(site, words, state, capsys):
 
 def test_offline(site, monkeypatch, capsys):
     asked = site("good")
-    monkeypatch.setenv(weights.OFFLINE, "1")
+    monkeypatch.setenv(download.OFFLINE, "1")
     assert complete().pretrained is False and not asked
-    assert weights.OFFLINE in capsys.readouterr().out
+    assert download.OFFLINE in capsys.readouterr().out
 
 
 def test_a_network_without_official_weights_names_some_that_have(site, capsys):
@@ -130,3 +131,15 @@ def test_who_asks_for_them_stops_without_them(site):
     site("nobody")
     with pytest.raises(UserError, match="by hand.*pretrained=False"):
         complete("pretrained=True")
+
+
+@pytest.mark.parametrize("net", [name for name, network in nets.NETS.items() if network.task == "detection"])
+def test_a_whole_detector_of_coco(net, monkeypatch):
+    """Each names the file that it would fetch, or says why there is none."""
+    monkeypatch.setenv(download.OFFLINE, "1")
+    named = {"yolov3": "yolov3.weights", "yolov4": "yolov4.weights", "yolov4_tiny": "yolov4-tiny.weights", "yolox": "yolox_s.pth",
+             "ssd300": "ssd300_vgg16_coco-", "ssdlite320_mobilenet_v3": "ssdlite320_mobilenet_v3_large_coco-",
+             "faster_rcnn": "fasterrcnn_resnet50_fpn_coco-",
+             "retinanet": "retinanet_resnet50_fpn_coco-", "yolov8": "no plain tensors", "ssd512": "no official COCO file"}
+    with pytest.raises(UserError, match=named[net]):
+        nets.try_to_build(net, nets.NETS[net].recipe["input_shape"], pretrained="coco")

@@ -88,7 +88,7 @@ def read_files(task, lists, rows):
     """Every image and mask of the rows, from the memory where it is unchanged.
     -> two dicts path -> what was seen, see sweep.py."""
     key = "\n".join([task, *(f"{find(path)}" for path in lists.values())]).encode("utf-8", "replace")
-    place = settings.ROOT / MEMORY / f"{hashlib.sha1(key).hexdigest()[:16]}.json"
+    place = settings.kept(f"{MEMORY}/{hashlib.sha1(key).hexdigest()[:16]}.json")
     memory = read_memory(place)
     images, new_images = remembered(look_at_image, [row.image for row in rows], memory["images"],
                                     "Checking images")

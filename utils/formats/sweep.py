@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from utils import settings
 from utils.depth import choose_range, words_of_range
@@ -27,6 +26,7 @@ from utils.formats.objects import SPOILING
 from utils.formats.voc_xml import read_annotation
 from utils.images import HUGE_PIXELS, ORIENTATION, open_image, open_mask, open_values, opened, pages_of
 from utils.settings import find
+from utils.system.bars import progress
 from utils.system.files import write_text
 from utils.system.machine import cores
 
@@ -192,14 +192,12 @@ def sweep(function, jobs, title):
 
     results = []
     pool = ThreadPoolExecutor(cores())                      # more threads would only wait for one another
-    bar = tqdm(total=len(jobs), desc=title, unit=" files", disable=None, leave=False)
     try:
-        with bar, warnings.catch_warnings():
+        with warnings.catch_warnings():
             # Pillow warns about odd EXIF entries; what matters becomes a finding.
             warnings.filterwarnings("ignore", module="PIL")
-            for done in pool.map(run_chunk, chunks):
+            for done in progress(pool.map(run_chunk, chunks), title, total=len(jobs), size=len):
                 results += done
-                bar.update(len(done))
     finally:
         pool.shutdown(cancel_futures=True)                  # after Ctrl-C: no chunk is started any more
     return results

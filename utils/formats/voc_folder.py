@@ -15,7 +15,7 @@ from utils.formats.sniff import what_lies_there
 from utils.formats.stratify import classes_in, deal_evenly
 from utils.images import SUFFIXES
 from utils.lists import PREPARED, prepared_folder
-from utils.settings import find, shown
+from utils.settings import as_listed, find, printable, shown
 from utils.system.files import read_bytes, read_lines, read_record, replace_text
 
 SPLITS = ("trainval", "train", "val", "test")
@@ -320,8 +320,8 @@ def write_split(folder, made, task):
         replace_text(place / f"{name}.txt", text)
 
     # Lists that are not those of the record do not count: a split that is cut off half-way is made again.
-    record = {"dataset": shown(find(folder).resolve()), "own": digest_of_lists(own_set_files(folder, task)),
-              "made": digest_of_texts(texts)}
+    record = {"dataset": printable(as_listed(find(folder).resolve())),
+              "own": digest_of_lists(own_set_files(folder, task)), "made": digest_of_texts(texts)}
     replace_text(place / RECORD, json.dumps(record) + "\n")
     return place
 
@@ -333,7 +333,7 @@ def split_of_moved(folder, pool, names, task):
     on. They are the same data when every name of those lists is there, and most of the names are in them.
     """
     pool = set(pool)
-    for file in sorted(settings.ROOT.glob(f"{PREPARED}/*/ImageSets/{LABELS[task][3]}/{RECORD}")):
+    for file in sorted(settings.kept("").glob(f"{PREPARED}/*/ImageSets/{LABELS[task][3]}/{RECORD}")):
         former = read_record(file).get("dataset")
         lists = survey(file.parent, (".txt",))[0]
         if not isinstance(former, str) or find(former).exists() or not set(names) <= lists.keys():

@@ -6,6 +6,7 @@ from utils.errors import UserError
 from utils.images import fit_image
 from utils.prediction.pipeline import Clock
 from utils.results import masks, media
+from utils.results.filters import choose_confidence
 from utils.settings import ROOT, counted, find, shown
 
 
@@ -55,6 +56,7 @@ def open_engine(s):
     size = {"short_side": "short side {}, at most {} long", "rect": "input at most {1} x {0}"}
     print(f"{shown(path)}: {engine.info['net']}, {counted(len(engine.class_names), 'class')}, "
           f"{size.get(s.fit, 'input {1} x {0}').format(*s.input_shape)}")
+    choose_confidence(s, engine.info)
     if engine.task == "segmentation":
         s.threshold = masks.choose_threshold(s.threshold, engine.info)
     return engine

@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.results.plates import place_plates
 from utils.settings import ROOT
 
 FONT_SUFFIXES = (".ttf", ".ttc", ".otf")
 CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "sourcehanserif", "notoserifcjk", "wqy",
                  "msyh", "simhei", "pingfang", "hiraginosansgb", "stheiti", "simsun", "droidsansfallback",
                  "uming", "ukai", "arialunicode")
+HAIRLINE = (25, 25, 25)
+MANY = 20                       # boxes on a picture: of more, not all have a name
 _told = set()
 
 
-def draw_boxes(image, boxes, labels, class_names, scores=None, line_width=None, show_labels=True):
+def draw_boxes(image, boxes, labels, class_names, scores=None, line_width=None, show_labels=True,
+               truth=(), dotted=False, numbers=False):
     """A copy of the image with boxes and their labels drawn on it.
 
     image: (H, W, 3) uint8 RGB.  boxes: (P, 4) xyxy px of this image, clipped here;
@@ -25,6 +29,8 @@ def draw_boxes(image, boxes, labels, class_names, scores=None, line_width=None, 
     labels: (P,) int.  class_names: list of text.  scores: (P,) 0..1 or None;
     a higher score is drawn over a lower one.
     line_width: px, None: fits the image.  show_labels: False: boxes alone.
+    truth: (G, 4) boxes that are drawn as thin dashes.  dotted: the others as dots.
+    numbers: a class is shown as its number, for a page with a legend.
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
@@ -40,20 +46,90 @@ def draw_boxes(image, boxes, labels, class_names, scores=None, line_width=None, 
         corners = whole_pixels(boxes[i], width, height)
         if corners is None:
             continue
-        x1, y1, x2, y2 = corners
         colour = tuple(int(c) for c in colours[int(labels[i])])
-        inside = max(1, min(line, (x2 - x1) // 2, (y2 - y1) // 2))      # else Pillow paints past a thin box
-        draw.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colour, width=inside)
-        drawn.append((i, x1, y1, colour))
+        if dotted:
+            draw_dashes(draw, corners, line, 2 * line, (colour, None))
+        else:
+            draw_outline(draw, corners, colour, line)
+        drawn.append((i, corners, colour))
+    for box in truth:
+        if corners := whole_pixels(box, width, height):
+            draw_dashes(draw, corners, max(1, line // 2), 3 * line, ((255, 255, 255), (0, 0, 0)))
 
-    # The labels after all boxes, so that no line crosses them. On a tiny image only the name has room.
-    for i, x1, y1, colour in drawn if show_labels else []:
-        name, font = label_text(class_names, int(labels[i]), size)
-        text = name if scores is None else f"{name} {scores[i]:.2f}"
-        if draw.textlength(text, font) + 2 * line > width:
-            text = name
-        draw_plate(draw, text, font, x1, y1, colour, line, (width, height))
+    # The labels after all boxes, so that no line crosses them.
+    if show_labels and drawn:
+        texts = label_texts(drawn, labels, class_names, scores, size, numbers)
+        draw_labels(draw, drawn, texts, line, (width, height))
     return np.array(picture)
+
+
+def draw_outline(draw, corners, colour, line):
+    """A box of px inside corners, and a dark hairline in it: so it shows on a ground of its own colour."""
+    x1, y1, x2, y2 = corners
+    shorter = min(x2 - x1, y2 - y1)
+    inside = max(1, min(line, shorter // 2))                # else Pillow paints past a thin box
+    if shorter > 6 * line:
+        draw.rectangle((x1 + line, y1 + line, x2 - 1 - line, y2 - 1 - line), outline=HAIRLINE)
+    draw.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colour, width=inside)
+
+
+def draw_dashes(draw, corners, line, length, colours):
+    """A box of dashes, each `length` px long, in these colours in turn; None is a gap."""
+    x1, y1, x2, y2 = corners
+    for number, x in enumerate(range(x1, x2, length)):
+        for y in (y1, max(y1, y2 - line)):
+            if colour := colours[number % len(colours)]:
+                draw.rectangle((x, y, min(x + length, x2) - 1, min(y + line, y2) - 1), fill=colour)
+    for number, y in enumerate(range(y1, y2, length)):
+        for x in (x1, max(x1, x2 - line)):
+            if colour := colours[number % len(colours)]:
+                draw.rectangle((x, y, min(x + line, x2) - 1, min(y + length, y2) - 1), fill=colour)
+
+
+def label_texts(drawn, labels, class_names, scores, size, numbers):
+    """What is written beside each box -> list of (text, the same without its score, font).
+
+    Among many boxes the letters are smaller, and only the best ones, and the best one of each class, have
+    names: the others have their score, and the class is the colour.
+    """
+    many = len(drawn) > MANY and scores is not None
+    size = max(10, round(0.7 * size)) if many else size
+    best = {int(labels[i]): i for i, _, _ in drawn}         # the last one drawn is the surest
+    named = {i for i, _, _ in drawn[-MANY:]} | set(best.values())
+
+    # Numbers are for a page with a legend; everywhere else names.
+    texts = []
+    for i, _, _ in drawn:
+        label = int(labels[i])
+        name, font = (str(label), open_font(None, size)) if numbers else label_text(class_names, label, size)
+        score = "" if scores is None else f"{scores[i]:.2f}"
+        if many and i not in named:
+            name, score = score, ""
+        gap = "  " if name[-1:].isdigit() else " "          # class 4  0.50
+        texts.append(((name + gap + score).strip(), name, font))
+    return texts
+
+
+def draw_labels(draw, drawn, texts, line, limits):
+    """Plates with texts, see `label_texts`; the surest box's plate has the best place and lies on top.
+
+    drawn: list of (index, corners, colour).  limits: (W, H) of the picture.
+    """
+    # On a tiny image only the name has room.
+    pad = max(2, line // 2)
+    rows = []
+    for (_, corners, colour), (text, name, font) in zip(drawn, texts):
+        if draw.textlength(text, font) + 2 * pad > limits[0]:
+            text = name
+        size = round(draw.textlength(text, font)) + 2 * pad, sum(font.getmetrics())
+        rows.append((corners, colour, text, font, size))
+
+    # The surest box, drawn last, chooses first.
+    rows.reverse()
+    places = place_plates([row[-1] for row in rows], [row[0] for row in rows], limits)
+    for (left, top), (_, colour, text, font, (width, height)) in zip(places[::-1].tolist(), rows[::-1]):
+        draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
+        draw.text((left + pad, top), text, fill=text_colour(colour), font=font)
 
 
 def whole_pixels(box, width, height):
@@ -69,24 +145,13 @@ def whole_pixels(box, width, height):
     return x1, y1, x2, y2
 
 
-def draw_plate(draw, text, font, x, y, colour, pad, limits):
-    """Text on a plate at the box's upper left corner (x, y); moved so that it stays inside limits (W, H)."""
-    ascent, descent = font.getmetrics()
-    width = round(draw.textlength(text, font)) + 2 * pad
-    height = ascent + descent
-    top = y - height if y >= height else y              # above the box, or inside it at the upper edge
-    left = max(0, min(x, limits[0] - width))
-    top = max(0, min(top, limits[1] - height))
-    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
-    draw.text((left + pad, top), text, fill=text_colour(colour), font=font)
-
-
 def line_and_font_size(width, height):
-    """Line width and font size in px for an image: 1 and 10 at 200 px, 10 and 86 at 4000 px."""
+    """Line width and font size in px for an image: 2 and 10 at 200 px, 10 and 86 at 4000 px."""
     side = (width + height) / 2
-    return max(1, round(0.5 + side * 0.0024)), max(10, round(6 + side * 0.02))
+    return max(2, round(0.5 + side * 0.0024)), max(10, round(6 + side * 0.02))
 
 
+@lru_cache(maxsize=64)
 def class_colours(count):
     """(count, 3) uint8 RGB. The colour of a class depends on its number only,
     and neighbours differ strongly."""
@@ -211,10 +276,12 @@ def grid(images, columns, cell, captions=None):
     """Many images on one sheet, row by row, each fitted into a square cell.
 
     images: list of (H, W, 3) uint8 RGB of any sizes.  columns: cells per row.  cell: side of a cell in px.
-    captions: one text per image or None; written below its image.  -> (H', W', 3) uint8 RGB.
+    captions: one text per image or None; written below its image, line by line.
+    -> (H', W', 3) uint8 RGB.
     """
-    gap, size = max(2, cell // 80), max(10, cell // 20)
-    strip = size * 3 // 2 if captions is not None else 0
+    gap, size = max(2, cell // 80), max(10, cell // 24)
+    captions = captions and [str(text) for text in captions]
+    strip = size * 4 // 3 * max(text.count("\n") + 1 for text in captions) + size // 3 if captions else 0
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
     sheet = Image.new("RGB", (columns * (cell + gap) + gap, rows * (cell + strip + gap) + gap),
@@ -233,8 +300,8 @@ def grid(images, columns, cell, captions=None):
         fitted = max(1, round(width * scale)), max(1, round(height * scale))
         small = Image.fromarray(image).resize(fitted, Image.Resampling.BICUBIC)
         sheet.paste(small, (left + (cell - fitted[0]) // 2, top + (cell - fitted[1]) // 2))
-        if captions is not None:
-            draw_caption(draw, str(captions[i]), left, top + cell, cell, size)
+        for number, text in enumerate(captions[i].split("\n") if captions else ()):
+            draw_caption(draw, text, left, top + cell + number * size * 4 // 3, cell, size)
     return np.array(sheet)
 
 

@@ -2,7 +2,23 @@
 import numpy as np
 
 from utils.errors import UserError, did_you_mean
+from utils.settings import Settings, check, number, optional
 from utils.system.files import printable
+
+NO_CONFIDENCE = 0.3             # the least score of a box where no training says which one is best
+
+
+def choose_confidence(s: Settings, info: dict, name: str = "confidence") -> None:
+    """The least score of a box, where the variable is None: at which F1 was best in the training, so that
+    predict.py shows what get_map.py counts.
+
+    info: of nets.load.  name: of the variable.
+    """
+    check(s, **{name: optional(number(0, 1))})
+    if getattr(s, name) is None and info.get("confidence") is not None:
+        s.put(name, info["confidence"], "best F1 in the training")
+    elif getattr(s, name) is None:
+        s.put(name, NO_CONFIDENCE, "no training says which")
 
 
 def check_filters(s, names):

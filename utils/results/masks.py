@@ -1,6 +1,9 @@
 """Masks as pictures: tinted images, palette files, cut-outs, error maps, legends.
 numpy, OpenCV and Pillow only.
 
+Files of numbers and of colours alone have the colours of VOC, as other programs expect. Over a photo these
+are too dark to be told apart, so there a class has the bright colour that its boxes have in draw.py.
+
 labels: (h, w) uint8, the class of every pixel, IGNORED = 255 where there is none;
 images are (h, w, 3) uint8 RGB.
 """
@@ -10,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from utils.images import IGNORED
 from utils.labels import label_table
-from utils.results.draw import label_text, open_font
+from utils.results.draw import class_colours, label_text, open_font
 from utils.results.media import fresh, save_image
 from utils.settings import check, counted, number, optional, several, yes_or_no
 
@@ -48,10 +51,24 @@ def colour_picture(labels, class_names):
     return mask_colours(class_names)[labels]
 
 
+def bright_colours():
+    """(256, 3) uint8 by label: those of boxes, for what lies over a photo."""
+    return np.vstack([class_colours(IGNORED), voc_palette()[IGNORED:]])
+
+
 def blend(image, labels, class_names, opacity=0.6):
-    """The image, tinted by class; the background stays as it is.
+    """The image, tinted by class, each region with an outline in its colour; the background stays as it is.
     opacity: 0 the image alone .. 1 the colours alone."""
-    tinted = cv2.addWeighted(colour_picture(labels, class_names), opacity, image, 1 - opacity, 0)
+    if not opacity:
+        return image.copy()
+    # Below the colour the image loses its own, so that red over green is no brown.
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    pale = cv2.addWeighted(grey, opacity, image, 1 - opacity, 0)
+    colours = bright_colours()[labels]
+    tinted = cv2.addWeighted(colours, opacity, pale, 1 - opacity, 0)
+
+    edge = edges(labels, max(1, round(sum(labels.shape) / 1000)))
+    tinted[edge] = colours[edge]
     if background_of(class_names) is not None:
         clear = labels == background_of(class_names)
         tinted[clear] = image[clear]
@@ -64,6 +81,12 @@ def heat_overlay(image, heat):
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1]
     strength = 0.15 + 0.55 * np.sqrt(heat.clip(0, 1))[..., None]
     return (image * (1 - strength) + colours * strength).round().astype(np.uint8)
+
+
+def edges(labels, width):
+    """Where another label is within `width` px. -> (h, w) bool"""
+    around = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    return cv2.dilate(labels, around) != cv2.erode(labels, around)
 
 
 def index_png(path, labels):
@@ -108,9 +131,12 @@ def error_map(image, truth, labels):
 
 
 def panels(image, truth, labels, class_names, opacity=0.6):
-    """-> image, truth, prediction, error map: four pictures of the image's size."""
+    """-> image, truth, prediction with its errors outlined in red, error map: four pictures of the image's
+    size."""
     true = blend(image, truth, class_names, opacity)
     predicted = blend(image, labels, class_names, opacity)
+    wrong = ((truth != IGNORED) & (labels != truth)).astype(np.uint8)
+    predicted[edges(wrong, 1) & (wrong > 0)] = WRONG
     return [image, true, predicted, error_map(image, truth, labels)]
 
 
@@ -121,17 +147,22 @@ def side_by_side(image, truth, labels, class_names, opacity=0.6, errors=False):
     return np.hstack([part for picture in shown for part in (picture, gap)][:-1])
 
 
-def legend(width, class_names, classes=None, errors=False, size=None, most_rows=10):
+def legend(width, class_names, classes=None, errors=False, size=None, most_rows=10, numbers=False):
     """A strip to put below a picture: each colour with its class, and the share of the pixels.
     -> (h, width, 3) uint8 RGB.
 
     classes: the result of `pixel_shares`; None: all class names, without shares.
-    errors: also what the colours of an error map mean.
+    errors: also what the colours of an error map mean.  numbers: each class with its number.
     size: of the letters in px.  most_rows: what does not fit into so many is left out,
     and the strip says how much.
     """
     size = size or max(10, round(8 + 0.012 * width))
-    entries = legend_entries(class_names, classes, errors, size)
+    entries = legend_entries(class_names, classes, errors, size, numbers)
+    return strip_of(entries, width, size, most_rows)
+
+
+def strip_of(entries, width, size, most_rows=10):
+    """(text, font, colour or None) from left to right, row by row -> (h, width, 3) uint8 RGB."""
     entries, places = arrange(entries, width, size, most_rows)
 
     # A square of its colour before each name.
@@ -145,7 +176,7 @@ def legend(width, class_names, classes=None, errors=False, size=None, most_rows=
     return np.array(strip)
 
 
-def legend_entries(class_names, classes, errors, size):
+def legend_entries(class_names, classes, errors, size, numbers=False):
     """-> list of (text, font, colour), one for each class of a legend; see `legend` for the arguments."""
     if classes is None:
         rows = [(label, None) for label in range(len(class_names))]
@@ -153,9 +184,10 @@ def legend_entries(class_names, classes, errors, size):
         rows = [(class_names.index(row["label"]), row["share"]) for row in classes]
 
     # The background is not tinted, so its colour is that of the paper.
-    colours, entries = mask_colours(class_names), []
+    colours, entries = bright_colours(), []
     for label, share in rows:
         name, font = label_text(class_names, label, size)
+        name = f"{label} {name}" if numbers else name
         colour = PAPER if label == background_of(class_names) else tuple(colours[label].tolist())
         entries.append((name if share is None else f"{name} {percent(share)}", font, colour))
 

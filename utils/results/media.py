@@ -16,6 +16,8 @@ from utils.results.report import remove_empty
 from utils.settings import find, shown
 from utils.system.files import cannot_write, clear_leftovers, write_bytes
 
+MARK = ".plainvision_results"           # in a folder that was made for results: no source of a later run
+
 
 def unquote(text):
     """Without the spaces and quotes that come along when a path is copied from a file manager."""
@@ -59,6 +61,40 @@ def output_folder(folder):
         yield folder
     finally:
         remove_empty(missing)
+
+
+@contextmanager
+def group_folders(folder, groups):
+    """`with group_folders(...) as folders`: a new folder for the results of each group, in a dict; "" is the
+    folder itself. Those that stay empty disappear again."""
+    folders = {"": folder}
+    try:
+        for group in dict.fromkeys(filter(None, groups)):
+            folders[group] = fresh_folder(folder, group)
+        yield folders
+    finally:
+        for group in folders.keys() - {""}:
+            drop_unused(folders[group])
+            remove_empty([folders[group]])
+
+
+def fresh_folder(folder, name):
+    """Make folder/name, or the first of name_2, name_3 ... that is not there, and mark it as results.
+    Of two programs at the same moment each gets its own."""
+    while True:
+        path = fresh(folder, name)
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue                                        # the other one was quicker
+        (path / MARK).touch()
+        return path
+
+
+def drop_unused(folder):
+    """Take the mark from a folder that holds nothing else."""
+    if folder.is_dir() and [path.name for path in folder.iterdir()] == [MARK]:
+        (folder / MARK).unlink(missing_ok=True)
 
 
 def fresh(folder, name, suffix="", taken=()):

@@ -14,7 +14,7 @@ def worst_misses(detections, truths, class_names, score_threshold=0.5, most=24, 
     half and half where there are enough.
 
     detections, truths: as in utils/metrics.py.  Result: list of dicts: image (index), box (4,) xyxy pixels,
-    label, score (None: a missed object), reason (a few words).
+    label, score (None: a missed object), reason (a few words), number (from 1, to speak about it).
     """
     rows, objects = flatten(detections, truths, len(class_names))
     states = voc_states(rows, objects)
@@ -37,7 +37,8 @@ def worst_misses(detections, truths, class_names, score_threshold=0.5, most=24, 
     cases = [one_case(objects, i) for i in lost] + [one_case(rows, i, float(rows.score[i])) for i in wrong]
 
     names = [plots.label(name, i) for i, name in enumerate(class_names)]
-    for case in cases:
+    for number, case in enumerate(cases, 1):
+        case["number"] = number
         explain = why_missed if case["score"] is None else why_false
         case["reason"] = explain(case, detections[case["image"]], truths[case["image"]], names,
                                  score_threshold)
@@ -92,7 +93,7 @@ def why_missed(case, found, truth, names, score_threshold):
 
     # From nearly right to nothing there.
     if same_iou >= 0.5 and scores[same] < score_threshold:
-        return f"only at score {scores[same]:.2f}"
+        return f"only at score {scores[same]:.2f}" if scores[same] >= 0.01 else "only below score 0.01"
     if same_iou >= 0.5:
         return "its box was assigned to another object"
     if other_iou >= 0.5:
@@ -117,7 +118,7 @@ def misses_page(cases, image_paths, detections, truths, class_names, path, score
                               layout="constrained")
         figure.get_layout_engine().set(hspace=0.08)
         figure.suptitle(f"Worst misses. Green: the truth. Orange: detections at score ≥ {score_threshold:g}, "
-                        "red: the false one.",
+                        "dotted the nearest below it; red: the false one.",
                         fontsize=10)
         for axes in figure.subplots(lines, columns, squeeze=False).flat:
             axes.axis("off")
@@ -153,12 +154,16 @@ def draw_case(axes, case, image, found, truth, class_names, score_threshold):
     for box in np.asarray(found["boxes"], float).reshape(-1, 4)[accepted]:
         outline(axes, box, OTHER, 1.0, "--")
     missed = case["score"] is None
+    if missed:                                              # what comes nearest, though it does not count
+        near, iou = nearest(case["box"], found["boxes"], np.asarray(found["labels"]) == case["label"])
+        if near is not None and iou >= 0.1 and not accepted[near]:
+            outline(axes, np.asarray(found["boxes"], float)[near], OTHER, 1.2, ":")
     outline(axes, case["box"], TRUTH if missed else FALSE, 2.5)
     axes.set(xlim=(left, right), ylim=(bottom, top))
 
     name = plots.label(class_names[case["label"]], case["label"])
     what = f"missed: {name}" if missed else f"false: {name} {case['score']:.2f}"
-    axes.set_title(what + "\n" + case["reason"], fontsize=8)
+    axes.set_title(f"{case['number']}  {what}\n{case['reason']}", fontsize=8)
 
 
 def outline(axes, box, colour, width, style="-"):

@@ -13,10 +13,13 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from utils.metrics import best_threshold
 from utils.settings import counted
 from utils.system.files import write_bytes
 
 MOST_NAMED = 12                                      # lines that a legend can name and an eye can tell apart
+MOST_DOTS = 60                                       # epochs that are drawn as they are, not smoothed
+ONE_COLUMN = "Each column is a true class: what the network says there"
 MOST_CELLS = 26                                      # rows of a matrix whose cells have room for a text
 
 
@@ -98,9 +101,9 @@ def draw_lines(axes, lines):
                   label=text if colour else None, drawstyle="steps-pre")
 
 
-def precision_recall(curves, path):
+def precision_recall(curves, path, score_threshold=None):
     """curves: metrics.detection_curves -> picture of precision against recall,
-    one line per class and their mean."""
+    one line per class and their mean; a dot where the score threshold cuts it."""
     with drawing_style():
         figure, (axes,) = new_axes(8.5, 5.5)
         chosen = named_curves(curves)
@@ -111,6 +114,11 @@ def precision_recall(curves, path):
                 precision = np.concatenate([curve["envelope"][:1], curve["envelope"], [0]])
                 lines.append((recall, precision, colour, f"{label(curve['name'], i)}  {curve['ap50']:.3f}"))
         draw_lines(axes, lines)
+        if score_threshold is not None:
+            at = round(100 * score_threshold)
+            for _, curve, colour in chosen:
+                if colour and curve["precision"][at] >= 0:                          # else NaN
+                    axes.plot(curve["recall_at"][at], curve["precision"][at], "o", color=colour, zorder=4)
 
         # Every class has its own recalls, so the mean is taken at 201 common ones.
         if chosen:
@@ -120,6 +128,7 @@ def precision_recall(curves, path):
             axes.plot(recalls, mean, color="black", linewidth=2.2, zorder=3, label=f"mean  {mean_ap:.3f}")
 
         title = "Precision and recall at IoU 0.5; the area under a line is its AP50"
+        title += "" if score_threshold is None else f"\n(dots: boxes from score {score_threshold:g} on)"
         unnamed = sum(colour is None for _, _, colour in chosen)
         if unnamed:
             title += f"\n({counted(unnamed, 'class')} between the best and the worst: grey)"
@@ -157,10 +166,10 @@ def score_curves(curves, path, score_threshold=0.5):
                 defined = (~np.isnan(values)).sum(0)
                 mean = np.where(defined, np.nansum(values, 0) / np.maximum(defined, 1), np.nan)
                 one.plot(thresholds, mean, color="black", linewidth=2.2, label="mean", zorder=3)
-                if key == "f1":
-                    best = int(np.argmax(mean))
-                    one.plot(thresholds[best], mean[best], "o", color="black", zorder=4)
-                    title += f": the mean is best ({mean[best]:.3f}) at score {thresholds[best]:.2f}"
+                score, best = best_threshold(curves)
+                if key == "f1" and score is not None:
+                    one.plot(score, best, "o", color="black", zorder=4)
+                    title += f": mean best, {best:.3f}, at  predict.py confidence={score:g}"
 
             one.axvline(score_threshold, color="0.4", linestyle=":", linewidth=1)
             one.set(xlabel="score threshold (dotted: the one of the table)", title=title, xlim=(0, 1),
@@ -230,22 +239,22 @@ def confusion(matrix, class_names, path, score_threshold=0.25):
         figure, axes = share_matrix(share, text, names[:-1] + ["missed"], names, "share of the column")
         axes.axhline(len(names) - 1.5, color="0.5", linewidth=0.8)
         axes.axvline(len(names) - 1.5, color="0.5", linewidth=0.8)
-        axes.set(xlabel="the truth", ylabel="the network says",
-                 title=f"Confusion at score > {score_threshold:g}, IoU > 0.45")
+        title = f"Confusion at score > {score_threshold:g}, IoU > 0.45\n{ONE_COLUMN}"
+        axes.set(xlabel="the truth", ylabel="the network says", title=title)
         save_figure(figure, path)
 
 
 def pixel_confusion(matrix, class_names, path):
-    """matrix: (K, K) pixels, rows true classes -> picture;
-    colour and numbers = share of the row, so the diagonal shows PA."""
+    """matrix: (K, K) pixels, rows true classes -> picture, turned so that the columns are true ones, as in
+    `confusion`; colour and numbers = share of the column, so the diagonal shows PA."""
     names = [label(name, i) for i, name in enumerate(class_names)]
-    matrix = np.asarray(matrix)
-    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    matrix = np.asarray(matrix).T
+    share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
     text = [[f"{100 * value:.0f}" if value >= 0.005 else "" for value in row] for row in share]
     with drawing_style():
-        figure, axes = share_matrix(share, np.array(text), names, names, "share of the row")
-        axes.set(xlabel="the network says", ylabel="the truth",
-                 title="Where the pixels of each true class went, in % of the row")
+        figure, axes = share_matrix(share, np.array(text), names, names, "share of the column")
+        title = f"Confusion of the pixels, in % of the column\n{ONE_COLUMN}"
+        axes.set(xlabel="the truth", ylabel="the network says", title=title)
         save_figure(figure, path)
 
 
@@ -285,17 +294,19 @@ def read_columns(path):
             for name in (rows[0] if rows else {}) if name}
 
 
-def training_curves(metrics_csv_path, png_path):
+def training_curves(metrics_csv_path, png_path, stages=()):
     """A run's metrics.csv -> one picture: the losses (training solid, validation dashed),
     the measures and the learning rate.
 
     train_<part> and val_<part> are losses, epoch, epochs (planned), lr and seconds are what they say,
     all other columns are measures
     (map50, map50_95, miou ...). Cells may be empty, columns may be missing.
+    stages: (epoch after which something changes, what), of which those that were reached are marked.
     """
     columns = read_columns(metrics_csv_path)
     epochs = columns.pop("epoch", np.arange(1, 1 + len(next(iter(columns.values()), []))))
     planned = columns.pop("epochs", np.zeros(0))
+    last = np.max(epochs, initial=1, where=np.isfinite(epochs))
     with drawing_style():
         figure, axes = new_axes(15, 4.2, 3)
         losses, measures, rates = axes
@@ -307,20 +318,32 @@ def training_curves(metrics_csv_path, png_path):
 
         # What the three have in common.
         mark_changes(axes, epochs, planned)
+        for epoch, what in stages:
+            if 0 < epoch < last:
+                mark(axes, epoch + 0.5, what)
         for one in axes:
             one.xaxis.get_major_locator().set_params(integer=True)
-            one.set_xlim(0, np.max(epochs, initial=1, where=np.isfinite(epochs)) + 0.5)
+            one.set_xlim(0, last + 0.5)
             if one.get_legend_handles_labels()[0]:
                 one.legend(fontsize=7, framealpha=0.6, handlelength=3)
         save_figure(figure, png_path)
 
 
 def draw_column(axes, epochs, values, **options):
-    """A line through the epochs that have a value. -> these values."""
+    """A line through the epochs that have a value; of very many a smooth one, with the values faint behind.
+    -> these values."""
     known = np.isfinite(values) & np.isfinite(epochs)
-    axes.plot(epochs[known], values[known], linewidth=1.4, marker="." if known.sum() < 60 else None,
-              **options)
-    return values[known]
+    at, values = epochs[known], values[known]
+    if len(values) <= MOST_DOTS:
+        axes.plot(at, values, linewidth=1.4, marker=".", **options)
+        return values
+
+    # The mean of each epoch and its neighbours, of fewer of them at the ends.
+    around = np.ones(2 * (len(values) // 40) + 1)
+    smooth = np.convolve(values, around, "same") / np.convolve(np.ones(len(values)), around, "same")
+    (line,) = axes.plot(at, smooth, linewidth=1.4, **options)
+    axes.plot(at, values, linewidth=0.7, alpha=0.3, color=line.get_color(), zorder=1)
+    return values
 
 
 def draw_losses(axes, epochs, columns):
@@ -342,20 +365,37 @@ def draw_losses(axes, epochs, columns):
 
 
 def draw_measures(axes, epochs, columns):
-    """map50, miou ...: all that is neither a loss nor lr nor seconds."""
+    """map50, miou ...: all that is neither a loss nor lr nor seconds. A star at the best of the first one:
+    by it best.pth is chosen."""
+    highest, star = 0.0, True
     for name, column in columns.items():
         if name in ("lr", "seconds") or name.startswith(("train_", "val_")):
             continue
-        values = draw_column(axes, epochs, column, label=label(name))
-        if len(values):
-            axes.lines[-1].set_label(f"{label(name)}: best {np.max(values):.3f}, last {values[-1]:.3f}")
-    axes.set(xlabel="epoch", title="measured on the validation list", ylim=(0, 1.02))
+        known = np.isfinite(column) & np.isfinite(epochs)
+        (line,) = axes.plot(epochs[known], column[known], linewidth=1.4, marker=".", label=label(name))
+        if known.any():
+            best = np.nanargmax(np.where(known, column, np.nan))
+            line.set_label(f"{label(name)}: best {column[best]:.3f}, last {column[known][-1]:.3f}")
+            highest = max(highest, column[best])
+            if star:
+                axes.plot(epochs[best], column[best], "*", markersize=14, color=line.get_color(),
+                          markeredgecolor="black", zorder=4, label=f"best.pth: epoch {epochs[best]:.0f}")
+            star = False
+
+    # From 0 to a little above the best: at 0 to 1 a young network would be a line on the floor.
+    axes.set(xlabel="epoch", title="measured on the validation list",
+             ylim=(0, min(1.02, 1.15 * highest or 1)))
 
 
 def mark_changes(axes, epochs, planned):
-    """A dotted line where a resumed run was given another number of epochs: its learning rate jumps there."""
+    """Where a resumed run was given another number of epochs: its learning rate jumps there."""
     for row in np.flatnonzero(planned[1:] != planned[:-1]):
-        for one in axes:
-            one.axvline(epochs[row] + 0.5, color="grey", linestyle=":", linewidth=1)
-        axes[-1].annotate(f" epochs {planned[row]:.0f} → {planned[row + 1]:.0f}", (epochs[row] + 0.5, 1),
-                          xycoords=("data", "axes fraction"), va="top", fontsize=7)
+        mark(axes, epochs[row] + 0.5, f"epochs {planned[row]:.0f} → {planned[row + 1]:.0f}")
+
+
+def mark(axes, epoch, text):
+    """A dotted line in every picture, with its text beside it in the last one."""
+    for one in axes:
+        one.axvline(epoch, color="grey", linestyle=":", linewidth=1)
+    axes[-1].annotate(f" {text}", (epoch, 1), xycoords=("data", "axes fraction"), va="top", fontsize=7,
+                      rotation=90, bbox={"color": "white", "alpha": 0.7, "pad": 0.5})

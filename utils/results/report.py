@@ -11,7 +11,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.images import IGNORED
-from utils.settings import counted, find, shown
+from utils.settings import as_table, counted, find, shown
 from utils.system.files import CannotWrite, clear_leftovers, write_text
 
 COLUMNS = ("objects", "detections", "ap50", "voc07", "ap50_95", "precision", "recall", "f1", "best_f1",
@@ -89,9 +89,16 @@ def choose_list(list_path, settings, example):
     return chosen
 
 
-def write_results(folder, results, text):
-    """results.txt, results.json, per_class.csv. results: plain values, and a list per_class of dicts."""
-    for name, content in (("results.txt", text),
+def tell_changes(s):
+    """The settings that are not as in the script; all of them are in results.txt."""
+    if table := as_table(s, changed=True):
+        print(f"Not as in {s.script}:\n{table}")
+
+
+def write_results(folder, results, text, settings):
+    """results.txt, results.json, per_class.csv. results: plain values, and a list per_class of dicts.
+    settings: all of them, as text."""
+    for name, content in (("results.txt", f"{text}\n\nSettings\n{settings}"),
                           ("results.json", json.dumps(results, ensure_ascii=False, indent=1))):
         write_text(folder / name, content + "\n")
     titles = list(results["per_class"][0])
@@ -141,6 +148,7 @@ def detection_report(results):
         "",
         f"precision, recall, f1: at score {results['score_threshold']:g} or more; "
         "f1 would be best, best_f1, at best_score. –: undefined.",
+        *best_of_all(results),
         f"{counted(results['images'], 'image')}, {counted(results['objects'], 'object')} "
         f"(and {results['difficult']} difficult, not counted), "
         f"{counted(results['detections'], 'detection')}. "
@@ -158,6 +166,15 @@ def detection_report(results):
         lines.append(f"NOTE: {counted(results['not_finite'], 'detection')} left out because of numbers that "
                      "are NaN or infinite.")
     return "\n".join(lines)
+
+
+def best_of_all(results):
+    """A sentence, where another score threshold would be better for all classes together; else none."""
+    best = results["best_threshold"]
+    if best is None or best == results["score_threshold"]:
+        return []
+    return [f"The mean F1 of the classes would be best, {results['best_mean_f1']:.3f}, at score {best:g}: "
+            f"predict.py confidence={best:g}"]
 
 
 def segmentation_report(results):

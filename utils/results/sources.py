@@ -13,7 +13,7 @@ from utils.errors import UserError, did_you_mean
 from utils.images import SUFFIXES, is_moving
 from utils.lists import split_line, split_pair
 from utils.results.address import is_stream
-from utils.results.media import unquote
+from utils.results.media import MARK, unquote
 from utils.settings import ROOT, counted, find, shown
 from utils.system.files import printable, read_raw_lines
 
@@ -24,6 +24,7 @@ MODES = ("image", "folder", "video", "camera")
 SYSTEM_FOLDERS = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir")
 UNREADABLE = "no file that can be read"
 NEITHER = "neither an image nor a video"
+EARLIER = "results of an earlier run"
 NAMED = 5                       # files left out that are named; the others are counted
 
 # kind: "image", "video" or "camera".  place: Path, or the address or the camera's number as text.
@@ -175,13 +176,14 @@ def expand_folder(folder, leave_out=None):
              for kind, paths in (("image", images), ("video", videos)) for path in paths]
 
     # Whatever is not looked at is named at the end.
-    return items, [(path.relative_to(folder).as_posix(), NEITHER if path.is_file() else UNREADABLE)
-                   for path in others]
+    def why(path):
+        return EARLIER if (path / MARK).is_file() else NEITHER if path.is_file() else UNREADABLE
+    return items, [(path.relative_to(folder).as_posix(), why(path)) for path in others]
 
 
 def list_files(folder, leave_out=None):
-    """-> images, videos and other files below a folder, each sorted. Hidden files and those of the operating
-    system are none of them.
+    """-> images, videos and other files below a folder, each sorted, with the others also folders that
+    predict.py made. Hidden files and those of the operating system are none of them.
 
     leave_out: a resolved folder whose content is not listed (results inside the source), or None.
     """
@@ -189,7 +191,10 @@ def list_files(folder, leave_out=None):
     for base, folders, names in os.walk(folder):
         base = Path(base)
         visible = [name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS]
-        folders[:] = [name for name in visible if (base / name).resolve() != leave_out]     # walked into
+        earlier = [name for name in visible if (base / name / MARK).is_file()]
+        found += [base / name for name in earlier if (base / name).resolve() != leave_out]
+        folders[:] = [name for name in visible                                              # walked into
+                      if name not in earlier and (base / name).resolve() != leave_out]
         found += [base / name for name in names if not name.startswith(".") and name.lower() != "thumbs.db"]
     found.sort(key=lambda path: path.relative_to(folder).as_posix())
 

@@ -10,11 +10,15 @@ from utils.settings import counted
 
 
 def choose_device(device="auto", say=print):
-    """"auto" | "cpu" | "cuda" | "cuda:1" | "mps" -> torch.device; says in one line what is used and why."""
+    """"auto" | "cpu" | "cuda" | "cuda:1" | "1" | "mps" -> torch.device; says in one line what is used and
+    why."""
     usable = torch.cuda.is_available()
     why_not = "PyTorch finds no NVIDIA GPU or its driver is too old"
     if torch.version.cuda is None:
         why_not = f"this PyTorch ({torch.__version__}) is built without CUDA"
+
+    # A number is that of a GPU, as other programs have it.
+    device = f"cuda:{device}" if str(device).isdecimal() else device
 
     # Without a GPU training is slow but possible: use the CPU, and say what the GPU is missing.
     if device == "auto":

@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import time
 from pathlib import Path
 
 from utils.errors import FULL, UserError
+from utils.settings import find, shown
 from utils.settings import printable as printable  # a rule of names in messages, wherever they go
-from utils.settings import shown
 from utils.system.machine import is_running
 
 # utf-32 before utf-16: its BOM begins with the same bytes.
@@ -340,3 +341,17 @@ def clear_leftovers(folder, pattern="*.part*"):
         else:
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def writable_folder(text):
+    """The variable output -> Path of the folder. It need not be there yet, and is not made here.
+    Error: nothing can be written there, as in a repository that belongs to somebody else."""
+    folder = find(text).resolve()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"Nothing can be written to {shown(folder)} ({error.strerror or error}): set output "
+                        "to a folder of your own, like  output=~/plainvision") from None
+    return folder

@@ -20,7 +20,7 @@ from utils.losses import balanced_weights
 from utils.results.media import save_image
 from utils.results.pages import batch_page
 from utils.results.report import new_folder
-from utils.settings import ROOT, as_dict, as_table, counted, find, shown
+from utils.settings import as_dict, as_table, counted, find, shown
 from utils.system import distributed, signals
 from utils.system.device import choose_device, choose_precision, make_repeatable
 from utils.training import accidents, log
@@ -156,8 +156,9 @@ def first_weights(s, model, state):
         return "as they were when the run stopped"
     if s.model_path:
         return load_weights(model, find(s.model_path))
-    if s.pretrained or s.net_options.get("pretrained"):
-        return "official ones of the backbone"
+    official = s.net_options.get("pretrained") or s.pretrained
+    if official:
+        return "official ones of " + ("the whole detector" if official == "coco" else "the backbone")
     return "random" + ("" if s.freeze_epochs else ", so nothing is frozen")
 
 
@@ -219,7 +220,7 @@ def open_run(s, run, state, task, images):
     run: of a resumed one, else None.  images: that it learns from.
     """
     if run is None:
-        run = distributed.first_says(new_folder(ROOT / "logs", s.net) if distributed.rank() == 0 else None)
+        run = distributed.first_says(new_folder(find(s.output), s.net) if distributed.rank() == 0 else None)
         hold_run(run)
     say = log.logger(run)
     if state:

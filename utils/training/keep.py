@@ -4,9 +4,10 @@ import time
 
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
+from utils.results.filters import NO_CONFIDENCE
 from utils.results.media import save_image
 from utils.results.pages import prediction_page
-from utils.settings import as_dict
+from utils.settings import ROOT, as_dict, find, shown
 from utils.system import distributed, lock, signals
 from utils.system.device import memory_used
 from utils.training import log
@@ -38,9 +39,17 @@ def end_epoch(s, training, row):
     # The report comes before the save: a kill in between repeats both.
     with signals.undisturbed():
         progress.end_epoch(row, goal, better)
-        log.write_epoch(training.run, progress.history, progress.seconds, training.board, training.say)
+        log.write_epoch(training.run, progress.history, progress.seconds, training.board, training.say,
+                        stages(s))
         say_epoch(s, training, row)
         save(s, training, better)
+
+
+def stages(s):
+    """(epoch after which something changes, what), for the curves."""
+    ends = (s.epochs - round(s.plain_share * s.epochs), "mosaic ends" if s.mosaic else "mixup ends")
+    grows = (round((s.small_share or 0) * s.epochs), "full input size")
+    return [(s.freeze_epochs, "backbone unfrozen"), grows, *([ends] if s.mosaic or s.mixup else [])]
 
 
 def say_epoch(s, training, row):
@@ -74,6 +83,7 @@ def save(s, training, better=False):
              "input_shape": list(s.input_shape),
              "settings": settings,
              "epoch": progress.epoch,
+             "confidence": progress.confidence,
              goal: progress.history[-1].get(goal) if progress.history else None}
     weights = (training.average.model if training.average else model).state_dict()
 
@@ -105,8 +115,9 @@ def end_training(s, training, seconds):
                         "make room and run  python train.py resume=True  again.")
     training.say(f"Done in {log.duration(seconds)}. Best {goal} on the validation list {progress.best:.4f}: "
                  f"{training.folder}/best.pth")
-    training.say(f"Now run\n  python {SCRIPTS[training.model.task]}     to measure it on the test list\n"
-                 "  python predict.py      to see what it finds")
+    which = "" if find(s.output) == ROOT / "logs" else f" model_path={shown(training.run / 'best.pth')}"
+    training.say(f"Now run\n  python {SCRIPTS[training.model.task]}{which}     "
+                 f"to measure it on the test list\n  python predict.py {which}     to see what it finds")
     lock.release(training.run)
     distributed.end()
 
@@ -117,7 +128,8 @@ def save_predictions(training, found, data):
     found: of utils.evaluate.evaluate.
     """
     page = training.run / f"predictions_epoch_{training.progress.epoch + 1:03d}.png"
-    log.attempt(training.say, lambda: save_image(page, prediction_page(data, found)))
+    confidence = training.progress.confidence or NO_CONFIDENCE
+    log.attempt(training.say, lambda: save_image(page, prediction_page(data, found, confidence)))
 
 
 def show_progress(bar, s, training):

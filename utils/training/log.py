@@ -92,11 +92,11 @@ def write_history(run, history, seconds):
     write_text(run / "metrics.csv", text.getvalue())
 
 
-def write_epoch(run, history, seconds, board, say):
-    """All of it after an epoch: metrics.csv, curves, TensorBoard."""
+def write_epoch(run, history, seconds, board, say, stages=()):
+    """All of it after an epoch: metrics.csv, curves, TensorBoard. stages: see `training_curves`."""
     attempt(say, lambda: write_history(run, history, seconds))
     attempt(say, lambda: write_board(board, history[-1]))
-    attempt(say, lambda: training_curves(run / "metrics.csv", run / "curves.png"))
+    attempt(say, lambda: training_curves(run / "metrics.csv", run / "curves.png", stages))
 
 
 def settle_epochs(run, state, measures, images):

@@ -7,10 +7,24 @@ from utils.depth import is_range
 from utils.errors import NoWeights, UserError
 from utils.images import check_fit, nearest_shape, stride_of
 from utils.lists import list_lines, read_classes
-from utils.settings import check, fill, find, number, one_of, optional, several, text, whole, yes_or_no
+from utils.settings import (
+    check,
+    fill,
+    find,
+    keep_in,
+    number,
+    one_of,
+    optional,
+    several,
+    text,
+    whole,
+    yes_or_no,
+)
 from utils.system import distributed
 from utils.system.device import choose_device
-from utils.weights import check_weights, in_time
+from utils.system.download import in_time
+from utils.system.files import writable_folder
+from utils.weights import check_weights
 
 SHAPES, SHAPES_INPUT = "VOCdevkit/Shapes", (224, 224)       # the built-in dataset, and a size quick to learn
 FOR_SHAPES = "chosen for Shapes"                            # where a setting came from
@@ -69,6 +83,7 @@ def complete(s, network, state=None, try_to_build=None):
     # A mistake ends here, with a sentence.
     check_values(s)
     check_files(s, state)
+    keep_in(writable_folder(s.output))
     choose_device(s.device, say=lambda *_: None)
     say_foreign(s, network.task)
     if try_to_build:
@@ -91,7 +106,7 @@ def check_values(s):
     check(s,
           # which files
           classes_path=optional(text()), train_list=optional(text()), val_list=optional(text()),
-          test_list=optional(text()),
+          test_list=optional(text()), output=text(),
           # how long, how much at once
           epochs=optional(whole(1)), freeze_epochs=optional(whole(0)), patience=whole(0), eval_every=whole(1),
           batch_size=whole(1), freeze_batch_size=optional(whole(1)), accumulate=whole(1),

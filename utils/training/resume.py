@@ -16,7 +16,7 @@ from utils.settings import ROOT, check, check_type, find, optional, printable, r
 from utils.system import distributed, lock
 from utils.system.files import clear_leftovers
 
-OF_THE_MACHINE = ("device", "num_workers")              # where it runs, not what it does: not in best.pth
+OF_THE_MACHINE = ("device", "num_workers", "output")    # where it runs, not what it does: not in best.pth
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Progress:
     seconds: list = field(default_factory=list)         # one number an epoch; no two runs have the same
     best: float = -1.0                                  # mAP or mIoU of best.pth
     waited: int = 0                                     # evaluations since then
+    confidence: float | None = None                     # score at which the last one had the best F1
 
     def end_step(self, losses, images):
         """One more step is done.
@@ -75,14 +76,14 @@ def find_run(s):
     (folder, None) when it was stopped before it had saved anything; (None, None) for a new run.
     Errors: no such run, nothing to go on with.
     """
-    folder = folder_of(s.resume)
+    folder = folder_of(s.resume, s.output)
     return (folder, load_run(s, folder)) if folder else (None, None)
 
 
-def folder_of(resume):
+def folder_of(resume, output="logs"):
     """resume as the user set it -> the run's folder; None for a new run.
 
-    True: the newest run below logs/, begun or saved.
+    True: the newest run below output, begun or saved.
     """
     # None or False: a new run.
     if resume is None or resume is False:
@@ -93,10 +94,11 @@ def folder_of(resume):
 
     # The newest has the youngest file; one that was killed before its first save has settings only.
     if resume is True:
-        files = [*ROOT.glob("logs/*/settings.py"), *ROOT.glob("logs/*/last.pth")]
+        place = ROOT / find(output)
+        files = [*place.glob("*/settings.py"), *place.glob("*/last.pth")]
         runs = {path.parent: path.stat().st_mtime for path in files}
         if not runs:
-            raise UserError("resume=True, but logs/ holds no last.pth: there is no run to go on with.")
+            raise UserError(f"resume=True, but {output}/ holds no last.pth: there is no run to go on with.")
         return newest_at_rest(sorted(runs, key=runs.get, reverse=True))
 
     # The one that is named.
@@ -268,7 +270,7 @@ def split_settings(settings):
     """All settings of a run -> those that are part of what it does, those of the machine."""
     apart = (*OF_THE_MACHINE, "resume")
     return ({name: value for name, value in settings.items() if name not in apart},
-            {name: settings[name] for name in OF_THE_MACHINE})
+            {name: settings[name] for name in OF_THE_MACHINE if name in settings})
 
 
 def training_state(training):
