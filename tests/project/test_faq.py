@@ -1,15 +1,25 @@
 """The questions and answers: every question has one, every link to one leads somewhere, and every word that the scripts print is explained."""
+import importlib
 import re
+import shlex
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 from coverage import PAGE, ROOT, anchors, coverage, questions
 from words import entries, unexplained
 
+import nets
+import train
+from utils.images import nearest_shape
 from utils.losses import PARTS
 from utils.results.report import COLUMNS, PIXEL_COLUMNS, PIXEL_MEANS
+from utils.settings import fill, read_settings
+from utils.training.accidents import EARLY, nothing_note
 from utils.training.keep import MEASURES
 from utils.training.log import TITLES, epoch_lines
+from utils.training.plan import check_values
 
 ENGLISH, CHINESE = ROOT / "docs" / "en", ROOT / "docs" / "zh"
 NUMBERS = [f"{letter}{number}" for letter, last in (("P", 7), ("C", 37), ("M", 8), ("B", 95), ("Bs", 12)) for number in range(1, last + 1)]
@@ -87,3 +97,42 @@ def test_every_word_of_the_reports_is_explained():
     titles += [word for name, key, _ in PIXEL_MEANS for word in (name, key)]
     assert not unexplained([*titles, "mAP50_95", "AP75", "APs", "APm", "APl"])
     assert unexplained(["box", "train_no_such_loss"]) == {"train_no_such_loss"}
+
+
+# Sentences of the program that end in the address of an answer: those that people meet most, and that need more than a line.
+LED = {"nan", "oom", "oom-free", "one-picture", "map0", "black", "shape-train", "no-module"}
+
+
+def test_sentences_lead_to_answers():
+    """`docs/en/faq.md#nan` in the source: there is this answer, and each of those above is led to."""
+    files = [*ROOT.glob("*.py"), *(path for room in ("utils", "nets", "tools") for path in (ROOT / room).rglob("*.py"))]
+    found = {anchor for path in files for anchor in re.findall(r"docs/en/faq\.md#([\w-]+)", path.read_text(encoding="utf-8"))}
+    assert found <= set(anchors(ENGLISH / "faq.md")) and LED - {"map0", "black"} <= found <= LED
+    for task, best in (("detection", {"scores": np.array([0.01])}), ("segmentation", np.zeros((2, 2), np.uint8))):
+        note = nothing_note([best], task, EARLY, ["a", "b"])
+        assert note.endswith("docs/en/faq.md#" + {"detection": "map0", "segmentation": "black"}[task])
+
+
+def commands():
+    """The commands of the answers, as lists of words."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", (ENGLISH / "faq.md").read_text(encoding="utf-8"), re.S | re.M)
+    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+def test_commands_of_the_answers_are_accepted():
+    """Their words and values, and the options of the networks. The files that they name only the reader has."""
+    known, trainings = {path.name for path in ROOT.glob("*.py")}, 0
+    for words in commands():
+        if words[0] != "python" or words[1] not in known or "--help" in words:
+            continue
+        module = importlib.import_module(Path(words[1]).stem)
+        s = read_settings(vars(module), words[2:])
+        if module is train:
+            network = nets.find_net(s.net)
+            fill(s, network.recipe, "recipe")
+            check_values(s)
+            if s.net_options:
+                nets.try_to_build(s.net, s.input_shape, **s.net_options)
+            assert nearest_shape(network, s.input_shape, s.net_options) == tuple(s.input_shape), words
+            trainings += 1
+    assert trainings > 30
