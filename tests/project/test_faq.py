@@ -19,7 +19,7 @@ from utils.settings import fill, read_settings
 from utils.training.accidents import EARLY, nothing_note
 from utils.training.keep import MEASURES
 from utils.training.log import TITLES, epoch_lines
-from utils.training.plan import check_values
+from utils.training.plan import NET_OF, check_values
 
 ENGLISH, CHINESE = ROOT / "docs" / "en", ROOT / "docs" / "zh"
 NUMBERS = [f"{letter}{number}" for letter, last in (("P", 7), ("C", 37), ("M", 8), ("B", 95), ("Bs", 12)) for number in range(1, last + 1)]
@@ -128,7 +128,7 @@ def test_commands_of_the_answers_are_accepted():
         module = importlib.import_module(Path(words[1]).stem)
         s = read_settings(vars(module), words[2:])
         if module is train:
-            network = nets.find_net(s.net)
+            network = nets.find_net(s.net or NET_OF["detection"])
             fill(s, network.recipe, "recipe")
             check_values(s)
             if s.net_options:
