@@ -131,6 +131,7 @@ def report(path, data, results, detections, truths):
     if results["map50"] == 0:
         diagnosis = misses.diagnose(detections, truths, data.class_names)
         text += "\n\nThe mAP is 0. What was counted:\n  " + "\n  ".join(diagnosis)
+        text += "\nMore: docs/en/faq.md#map0"
     return text
 
 

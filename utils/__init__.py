@@ -31,7 +31,8 @@ if not is_ours or any(word.endswith(".onnx") for word in words):
 missing = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
 if missing:
     raise SystemExit(f"Not installed for {sys.executable}: {', '.join(missing)}. In this folder run\n"
-                     f'  "{sys.executable}" -m pip install -r requirements.txt')
+                     f'  "{sys.executable}" -m pip install -r requirements.txt\n'
+                     "More: docs/en/faq.md#no-module")
 try:
     import cv2  # noqa: F401
 except ImportError as error:            # opencv-python on a server without graphics libraries

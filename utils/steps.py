@@ -39,7 +39,7 @@ def single_explained():
         raise UserError("The input is so small that the network's last map is a single cell, and there was "
                         "a single picture: BatchNorm has nothing to compare it with. Set a larger "
                         "input_shape, or a larger batch_size (each process, and each piece of accumulate, "
-                        "needs two pictures).") from None
+                        "needs two pictures). More: docs/en/faq.md#one-picture") from None
 
 
 def step_seed(seed, epoch, step):

@@ -99,7 +99,8 @@ def load_weights(model, path, allow_partial=False):
     report = Report(shown(path), list(fits), different, missing, unused, share, not_finite(fits))
     if share < 0.5 and not allow_partial:
         raise UserError(f"{report}\nThese weights belong to a different network: only {share:.0%} of the "
-                        "backbone matches. Choose the file that belongs to this network, or none.")
+                        "backbone matches. Choose the file that belongs to this network, or none. "
+                        "More: docs/en/faq.md#shape-train")
     model.load_state_dict(fits, strict=False)
     return report
 

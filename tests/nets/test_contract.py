@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from small_nets import DETECTORS, OPTIONS, SEGMENTERS, make_targets, small, thin_vgg
+from words import unexplained
 
 import nets
 from utils.errors import UserError
@@ -27,7 +28,7 @@ def test_losses(name, training, counts):
     model, shape = small(name)
     model.train(training)
     outputs, losses = model(torch.rand(2, 3, *shape), make_targets(model.task, shape, *counts))
-    assert losses
+    assert losses and not unexplained(losses)
     for value in losses.values():
         assert value.dtype == torch.float32 and value.ndim == 0 and torch.isfinite(value)
     sum(losses.values()).backward()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from words import unexplained
 
 import get_map
 from utils.errors import UserError
@@ -88,6 +89,7 @@ def test_writes_everything_into_a_fresh_folder(run, capsys):
     detections, truths = made_up()
     expected = detection_results(detections, truths, NAMES, 0.3)
     assert {key: results[key] for key in expected} == expected
+    assert not unexplained([*results, *results["coco"], *results["per_class"][0]])
     assert results["map50"] == results["voc10"] == pytest.approx(1 / 3)
     assert results["epoch"] == 7 and results["losses"] == {"box": 1.5} and results["confidence"] == 0.001
     with open(folder / "per_class.csv", encoding="utf-8", newline="") as file:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from user import QUICK, copy_project, newest, run
+from words import unexplained
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def test_train_leaves_everything(trained):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert {"lr", "train_box", "val_box", "map50", "map50_95", "seconds"} <= set(rows[0]) and all(rows[1].values())
+    assert not unexplained(rows[0])
     for text in ("Device ", "24 images", "net='yolov4_tiny'", "python get_map.py", "python predict.py"):
         assert text in out
     log = (folder / "train.log").read_text(encoding="utf-8")

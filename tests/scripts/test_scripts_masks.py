@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from user import QUICK, copy_project, newest, run
+from words import unexplained
 
 WORDS = (*QUICK, "net=deeplabv3plus", "lr=0.01")
 
@@ -32,6 +33,7 @@ def test_train_leaves_everything(trained):
     with open(folder / "metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {"lr", "train_cross_entropy", "val_cross_entropy", "miou", "mpa", "accuracy", "seconds"} <= set(rows[0]) and all(rows[1].values())
+    assert not unexplained(rows[0])
     for text in ("24 images", "0 -> background", "255 -> ignored", "python get_miou.py", "Weights     random"):
         assert text in out
     assert "recipe of deeplabv3plus" in (folder / "train.log").read_text(encoding="utf-8")

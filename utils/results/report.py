@@ -222,11 +222,12 @@ def one_class_only(matrix, class_names, epoch):
     if share == 1:
         return f"{note} The masks of this list hold nothing else either " \
                "(apart from 255, which is ignored). Do their objects have the value 255? " \
-               "They must have the number of their class."
+               "They must have the number of their class. More: docs/en/faq.md#black"
     if share < 0.7:
         return f"{note} Only {100 * share:.1f} % of them are: " \
-               f"the network is hardly trained (epoch {epoch}), or its learning rate was too high."
+               f"the network is hardly trained (epoch {epoch}), or its learning rate was too high. " \
+               "More: docs/en/faq.md#black"
     return f"{note} {100 * share:.1f} % of them are, so it is the cheapest answer, " \
            f"and a short training gets no further. Train longer (this is epoch {epoch}), " \
            "or give rare classes more weight: class weights, the dice or the focal loss " \
-           "(variables of train.py)."
+           "(variables of train.py). More: docs/en/faq.md#black"

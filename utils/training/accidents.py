@@ -56,7 +56,8 @@ def explain(error, progress, device, accumulate):
         raise UserError(f"Out of memory in {where}: {memory_used(device) or 0:.1f} GiB were in use. "
                         "The trial step before the first epoch fitted, so another program has taken memory "
                         "since then, or this batch has unusually many objects. last.pth is from before this "
-                        f"step: go on with  resume=True accumulate={2 * accumulate}") from None
+                        f"step: go on with  resume=True accumulate={2 * accumulate}  "
+                        "(more: docs/en/faq.md#oom-free)") from None
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         raise UserError(f"compile=True does not work here ({str(error).splitlines()[0][:160]}). "
                         "It needs a C compiler, and on a GPU Triton; "
@@ -105,7 +106,7 @@ def try_stages(model, data, stages, parts, device, precision, seed):
             if parts >= batch:
                 raise UserError(f"Even one picture at a time does not fit into the memory{memory} "
                                 f"of {device}. Choose a smaller input_shape or another net, "
-                                "or close other programs that use that memory.")
+                                "or close other programs that use that memory. More: docs/en/faq.md#oom")
             tried = f"{math.ceil(batch / parts)} pictures" + (" with a frozen backbone" if frozen else "")
             parts *= 2
             notes.append(f"NOTE: a step of {tried} does not fit into the memory{memory}. Every batch is "
@@ -188,7 +189,8 @@ def explain_nan(training, images, targets, losses, seed):
                      "Weights, moving average and best.pth are unchanged from before this step. "
                      "Three things to try, in this order: (1) Try a third of lr: resume=True lr=... ; "
                      "(2) a longer warmup_epochs, or clip_norm=1; "
-                     "(3) amp=False, and a look at the boxes or masks of the pictures named here.")
+                     "(3) amp=False, and a look at the boxes or masks of the pictures named here. "
+                     "More: docs/en/faq.md#nan")
 
 
 @torch.no_grad()
@@ -281,6 +283,7 @@ def nothing_note(found, task, epoch, class_names):
         return None
 
     # A detector finds nothing when no score is worth showing, a segmenter when all pixels have one class.
+    answer = "map0" if task == "detection" else "black"
     if task == "detection":
         best = max(one["scores"].max(initial=0.0) for one in found)
         if best >= FAINT:
@@ -293,4 +296,5 @@ def nothing_note(found, task, epoch, class_names):
         what = f'After {epoch} epochs everything is "{class_names[labels.pop()]}"'
     return (f"NOTE: {what}. With few pictures or from random weights that can take longer. "
             "Otherwise look at first_batches.png in the run's folder: are the boxes or masks "
-            "on the objects, and the class names right? Then try a larger lr, or pretrained weights.")
+            "on the objects, and the class names right? Then try a larger lr, or pretrained weights. "
+            f"More: docs/en/faq.md#{answer}")

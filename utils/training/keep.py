@@ -31,7 +31,8 @@ def end_epoch(s, training, row):
     ruined = [name for name, value in row.items() if not math.isfinite(value)]
     if ruined:
         raise UserError(f"After epoch {progress.epoch + 1} {', '.join(ruined)} is NaN or infinite. "
-                        "best.pth still holds the best earlier epoch. Try a third of lr.")
+                        "best.pth still holds the best earlier epoch. Try a third of lr. "
+                        "More: docs/en/faq.md#nan")
 
     # As long as nothing is found the newest weights are the best.
     better = goal in row and (row[goal] > progress.best or progress.best <= 0)
