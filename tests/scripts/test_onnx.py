@@ -112,7 +112,7 @@ def test_both_engines_answer_the_same(detector):
     for rules in ({}, {"kind": "soft"}, {"kind": "diou", "agnostic": True}, {"most_per_class": 1}):
         for image in images:
             (ours,), (theirs,) = (one.detect([image], 0.05, 0.5, 20, **rules) for one in (torch_engine, engine))
-            assert len(ours["boxes"]) > 2 and same(ours, theirs)
+            assert len(ours["boxes"]) >= 2 and same(ours, theirs)
 
     # Nothing above the threshold: both say how close the best one came.
     best = [one.detect(images[:1], 0.99, 0.5, 20)[0]["best"] for one in (torch_engine, engine)]
