@@ -41,8 +41,8 @@ browser = True              # also open it in the browser, where there is a disp
 
 
 def main(s):
-    check(s, confidence=number(LOWEST, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1), opacity=number(0, 1),
-          threshold=optional(number(0, 1)), port=whole(0, 65535), browser=yes_or_no())
+    check(s, confidence=number(LOWEST, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
+          opacity=number(0, 1), threshold=optional(number(0, 1)), port=whole(0, 65535), browser=yes_or_no())
     s.model_path = s.model_path or str(newest_best())
     engine = open_engine(s)
     server = open_server(Page(engine, s).routes(), s.port)

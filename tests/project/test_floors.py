@@ -78,6 +78,11 @@ def upward(source, path, order):
     module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     own, rest = floor_of(module, ROOMS["tools"]), path.removesuffix(".py").partition("/")[2]
     for line, name in imported(ast.parse(source), path):
+        # The package shares its own files, and knows the rooms by a longer name.
+        if rest and path.startswith("plainvision/"):
+            name = re.sub(r"^plainvision\.(?=(utils|nets)\b)", "", name)
+            if name.startswith("plainvision"):
+                continue
         parts = name.split(".")[1:]
         floor = floor_of(name)
         if floor > own:

@@ -83,7 +83,7 @@ def go(home, monkeypatch):
     """-> function(script, words): runs its main in `home`, with the weights that suit the script unless the words name others."""
     monkeypatch.setitem(nets.NETS, "colour_net", ColourNet)
     monkeypatch.chdir(home)
-    for place in ("utils.settings.ROOT", "utils.prediction.engine.ROOT", "get_map.ROOT", "get_miou.ROOT", "nets.ROOT"):
+    for place in ("utils.settings.ROOT", "utils.prediction.engine.ROOT", "nets.ROOT"):
         monkeypatch.setattr(place, home)
     usual = {"get_map": ["model_path=logs/boxes/best.pth", "device=cpu"], "get_miou": ["model_path=logs/masks/best.pth", "device=cpu"],
              "predict": ["model_path=logs/boxes/best.pth", "device=cpu", "source=photos"], "voc_annotation": ["dataset=VOCdevkit/Set"]}

@@ -53,6 +53,7 @@ def open_engine(s):
         from utils.prediction.torch_engine import TorchEngine
         engine = TorchEngine(path, s)
 
+    # What it is, and what it says that nobody has set.
     size = {"short_side": "short side {}, at most {} long", "rect": "input at most {1} x {0}"}
     print(f"{shown(path)}: {engine.info['net']}, {counted(len(engine.class_names), 'class')}, "
           f"{size.get(s.fit, 'input {1} x {0}').format(*s.input_shape)}")

@@ -231,6 +231,8 @@ def say_result(s, sums, result, bar, several, window):
     if error:
         bar.write(f"skipped: {error}")
         return window
+
+    # Of several images the bar and the sums at the end say enough.
     if s.verbose or not several:
         print_record(s, shown(result.target), result.found, None if several else result.hint)
     ended = window and window.show(result.drawn, wait=0) in ENDS

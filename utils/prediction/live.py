@@ -219,7 +219,7 @@ def why_no_picture(name):
                 pass
         elif port and parts.hostname:
             with socket.create_connection((parts.hostname, port), TIMEOUT) as connection:
-                return refusal(name, connection) or cannot_open(name)
+                return no_answer(name, connection) or cannot_open(name)
     except UserError as error:
         return str(error)
     except socket.gaierror:
@@ -242,7 +242,7 @@ def without_password(address):
     return re.sub("(?<=://)[^/@]*@", "", address)
 
 
-def refusal(name, connection):
+def no_answer(name, connection):
     """What an RTSP server says against a stream, "" where it says nothing.  Source: RFC 2326, DESCRIBE."""
     if not name.lower().startswith("rtsp://"):
         return ""

@@ -41,7 +41,7 @@ class Graph(nn.Module):
             return (decoded.float(),)
         boxes, scores = (values.float() for values in decoded)
         if self.suppression:
-            return kept(boxes, scores, **self.suppression)
+            return suppressed(boxes, scores, **self.suppression)
         limits = self.model.candidates(outputs) if hasattr(self.model, "candidates") else {}
         if "parts" in limits:
             return boxes, scores, torch.stack([torch.as_tensor(part) for part in limits["parts"]])
@@ -63,7 +63,7 @@ class Suppress(torch.autograd.Function):
         return g.op("NonMaxSuppression", boxes, scores, *constants)
 
 
-def kept(boxes, scores, confidence, nms_iou, max_boxes):
+def suppressed(boxes, scores, confidence, nms_iou, max_boxes):
     """NMS inside the graph. boxes: (B, N, 4) or (B, N, K, 4).  scores: (B, N, K).
 
     -> boxes (B, P, 4), scores (B, P) falling, labels (B, P); score 0 where an image has fewer than P.

@@ -45,6 +45,8 @@ class Page:
         values = {"task": engine.task, "net": engine.info["net"], "class_names": names,
                   "most_bytes": MOST_BYTES, "input": "{1} × {0}".format(*engine.input_shape),
                   "file": shown(s.model_path)}
+
+        # Where its sliders stand, and the colours of the legend.
         if engine.task == "segmentation":
             colours = masks.mask_colours(names)[:len(names)]
             values |= {"opacity": s.opacity, "background": masks.background_of(names)}

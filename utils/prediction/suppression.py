@@ -5,6 +5,8 @@ compares the two.
 """
 import numpy as np
 
+from utils.prediction.overlap import areas
+
 
 def remove_duplicates(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates=4096,
                       per_class=None, parts=None, kind="hard", agnostic=False, most_per_class=None):
@@ -92,18 +94,12 @@ def soft_rows(boxes, scores, group, limits, sigma=0.5):
     return np.array(kept, np.int64), scores
 
 
-def areas(boxes):
-    """boxes: (..., 4) xyxy -> (...) area, 0 for a box turned inside out."""
-    size = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)                           # (..., 2)
-    return size[..., 0] * size[..., 1]
-
-
 def iou_with(box, boxes):
     """box: (4,), boxes: (M, 4) -> (M,) in 0-1."""
     top_left = np.maximum(box[:2], boxes[:, :2])                                    # (M, 2)
     bottom_right = np.minimum(box[2:], boxes[:, 2:])                                # (M, 2)
     shared = areas(np.concatenate([top_left, bottom_right], 1))                      # (M,)
-    return shared / np.maximum(areas(box) + areas(boxes) - shared, 1e-7)              # (M,)
+    return shared / np.maximum(areas(box[None]) + areas(boxes) - shared, 1e-7)              # (M,)
 
 
 def diou_with(box, boxes):

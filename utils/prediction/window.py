@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from utils.prediction.live_page import PageWindow
-from utils.results.draw import draw_plate, label_text, line_and_font_size
+from utils.results.draw import label_text, line_and_font_size
 
 NAME = "PlainVision"
 SHOWS = (None, True, False, "page")
@@ -191,5 +191,8 @@ def caption(picture, text):
     line, size = line_and_font_size(width, height)
     image = Image.fromarray(picture)
     words, font = label_text([text], 0, size)
-    draw_plate(ImageDraw.Draw(image), words, font, 0, height, (32, 32, 32), 2 * line, (width, height))
+    pen, tall = ImageDraw.Draw(image), sum(font.getmetrics())
+    wide = pen.textlength(words, font) + 4 * line
+    pen.rectangle((0, height - tall, wide, height), fill=(32, 32, 32))
+    pen.text((2 * line, height - tall), words, fill="white", font=font)
     return np.array(image)
