@@ -43,7 +43,8 @@ TITLES = {"map50": "mAP50", "map50_95": "mAP50:95", "miou": "mIoU"}
 
 def main(s):
     from utils.lists import folder_name
-    task = "segmentation" if s.peer == "smp" or is_segmenter(s.networks[0]) else "detection"
+    segments = s.peer == "smp" or any(is_segmenter(name) for name in s.networks[:1])
+    task = "segmentation" if segments else "detection"
     words = [f"dataset={s.dataset}", f"task={task}"]
     words += [f"classes_path={s.classes_path}"] if s.classes_path else []
     say(run_script("voc_annotation.py", words).splitlines()[-1])

@@ -79,7 +79,7 @@ class DeepLabV3Plus(nn.Module):
     # the pixels, most of which are background.
     shapes = {"input_shape": (112, 112), "small_share": 0.6, "epochs": 80, "batch_size": 8,
               "lr": 0.045, "weight_decay": 0.1, "scale": (0.9, 1.1), "colours": (0.015, 0.2, 0.2),
-              "rotate": 0.0, "blur": 0.0, "loss": {"cross_entropy": 1.0, "dice": 1.0}}
+              "loss": {"cross_entropy": 1.0, "dice": 1.0}}
 
     def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="mobilenet_v2",
                  downsample_factor=16, loss=None, class_weights=None, sigmoid=False):

@@ -18,8 +18,8 @@ SEGMENTATION_RECIPE = {
     "input_shape": (512, 512), "fit": "letterbox", "steps": 1300, "batch_size": 4,
     "optimizer": "adamw", "lr": 0.004, "momentum": 0.9, "weight_decay": 1e-2,
     "warmup_epochs": 1.0, "schedule": "poly", "backbone_lr": 0.1,
-    "scale": (0.5, 2.0), "aspect": 0.0, "translate": 0.0, "small_share": 0.0,
-    "colours": (0.015, 0.7, 0.4), "rotate": 10.0, "blur": 0.25, "mosaic": 0.0, "mixup": 0.0,
+    "scale": (0.5, 1.5), "aspect": 0.0, "translate": 0.0, "small_share": 0.0,
+    "colours": (0.015, 0.7, 0.4), "rotate": 0.0, "blur": 0.0, "mosaic": 0.0, "mixup": 0.0,
     "distort": 0.0, "zoom_out": 0.0, "iou_crop": 0.0}
 
 # What the detectors' recipes share. SSD, RetinaNet and Faster R-CNN vary the pictures in their own way.
