@@ -505,6 +505,9 @@ ELSEWHERE = {
     "has its suppression inside": "scripts/test_onnx.py::test_what_the_file_cannot_do",
     "learns from pictures of the training": "scripts/test_onnx.py::test_whole_numbers",
     "Leave scales out, or set slide=True": "scripts/test_onnx.py::test_segmentation_in_every_way",
+    "Choose another one with port=": "prediction/test_web.py::test_a_port_that_is_taken",
+    "set output to a folder of your own": "scripts/test_places.py::test_an_output_elsewhere_holds_the_lists_too",
+    "predict.py confidence={}": "scripts/test_predict.py::test_nothing_found_says_how_far_it_was",
     "python -m zipfile": "formats/test_foreign.py::test_archives_are_unpacked_first",
 }
 
@@ -521,7 +524,8 @@ EXCUSED = {
     "must be divisible by the number of processes": "no advice: several processes", "resume=True passes over it": "no advice",
     "continuing from the same image": "no advice", "Every batch is therefore cut": "no advice", "GPU: Apple silicon": "no advice",
     "the numbers of pictures must be 0 or more": "no advice", "In all pictures {}": "no advice", "nothing reaches confidence=": "no advice",
-    "has no effect: of": "no advice",
+    "has no effect: of": "no advice", "no window can be opened here": "no advice: says what is done",
+    "cannot be exported with opset={}": "no advice",
     # a part of commands, or the same as one that is followed
     '"dataset={}"': "a part of others", '"classes_path={}"': "a part of others",
     "list_path=2007_test.txt": "an example with a list of the user's", "list_path=mydata_test.txt": "an example with a list of the user's",
