@@ -18,6 +18,7 @@ from nets.deeplabv3plus import DeepLabV3Plus
 from nets.faster_rcnn import FasterRCNN
 from nets.pspnet import PSPNet
 from nets.retinanet import RetinaNet
+from nets.segformer import SegFormer
 from nets.ssd import SSD300, SSD512
 from nets.ssdlite import SSDLite320
 from nets.unet import UNet
@@ -50,6 +51,7 @@ NETS: dict[str, type[Network]] = {
     "pspnet": PSPNet,
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
+    "segformer": SegFormer,
 }
 
 MOST_PIXELS = 4096 * 4096       # of an input: no file and no slip of the keyboard decides over the memory
