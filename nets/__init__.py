@@ -16,6 +16,8 @@ from nets.contract import Network
 from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
 from nets.faster_rcnn import FasterRCNN
+from nets.fcn import FCN
+from nets.lraspp import LRASPP
 from nets.pspnet import PSPNet
 from nets.retinanet import RetinaNet
 from nets.segformer import SegFormer
@@ -47,10 +49,12 @@ NETS: dict[str, type[Network]] = {
     "ssdlite320_mobilenet_v3": SSDLite320,
     "faster_rcnn": FasterRCNN,
     "retinanet": RetinaNet,
+    "fcn": FCN,
     "unet": UNet,
     "pspnet": PSPNet,
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
+    "lraspp": LRASPP,
     "segformer": SegFormer,
 }
 
