@@ -74,6 +74,7 @@ def test_resnet101_is_torchvisions():
     assert difference(model(images)[0], official("resnet101")(normalise(images))["out"]) <= 1e-5
 
 
+@pytest.mark.slow
 def test_official_file_at_once_and_for_other_classes(path):
     model, info = nets.load(path, net="fcn")
     assert info["class_names"][15] == "person" and len(info["class_names"]) == 21 and not model.training

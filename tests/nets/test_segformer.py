@@ -155,7 +155,7 @@ def test_official_files(layout, model, tmp_path):
     assert torch.equal(opened.head.mix[3].weight, model.head.mix[3].weight) and info["class_names"][13] == "car" and len(info["class_names"]) == 19
 
 
-@pytest.mark.parametrize("layout", ["hub", "authors"])
+@pytest.mark.parametrize("layout", [pytest.param("hub", marks=pytest.mark.slow), "authors"])
 def test_imagenet_files(layout, model, tmp_path):
     """The encoder alone, with a classifier that is not used; other classes keep all but the last layer."""
     tensors = LAYOUTS[layout](published())
