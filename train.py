@@ -77,7 +77,7 @@ plain_share = 0.3               # share of the epochs, at the end, without mosai
 small_share = None              # share of the epochs, at first, at half the input size: far quicker    前期用一半尺寸训练的比例
 
 # Segmentation only                                                                                    仅分割
-loss = None                     # segmentation: {"cross_entropy": 1.0}; also "focal", "ohem", "dice"    分割：损失及其权重
+loss = None                     # segmentation: {"cross_entropy": 1.0}; others: docs/en/training.md   分割：损失及其权重
 class_weights = None            # segmentation: a number per class, or "balanced": rare ones count more 分割：类别权重
 binary_sigmoid = False          # segmentation, two classes: one channel instead of two                 分割：二分类用单通道
 threshold = 0.5                 # segmentation, two classes: an object where its score is above this    分割：二分类阈值

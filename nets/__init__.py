@@ -16,8 +16,11 @@ from nets.contract import Network
 from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
 from nets.faster_rcnn import FasterRCNN
+from nets.fcn import FCN
+from nets.lraspp import LRASPP
 from nets.pspnet import PSPNet
 from nets.retinanet import RetinaNet
+from nets.segformer import SegFormer
 from nets.ssd import SSD300, SSD512
 from nets.ssdlite import SSDLite320
 from nets.unet import UNet
@@ -46,10 +49,13 @@ NETS: dict[str, type[Network]] = {
     "ssdlite320_mobilenet_v3": SSDLite320,
     "faster_rcnn": FasterRCNN,
     "retinanet": RetinaNet,
+    "fcn": FCN,
     "unet": UNet,
     "pspnet": PSPNet,
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
+    "lraspp": LRASPP,
+    "segformer": SegFormer,
 }
 
 MOST_PIXELS = 4096 * 4096       # of an input: no file and no slip of the keyboard decides over the memory

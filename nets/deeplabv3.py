@@ -30,7 +30,7 @@ from torch import nn
 
 from nets.backbones.mobilenet import mobilenet_v3_large
 from nets.backbones.resnet import resnet
-from nets.layers import SEGMENTATION_RECIPE, PooledBatchNorm, normalise
+from nets.layers import SEGMENTATION_RECIPE, PooledBatchNorm, enlarge, normalise
 from utils.errors import UserError, did_you_mean
 from utils.losses import SegmentationLoss, class_scores
 
@@ -168,8 +168,3 @@ class DeepLabV3(nn.Module):
             aux = enlarge(aux, logits)                                          # (B, K, H, W)
             losses |= self.criterion(aux, targets, weight=AUX_WEIGHT, prefix="aux_")            # () each
         return losses                                                           # () each
-
-
-def enlarge(x, like):
-    """Bilinear, to the height and width of `like`. x: (B, C, m, n), like: (B, D, h, w) -> (B, C, h, w)."""
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)          # (B, C, h, w)

@@ -40,6 +40,11 @@ def normalise(images, mean=IMAGENET_MEAN, std=IMAGENET_STD):
     return (images - mean[:, None, None]) / std[:, None, None]                  # (B, 3, H, W)
 
 
+def enlarge(x, like):
+    """Bilinear, to the height and width of `like`. x: (B, C, m, n), like: (B, D, h, w) -> (B, C, h, w)."""
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)          # (B, C, h, w)
+
+
 class Depthwise(nn.Conv2d):
     """A convolution in each channel by itself: cheap. It mixes no channels; the 1x1 next to it does.
 
@@ -48,9 +53,9 @@ class Depthwise(nn.Conv2d):
     never writes the gradient of the weights, which then holds whatever was in the memory before.
     """
 
-    def __init__(self, channels, kernel=3, stride=1, dilation=1):
+    def __init__(self, channels, kernel=3, stride=1, dilation=1, bias=False):
         super().__init__(channels, channels, kernel, stride, padding=kernel // 2 * dilation,
-                         dilation=dilation, groups=channels, bias=False)
+                         dilation=dilation, groups=channels, bias=bias)
 
     def forward(self, x):
         """x: (B, C, m, n) -> (B, C, h, w), with h = m / stride, rounded up."""

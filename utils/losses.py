@@ -13,6 +13,7 @@ from utils.system.distributed import batch_mean
 FOCAL_GAMMA = 2.0               # Focal Loss, §5.1: the best of those tried there
 OHEM_SURE = 0.7                 # a pixel whose true class has less probability than this is a hard one
 OHEM_SHARE = 0.05               # and so is at least this share of the labelled pixels, the hardest of them
+TVERSKY = (0.3, 0.7)            # what a wrongly taken and a missed pixel count: the paper's best, table 1
 
 
 def sigmoid_focal(logits, truth, alpha=0.25, gamma=2.0):
@@ -104,6 +105,19 @@ def ohem(logits, masks, class_weights=None, sure=OHEM_SURE, share=OHEM_SHARE):
     return mean_over(-log_p, hard, masks, class_weights)                            # ()
 
 
+def label_smoothing(logits, masks, class_weights=None):
+    """Mean over all classes of -log p: least where no class is given up.  (B, K, H, W), (B, H, W) -> ()
+
+    Not to be used alone. {"cross_entropy": 0.9, "label_smoothing": 0.1} is the cross-entropy with smoothed
+    labels: the true class is asked for 0.9, and a tenth is shared among all. It keeps a network from being
+    ever surer of labels that may be wrong.
+    Source: Rethinking the Inception Architecture, arXiv 1512.00567, section 7.
+    """
+    labelled = masks != IGNORED                                                     # (B, H, W)
+    log_p = F.log_softmax(logits.float(), 1).mean(1)                                # (B, H, W)
+    return mean_over(-log_p, labelled, masks, class_weights)                        # ()
+
+
 def dice(logits, masks, class_weights=None):
     """1 - the mean Dice coefficient of the classes that occur in the truth.  (B, K, H, W), (B, H, W) -> ()
 
@@ -117,17 +131,70 @@ def dice(logits, masks, class_weights=None):
     of the whole batch.
     Source: V-Net, arXiv 1606.04797, §3, without its squares; several classes as in arXiv 1707.03237.
     """
-    labelled = (masks != IGNORED)[:, None]                                          # (B, 1, H, W)
-    p = F.softmax(logits.float(), 1).where(labelled, 0.0)                           # (B, K, H, W)
-    classes = torch.arange(p.shape[1], device=p.device)[:, None, None]              # (K, 1, 1)
-    true = masks[:, None] == classes                                                # (B, K, H, W)
+    p, true = probabilities(logits, masks)                                          # (B, K, H, W), (B, K, H, W)
     pixels = true.sum((0, 2, 3))                                                    # (K,)
     coefficient = 2 * (p * true).sum((0, 2, 3)) / (p.sum((0, 2, 3)) + pixels).clamp(min=1)          # (K,)
     occurs = (pixels > 0).float()                                                   # (K,)
     return ((1 - coefficient) * occurs).sum() / occurs.sum().clamp(min=1)           # ()
 
 
-PARTS = {"cross_entropy": cross_entropy, "focal": focal, "ohem": ohem, "dice": dice}
+def tversky(logits, masks, class_weights=None, taken=TVERSKY[0], missed=TVERSKY[1]):
+    """1 - the mean Tversky index of the classes that occur in the truth.  (B, K, H, W), (B, H, W) -> ()
+
+    Of class c: right / (right + taken * wrongly + missed * missing), each a sum of probabilities. At 0.5, 0.5
+    it is dice; a pixel that is missed counts more here, which helps where the objects are small and few.
+    What is said of dice about class_weights, absent classes and several processes holds here too.
+    Source: Tversky loss function for image segmentation, arXiv 1706.05721, eq. 4.
+    """
+    p, true = probabilities(logits, masks)                                          # (B, K, H, W), (B, K, H, W)
+    pixels = true.sum((0, 2, 3))                                                    # (K,)
+    right = (p * true).sum((0, 2, 3))                                               # (K,)
+    wrongly, missing = p.sum((0, 2, 3)) - right, pixels - right                     # (K,), (K,)
+    occurs = (pixels > 0).float()                                                   # (K,)
+    whole = (right + taken * wrongly + missed * missing).where(pixels > 0, 1.0)     # (K,)
+    return ((1 - right / whole) * occurs).sum() / occurs.sum().clamp(min=1)         # ()
+
+
+def lovasz(logits, masks, class_weights=None):
+    """The mean over the classes that occur of 1 - IoU, made smooth.  (B, K, H, W), (B, H, W) -> ()
+
+    IoU counts pixels, and a count has no gradient. Sort the pixels of a class by how wrong they are, the
+    worst first, and give up one after the other: each costs some IoU. The loss is the sum of the errors, each
+    weighted with that cost. It is 1 - IoU itself where every error is 0 or 1, and in between its gradient
+    knows what a pixel is worth. class_weights are not used, as in dice. It learns slowly from scratch: put it
+    beside cross_entropy.
+    Source: The Lovasz-Softmax loss, arXiv 1705.08790, eq. 8 and 11, algorithm 1.
+    """
+    p, true = probabilities(logits, masks)                                          # (B, K, H, W), (B, K, H, W)
+    p, true = (x.transpose(0, 1).flatten(1) for x in (p, true))                     # (K, B*H*W), (K, B*H*W)
+    errors, order = (p - true.float()).abs().sort(1, descending=True)               # (K, N), (K, N)
+    true = true.gather(1, order)                                                    # (K, N)
+
+    # IoU when the first 1, 2, ... N of them are wrong, in whole numbers. Ignored pixels have no error and no
+    # class: they come last and cost nothing.
+    given_up = true.long().cumsum(1)                                                # (K, N)
+    places = torch.arange(1, true.shape[1] + 1, device=p.device)                    # (N,)
+    pixels = given_up[:, -1:]                                                       # (K, 1)
+    union = (pixels + places - given_up).clamp(min=1)                               # (K, N)
+    lost = 1 - (pixels - given_up) / union                                          # (K, N)
+
+    # What each pixel costs: the difference to the one before.
+    cost = torch.diff(lost, dim=1, prepend=torch.zeros_like(lost[:, :1]))           # (K, N)
+    occurs = (pixels[:, 0] > 0).float()                                             # (K,)
+    return ((errors * cost).sum(1) * occurs).sum() / occurs.sum().clamp(min=1)      # ()
+
+
+def probabilities(logits, masks):
+    """Softmax, 0 where nothing is labelled; whether a class is the true one. -> (B, K, H, W) float32, bool"""
+    labelled = (masks != IGNORED)[:, None]                                          # (B, 1, H, W)
+    p = F.softmax(logits.float(), 1).where(labelled, 0.0)                           # (B, K, H, W)
+    classes = torch.arange(p.shape[1], device=p.device)[:, None, None]              # (K, 1, 1)
+    true = masks[:, None] == classes                                                # (B, K, H, W)
+    return p, true                                                                  # (B, K, H, W), (B, K, H, W)
+
+
+PARTS = {"cross_entropy": cross_entropy, "focal": focal, "ohem": ohem, "dice": dice, "lovasz": lovasz,
+         "tversky": tversky, "label_smoothing": label_smoothing}
 
 
 def softmax_logits(logits):

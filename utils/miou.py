@@ -57,6 +57,18 @@ def mean_defined(values):
     return float(values.mean()) if len(values) else None
 
 
+def kappa(right, true, predicted):
+    """Cohen's kappa, (accuracy - by luck) / (1 - by luck); None where luck alone is always right.
+
+    right: pixels.  true, predicted: K pixel counts.  In whole numbers: it may be near 0 / 0.
+    """
+    total = sum(true)
+    by_luck = sum(t * p for t, p in zip(true, predicted))                           # times total**2
+    if by_luck == total**2:
+        return None
+    return (total * right - by_luck) / (total**2 - by_luck)
+
+
 def segmentation_results(matrix, class_names):
     """All numbers of an evaluation as plain values, ready for JSON; fractions, None where undefined.
 
@@ -66,6 +78,8 @@ def segmentation_results(matrix, class_names):
     predicted: given this class among the labelled ones. Background is a class like the others.
     miou and mf1 are means over the classes with a true or predicted pixel, mpa over those with a true one,
     mprecision over those with a predicted one; absent: names of the classes without either.
+    kappa: how far the accuracy is above that of a network which says each class as often as this one, but
+    anywhere, as a share of what is possible: 0 is luck, 1 is perfect (Cohen's kappa).
     accuracy: right / all; fwiou: mean IoU, weighted with the true pixels.
     Source: Fully Convolutional Networks, arXiv 1411.4038, §5; means as in VOC and Cityscapes.
     """
@@ -89,6 +103,7 @@ def segmentation_results(matrix, class_names):
     return {**{"m" + key: mean_defined(one) for key, one in values.items()},
             "accuracy": int(right.sum()) / total if total else None,
             "fwiou": float(np.nansum(true * values["iou"]) / total) if total else None,
+            "kappa": kappa(int(right.sum()), true.tolist(), predicted.tolist()),
             "pixels": total, "absent": [row["name"] for row in table if row["iou"] is None],
             "per_class": table}
 
@@ -98,5 +113,5 @@ def list_results(matrix, class_names):
     that always says this class would be perfect."""
     results = segmentation_results(matrix, class_names)
     if np.count_nonzero(np.sum(matrix, 1)) == 1:
-        results |= dict.fromkeys(("miou", "mpa", "mprecision", "mf1"))
+        results |= dict.fromkeys(("miou", "mpa", "mprecision", "mf1", "kappa"))
     return results

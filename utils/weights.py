@@ -74,6 +74,7 @@ def load_weights(model, path, allow_partial=False):
     """
     path = Path(path)
     found = read_darknet(model, path) if is_darknet(path) else state_dict_of(read_checkpoint(path), path)
+    found = cut_apart(found, getattr(model, "official_parts", ()))
     rules = getattr(model, "official_names", ())
     found = {our_name(name, rules): tensor for name, tensor in found.items()}
     own = {name: tensor for name, tensor in model.state_dict().items() if not is_counter(name)}
@@ -133,6 +134,23 @@ def our_name(name, rules):
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def cut_apart(tensors, rules):
+    """Tensors of an official file that hold several of ours side by side, like key and value, become these.
+
+    rules: (regular expression, dimension, replacements), as many replacements as there are equal parts.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        rule = next((rule for rule in rules if re.search(rule[0], name) and tensor.ndim > rule[1]), None)
+        if rule is None:
+            found[name] = tensor
+            continue
+        pattern, dim, replacements = rule
+        for part, replacement in zip(tensor.chunk(len(replacements), dim), replacements):
+            found[re.sub(pattern, replacement, name)] = part
+    return found
 
 
 def state_dict_of(content, path):

@@ -8,6 +8,7 @@ from nets.backbones.vgg import VGG
 
 # the smallest backbone, where another is the default; the networks' own tests try all of them
 OPTIONS = {"deeplabv3": {"backbone": "mobilenet_v3_large"}, "pspnet": {"backbone": "mobilenet_v2"},
+           "fcn": {"backbone": "mobilenet_v3_large"},
            "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
 SHAPES = {"ssd300": (268, 300), "ssd512": (268, 300)}       # of the input, where (64, 96) is too small
 DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]

@@ -17,9 +17,9 @@ CLASSES = 7                                                 # no other size of a
 # options besides the default ones, without which some lines of a network are not reached
 OPTIONS = {"yolov4_tiny": [{"focal": True}], "unet": [{"backbone": "vgg16"}, {"backbone": "resnet50"}],
            "deeplabv3": [{"backbone": "mobilenet_v3_large"}], "deeplabv3plus": [{"backbone": "xception65"}],
-           "yolox": [{"l1": True}]}
+           "fcn": [{"backbone": "resnet50"}], "yolox": [{"l1": True}]}
 # options for every run of a network: the same lines in less time
-FASTER = {"faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
+FASTER = {"fcn": {"backbone": "mobilenet_v3_large"}, "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
 LEAST = 10                                                  # comments a network file must have (with those it is built on)
 SLOW = ("ssd300", "ssd512")                                 # a second an image: one size with objects, the other without targets
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.errors import UserError
-from utils.losses import PARTS, SegmentationLoss, balanced_weights, class_scores, cross_entropy, dice, focal, ohem
+from utils.losses import PARTS, SegmentationLoss, balanced_weights, class_scores, cross_entropy, dice, focal, label_smoothing, lovasz, ohem, tversky
 
 K, SHAPE = 5, (2, 12, 17)
 WEIGHTS = [0.5, 2.0, 0.0, 1.0, 3.0]
@@ -96,7 +96,56 @@ def test_dice_by_hand():
     assert dice(logits, masks, torch.tensor([0.0, 9.0])).item() == dice(logits, masks).item()
 
 
-@pytest.mark.parametrize("name", PARTS)
+def test_tversky_by_hand():
+    """Class 0: 1.7 right, 0.6 wrongly, 0.3 missing; class 1: 0.4, 0.3, 0.6. With 0.5 and 0.5 it is dice."""
+    logits, masks = columns([0.9, 0.6, 0.3, 0.8])
+    masks[0, 0, 1:3] = torch.tensor([1, 255])
+    expected = (1.7 / (1.7 + 0.3 * 0.6 + 0.7 * 0.3) + 0.4 / (0.4 + 0.3 * 0.3 + 0.7 * 0.6)) / 2
+    assert tversky(logits, masks).item() == pytest.approx(1 - expected, rel=1e-5)
+    logits, masks = example()
+    assert tversky(logits, masks, taken=0.5, missed=0.5).item() == pytest.approx(dice(logits, masks).item(), rel=1e-5)
+
+
+def slow_lovasz(p, masks):
+    """From the definition, with sets: the Lovasz extension of 1 - IoU, summed over the pixels from the worst on."""
+    labels, rows = masks[masks != 255].tolist(), p.permute(0, 2, 3, 1)[masks != 255].tolist()
+    losses = []
+    for c in sorted(set(labels)):
+        true = {i for i, label in enumerate(labels) if label == c}
+        errors = [1 - row[c] if i in true else row[c] for i, row in enumerate(rows)]
+        wrong, before, loss = set(), 0.0, 0.0
+        for i in sorted(range(len(labels)), key=lambda i: -errors[i]):
+            wrong.add(i)
+            lost = 1 - len(true - wrong) / len(true | wrong)
+            loss, before = loss + errors[i] * (lost - before), lost
+        losses.append(loss)
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_lovasz_is_the_extension_of_the_iou(seed):
+    logits, masks = example(seed)
+    masks[masks == 2] = 255                                                         # does not occur
+    assert lovasz(logits, masks).item() == pytest.approx(slow_lovasz(logits.detach().softmax(1), masks), rel=1e-5)
+
+    # Where every answer is sure it is 1 - IoU, as get_miou counts it.
+    labels = torch.randint(0, 2, SHAPE, generator=torch.Generator().manual_seed(seed))
+    truth = torch.where(torch.arange(SHAPE[2]) < 9, labels, 1 - labels)
+    sure = F.one_hot(labels, 2).permute(0, 3, 1, 2) * 100.0
+    ious = [((labels == c) & (truth == c)).sum() / ((labels == c) | (truth == c)).sum() for c in (0, 1)]
+    assert lovasz(sure, truth).item() == pytest.approx(1 - float(sum(ious)) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("amount", [0.1, 0.4])
+def test_label_smoothing_equals_torch(amount):
+    logits, masks = example()
+    ours = (1 - amount) * cross_entropy(logits, masks) + amount * label_smoothing(logits, masks)
+    theirs = F.cross_entropy(logits, masks, ignore_index=255, label_smoothing=amount)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+    assert torch.allclose(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)), rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", [name for name in PARTS if name != "label_smoothing"])
 def test_right_and_confident_is_0_and_wrong_is_not(name):
     _, masks = example()
     masks[masks == 3] = 1                                                           # class 3 does not occur

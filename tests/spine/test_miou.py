@@ -58,6 +58,20 @@ def test_by_hand():
     assert results["absent"] == ["ship"] and results["per_class"][3]["iou"] is None
 
 
+def test_kappa():
+    """By hand (accuracy 0.7, luck 0.5), luck alone, always wrong, and where it is undefined."""
+    names = ["yes", "no"]
+    assert segmentation_results(np.array([[20, 5], [10, 15]]), names)["kappa"] == pytest.approx((0.7 - 0.5) / (1 - 0.5))
+    assert segmentation_results(np.array([[9, 3], [3, 1]]), names)["kappa"] == 0
+    assert segmentation_results(np.eye(2, dtype=int), names)["kappa"] == 1
+    assert segmentation_results(np.array([[0, 7], [7, 0]]), names)["kappa"] == -1
+    for matrix in ([[5, 0], [0, 0]], [[0, 0], [0, 0]]):
+        assert segmentation_results(np.array(matrix), names)["kappa"] is None
+    assert list_results(np.array([[5, 3], [0, 0]]), names)["kappa"] is None
+    large = np.array([[2**45, 1], [1, 2**45]])                                      # 35 million megapixels
+    assert segmentation_results(large, names)["kappa"] == pytest.approx(1) and segmentation_results(large, names)["kappa"] < 1
+
+
 def slow_confusion(truth, labels, num_classes):
     """Pixel by pixel: one more of this true and this predicted class."""
     matrix = [[0] * num_classes for _ in range(num_classes)]

@@ -23,7 +23,8 @@ PIXEL_MEANS = (("mIoU", "miou", "mean IoU over the classes that occur, in the tr
                ("mF1", "mf1", "mean F1 over the classes of the mIoU"),
                ("accuracy", "accuracy",
                 "share of all labelled pixels that are right; large classes decide it"),
-               ("FWIoU", "fwiou", "mean IoU, each class weighted with its share of the labelled pixels"))
+               ("FWIoU", "fwiou", "mean IoU, each class weighted with its share of the labelled pixels"),
+               ("kappa", "kappa", "the accuracy above luck (Cohen): 0 is luck, 1 is perfect"))
 SEEN_IN_TRAINING = (("train_list", "the network was trained on these images"),
                     ("val_list", "the best epoch was chosen on these images"))
 
