@@ -213,7 +213,7 @@ def test_results_are_one_table_a_task():
             assert "python " in command or command == "the same", row
             assert re.search(r"\d", figure) and machine in machines, row
             trainings += [command] if "python train.py" in command else []
-    assert len(machines) == 2 and len(trainings) == len(set(trainings)) > 10
+    assert len(machines) == 3 and len(trainings) == len(set(trainings)) > 10
 
 
 PARITY = "python -m pytest tests/nets/test_{}.py"

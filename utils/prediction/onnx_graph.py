@@ -21,7 +21,7 @@ from utils.settings import printable
 
 # What is tried, the freest first.
 FREEDOMS = (("batch", SIZE), ("batch",), ())
-EQUAL = {"boxes": 0.02, "scores": 2e-5, "levels": 0, "labels": 0}     # px, 0 to 1; float32 in another order
+EQUAL = {"boxes": 0.02, "scores": 1e-4, "levels": 0, "labels": 0}     # px, 0 to 1; float32 in another order
 
 
 class Graph(nn.Module):

@@ -1,6 +1,6 @@
 """Every network as an .onnx file: how far it is from the network in PyTorch, how large it is, what may vary.
 
-    python benchmarks/onnx.py [networks=['yolov8']] [opset=17]
+    python benchmarks/onnx_table.py [networks=['yolov8']] [opset=17]
 
 The weights are random; the inputs are noise, of several batches and sizes where these may vary. Scores and
 edges are compared before the suppression.
