@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from plainvision.utils.prediction.answers import draw_answer, found_in
+from plainvision.utils.prediction.window import open_window
 from plainvision.utils.results import media
 
 
@@ -73,8 +74,9 @@ class Found:
         if in_notebook():
             from IPython.display import display
             display(self)
-        elif media.has_display():
-            media.show_image(self.plot(), 0)
+        elif window := open_window():
+            window.show(self.plot(), wait=0)
+            window.close()
         else:
             print(f"No window can be opened here: {self.save('found.png')}")
 

@@ -15,14 +15,15 @@ from plainvision.utils.results import masks, sources
 from plainvision.utils.results.address import open_address
 from plainvision.utils.results.filters import check_filters
 from plainvision.utils.results.video import VideoSource
-from plainvision.utils.settings import Settings, check, check_name, check_type, number, optional, shown, whole
+from plainvision.utils.settings import Settings, check, check_type, number, optional, shown, what_is_meant, whole
 
 # Named and meant as in predict.py.
 DEFAULTS = {
     "net": "", "net_options": {}, "input_shape": None, "fit": None, "device": "auto", "amp": None,
-    "confidence": 0.3, "class_confidence": {}, "classes": None, "nms": "hard", "nms_iou": None,
+    "confidence": None, "class_confidence": {}, "classes": None, "nms": "hard", "nms_iou": None,
     "agnostic_nms": False, "max_boxes": 100, "max_per_class": None, "line_width": None, "show_labels": True,
-    "opacity": 0.6, "threshold": None, "slide": False, "scales": (1.0,), "flip": False}
+    "opacity": 0.6, "threshold": None, "slide": False, "scales": (1.0,), "flip": False, "tiles": None,
+    "tile_overlap": 0.2}
 
 
 class PlainVision:
@@ -36,9 +37,11 @@ class PlainVision:
         """
         s = Settings({"model_path": here(model), **DEFAULTS}, "plainvision")
         for name, value in settings.items():
-            check_name(name, s, "PlainVision(...)")
+            if name not in s:
+                raise UserError(f'PlainVision has no "{name}"{what_is_meant(name, s, repr(value))} '
+                                "Its settings are those of predict.py.")
             s.put(name, check_type(name, value, getattr(s, name)), "PlainVision(...)")
-        check(s, confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
+        check(s, confidence=optional(number(0, 1)), nms_iou=optional(number(0, 1)), max_boxes=whole(1),
               max_per_class=optional(whole(1)), line_width=optional(whole(1)))
 
         # Opened once; asked as often as one likes.

@@ -38,7 +38,7 @@ def export(*words):
 
 def open_engine(path, **values):
     usual = {"model_path": str(path), "device": "cpu", "net": "", "net_options": {}, "amp": False}
-    return engines.open_engine(Settings(usual | dict.fromkeys(("input_shape", "fit", "nms_iou", "threshold", "batch_size")) | values, "test"))
+    return engines.open_engine(Settings(usual | dict.fromkeys(("input_shape", "fit", "nms_iou", "threshold", "batch_size", "confidence")) | values, "test"))
 
 
 def same(ours, theirs):

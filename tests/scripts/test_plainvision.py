@@ -71,7 +71,7 @@ def test_an_answer(model, tmp_path, monkeypatch, capsys):
 def test_mistakes(model, source, words):
     with pytest.raises(UserError, match=words):
         model(source)
-    with pytest.raises(UserError, match="called confidence here"):
+    with pytest.raises(UserError, match="did you mean confidence=0.5"):
         PlainVision("best.pth", conf=0.5)
     with pytest.raises(UserError, match="There is no weight file"):
         PlainVision("gone/best.pth")
