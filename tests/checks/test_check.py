@@ -151,7 +151,7 @@ def run_script(folder, data, expected, task, case, classes=True):
     words = [f"dataset={folder / 'Set'}", f"task={task}", *([f"classes_path={folder / dirty.CLASSES}"] if classes else [])]
     environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
     code = f"import runpy, sys; sys.path.insert(0, {str(REPOSITORY)!r}); from pathlib import Path; from utils import settings, findings; " \
-           f"settings.ROOT = Path({str(folder)!r}); findings.SHOWN = 1000; " \
+           f"settings.ROOT = Path({str(folder)!r}); settings.is_home = lambda: True; findings.SHOWN = 1000; " \
            f"runpy.run_path({str(REPOSITORY / 'voc_annotation.py')!r}, run_name='__main__')"
     found = subprocess.run([sys.executable, "-c", code, *words], cwd=folder, env=environment, capture_output=True, timeout=60)
     text = (found.stdout + found.stderr).decode("utf-8", "replace")

@@ -200,7 +200,7 @@ SHARES = [(fuzz_words, 8000), (fuzz_recipes, 3000), (fuzz_weights, 4000), (fuzz_
 def home(root, monkeypatch):
     """An empty project; nothing of it is drawn or downloaded."""
     monkeypatch.setitem(nets.NETS, "colour_net", ColourNet)
-    for place in ("utils.checkpoint.ROOT", "utils.system.download.ROOT", "utils.training.resume.ROOT", "nets.ROOT"):
+    for place in ("utils.prediction.engine.ROOT", "utils.system.download.ROOT", "utils.training.resume.ROOT", "nets.ROOT"):
         monkeypatch.setattr(place, root)
     monkeypatch.chdir(root)
     foreign.clear()

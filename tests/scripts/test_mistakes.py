@@ -16,7 +16,7 @@ from utils.settings import counted, read_settings
 
 SCRIPTS = {"get_map": get_map, "get_miou": get_miou, "predict": predict, "voc_annotation": voc_annotation}
 SHARES = ["-0.1", "1.5", "abc", "nan", "True"]              # what no share from 0 to 1 is
-DEVICES = ["device=gpu", "device=3", "device="]
+DEVICES = ["device=gpu", "device=three", "device="]
 WRONG = {
     "get_map": [
         *(f"{name}={value}" for name in ("score_threshold", "confidence", "nms_iou") for value in SHARES),
@@ -37,7 +37,7 @@ WRONG = {
         "mode=photo", "source= mode=video", "source= mode=folder", "source=no.jpg", "source=photos/no.jpg", "source=hollow", "source=notes.txt",
         "source=bad", "source=bad/a.jpg", "source=bad/film.mp4", "source=logs/run/notes.txt", "output=notes.txt",
         "output=notes.txt/below", "source=photos output=photos", "input_shape=100", "input_shape=a,b", "fit=letterbx",
-        "net=yolov9000", "net_options=3", "model_path=no.pth", "model_path=logs", "sorce=a.jpg", "photos/a.jpg", "recipes/none.py"],
+        "net=yolov9000", "net_options=3", "model_path=no.pth", "model_path=logs", "sorce=a.jpg", "photos/no.jpg", "recipes/none.py"],
     "voc_annotation": [
         "dataset=", "dataset=[", "dataset=[]", "dataset=[1]", "dataset=VOCdevkit/No", "dataset=photos", "dataset=notes.txt",
         'dataset=["VOCdevkit/Set","VOCdevkit/No"]', "dataset=photos/a.jpg", "task=detect", "task=segmentation", "task=3",

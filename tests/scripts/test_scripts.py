@@ -151,7 +151,7 @@ def test_what_cannot_be_resumed(trained):
 
 
 @pytest.mark.parametrize("script, words, sentence", [
-    ("train.py", ["epoch=3"], 'Did you mean "epochs"'),
+    ("train.py", ["epoch=3"], 'did you mean epochs=3?'),
     ("train.py", ["net=yolov4tiny"], 'Did you mean "yolov4_tiny"'),
     ("train.py", ["input_shape=100"], r"nearest is (96, 96)"),
     ("train.py", ["dataset=VOCdevkit/Nothing"], "VOCdevkit/Nothing"),
@@ -167,7 +167,7 @@ def test_what_cannot_be_resumed(trained):
     ("train.py", ["lr=1e9", "epochs=3", "eval_every=1", "optimizer=sgd", "clip_norm=0", *QUICK], "Try a third of lr"),
     ("predict.py", ["photo.jpg"], 'Did you mean source="photo.jpg"'),
     ("get_map.py", ["max_boxes=-1"], "max_boxes=-1"),
-    ("train.py", ["resume=True", "dataset=VOCdevkit/Other", "epochs=9"], "0 labelled images of VOCdevkit/Other"),
+    ("train.py", ["resume=True", "dataset=VOCdevkit/Other", "epochs=9"], "VOCdevkit/Other: 1 finding"),
     ("train.py", ["num_workers=two"], "num_workers"),
     ("train.py", ["mosaic=2"], "from 0 to 1"),
     ("train.py", ["net_options={'focl': True}"], "It knows"),
