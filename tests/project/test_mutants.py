@@ -8,7 +8,7 @@ import pytest
 from torture import LINUX, ROOT
 
 pytestmark = LINUX
-KILLS = "tests/training/test_resume.py::test_five_kills_in_one_run"
+KILLS = "tests/training/test_resume.py::test_kills_in_one_run"
 YOLO, DEEPLAB = (f"{KILLS}[{name}]" for name in ("yolo", "deeplab"))
 STATE = "tests/training/test_resume.py::test_a_restored_state_is_the_saved_one"
 CUT, DISK = "tests/training/test_saves.py::test_a_power_cut", "tests/training/test_saves.py::test_a_disk_that_fails"

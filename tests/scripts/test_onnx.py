@@ -38,7 +38,8 @@ def export(*words):
 
 def open_engine(path, **values):
     usual = {"model_path": str(path), "device": "cpu", "net": "", "net_options": {}, "amp": False}
-    return engines.open_engine(Settings(usual | dict.fromkeys(("input_shape", "fit", "nms_iou", "threshold", "batch_size", "confidence")) | values, "test"))
+    open_ones = dict.fromkeys(("input_shape", "fit", "nms_iou", "threshold", "batch_size", "confidence"))
+    return engines.open_engine(Settings(usual | open_ones | values, "test"))
 
 
 def same(ours, theirs):
