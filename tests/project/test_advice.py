@@ -376,6 +376,7 @@ def test_masks_from_outlines(root):
 @follows('or model_path="" to do without', "needs classes_path=...:", "give your own with dataset=...")
 def test_the_doctor_can_do_without(root, monkeypatch):
     monkeypatch.setattr(doctor, "check_environment", lambda: [environment.check_python()])
+    monkeypatch.chdir(root)                         # the repository may have its Shapes already
     voc(root)
     assert "give your own with dataset=..." in said(run, "python tools/doctor.py")
     run("python voc_annotation.py dataset=Set")
