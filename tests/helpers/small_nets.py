@@ -1,6 +1,7 @@
 """Every network at a size that a test can afford, and targets for it: for the tests over all networks."""
 import functools
 
+import pytest
 import torch
 
 import nets
@@ -13,6 +14,14 @@ OPTIONS = {"deeplabv3": {"backbone": "mobilenet_v3_large"}, "pspnet": {"backbone
 SHAPES = {"ssd300": (268, 300), "ssd512": (268, 300)}       # of the input, where (64, 96) is too small
 DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]
 SEGMENTERS = [name for name, network in nets.NETS.items() if network.task == "segmentation"]
+
+LIKE_ANOTHER = ("yolov4", "ssd512", "fcn")                  # yolov3, ssd300 and deeplabv3 train by the same code
+
+
+def every_day(names):
+    """The parameters of a test over all networks that takes long: those like another one wait for the slow tier."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_ANOTHER else name for name in names]
+
 
 # SSD cannot take a small input, and the whole VGG costs a second an image there: an eighth of its channels
 thin_vgg = functools.partial(VGG, ((8, 8), (16, 16), (32, 32, 32), (64, 64, 64), (64, 64, 64)))

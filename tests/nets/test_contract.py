@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import torch
-from small_nets import DETECTORS, OPTIONS, SEGMENTERS, make_targets, small, thin_vgg
+from small_nets import DETECTORS, OPTIONS, SEGMENTERS, every_day, make_targets, small, thin_vgg
 from words import unexplained
 
 import nets
@@ -142,7 +142,7 @@ def relabelled(targets):
     return [{"mask": torch.where(mask == 255, 255, torch.randint(0, 3, mask.shape))} for mask in masks]
 
 
-@pytest.mark.parametrize("name", nets.NETS)
+@pytest.mark.parametrize("name", every_day(nets.NETS))
 def test_steps_learn(name):
     """Some steps on one batch lower the loss, whatever the last bit.
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from one_step import take_step
 from pretended_gpu import OnGPU, pretended_gpu
-from small_nets import make_targets, small, thin_vgg
+from small_nets import every_day, make_targets, small, thin_vgg
 from torch.overrides import TorchFunctionMode
 
 import nets
@@ -47,7 +47,7 @@ def all_on_gpu(tensors):
 
 # Every network
 
-@pytest.mark.parametrize("name", nets.NETS)
+@pytest.mark.parametrize("name", every_day(nets.NETS))
 def test_a_training_step(name, gpu):
     """train.step itself: forward, losses, backward, clipping, optimizer, average. All stay there."""
     model, shape = small(name)
