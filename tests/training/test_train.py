@@ -190,7 +190,7 @@ def test_trying_to_build_takes_no_memory(net):
 
 @pytest.mark.parametrize("words, value", [(["net=retinanet", "pretrained=True"], True), ([], None),
                                           (["net=retinanet", "net_options={'pretrained': 'coco'}"], "coco"),
-                                          (["pretrained=True", "model_path=tests/data/checkpoint_0.4.0.pth"], None)])
+                                          (["net=yolov8", "pretrained=True", "model_path=tests/data/checkpoint_0.4.0.pth"], None)])
 def test_pretrained_may_be_what_the_network_knows(words, value):
     """net_options={'pretrained': 'coco'} is handed on as it is, and its backbone is frozen at first."""
     s, network = plan(*words)
@@ -237,7 +237,12 @@ def test_the_network_follows_from_the_data(tmp_path):
     (tmp_path / "boxes.txt").write_text("a.jpg 1,2,30,40,0\n")
     for words, net in (([], "yolov8"), ([f"dataset={tmp_path / 'nowhere'}"], "yolov4_tiny"),
                        ([f"dataset={tmp_path / 'masks'}"], "deeplabv3plus"), ([f"train_list={tmp_path / 'masks.txt'}"], "deeplabv3plus"),
-                       ([f"train_list={tmp_path / 'boxes.txt'}"], "yolov4_tiny"), (["net=ssd300", f"dataset={tmp_path / 'masks'}"], "ssd300")):
+                       ([f"train_list={tmp_path / 'boxes.txt'}"], "yolov4_tiny"), (["model_path=gone.pth"], "yolov8"),
+                       (["net=ssd300", f"dataset={tmp_path / 'masks'}"], "ssd300")):
         s = read_settings(vars(train), words)
         assert choose_net(s) == s.net == net, words
         assert s.origin["net"].startswith("command line" if net == "ssd300" else "chosen for")
+
+    # Weights that train.py saved say whose they are.
+    s = read_settings(vars(train), ["model_path=tests/data/checkpoint_0.4.0.pth", f"dataset={tmp_path / 'masks'}"])
+    assert choose_net(s) == torch.load("tests/data/checkpoint_0.4.0.pth", weights_only=False)["net"]

@@ -2,6 +2,7 @@
 
 Every setting is checked, and those that are None get their values.
 """
+from utils.checkpoint import read_checkpoint
 from utils.checks.prepare import tasks_of
 from utils.depth import is_range
 from utils.errors import NoWeights, UserError
@@ -40,14 +41,26 @@ FOREIGN = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": 
 def choose_net(s):
     """net, where it is None: the one that learned most of the built-in set, or of a few pictures.
 
-    -> its name, which s gets too.  A dataset that has masks only asks for a segmenter.
+    -> its name, which s gets too.  Weights that train.py saved say theirs; a dataset that has masks only asks
+    for a segmenter.
     """
-    if s.net is None and is_built_in(s):
+    if s.net is None and (saved := net_of_weights(s.model_path)):
+        s.put("net", saved, f"that of {s.model_path}")
+    elif s.net is None and is_built_in(s):
         s.put("net", NET_OF_SHAPES, FOR_SHAPES)
     elif s.net is None:
         task = task_of(s)
         s.put("net", NET_OF[task], f"chosen for your own data, {task}")
     return s.net
+
+
+def net_of_weights(path):
+    """The network whose weights train.py saved in this file; None: it does not say."""
+    try:
+        content = read_checkpoint(find(path)) if str(path).endswith(".pth") else {}
+    except (UserError, OSError):                            # `check_files` says what is wrong with it
+        return None
+    return content.get("net") if isinstance(content, dict) else None
 
 
 def is_built_in(s):
