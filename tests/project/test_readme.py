@@ -224,7 +224,7 @@ SSD = ("python train.py net=ssd300 \"net_options={'batch_norm': True}\" epochs=2
        "distort=0.5")
 # page -> command of results.md -> the numbers that the page quotes of it
 QUOTES = {
-    "README": {DEFAULT: "0.93 0.75", SEGMENT: "0.71",
+    "README": {DEFAULT: "0.95 0.78", SEGMENT: "0.71",
                PARITY.format("yolov4_tiny"): "2e-5", PARITY.format("pspnet"): "7e-7",
                PARITY.format("deeplabv3"): "5e-7", PARITY.format("deeplabv3plus"): "6e-7",
                PARITY.format("segformer"): "2.4e-7"},
@@ -241,7 +241,7 @@ QUOTES = {
     "deeplabv3": {PARITY.format("deeplabv3"): "5e-7"},
     "deeplabv3plus": {SEGMENT: "0.71", GENERAL: "0.15", PARITY.format("deeplabv3plus"): "6e-7 1.4e-4"},
     "segformer": {PARITY.format("segformer"): "2.4e-7"},
-    "CHANGELOG": {DEFAULT: "0.747", "python train.py net=yolov4_tiny": "0.632"},
+    "CHANGELOG": {DEFAULT: "0.778", "python train.py net=yolov4_tiny": "0.632"},
 }
 # What a test asks for, not what was measured.
 ASKED = {"yolox": {"1e-4", "1e-5"}, "yolov8": {"1e-8"}, "training": {"1e-6"}}
