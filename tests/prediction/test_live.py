@@ -227,6 +227,16 @@ def test_keys(go, tmp_path, monkeypatch, end):
     assert difference[-12:, :60].mean() > 40 > 15 > difference[60:80, 100:].mean()    # the caption is in the window alone
 
 
+def test_a_password_is_neither_printed_nor_kept(go, tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "open_capture", lambda name: FakeCapture([100] * 200))
+    monkeypatch.setattr("predict.choose_window", lambda show, live: FakeWindow(["", "", "escape"]))
+    said = go(mode="camera", source="rtsp://me:secret@127.0.0.1/live", save_json=True)
+    assert "Camera or stream rtsp://127.0.0.1/live" in said and "secret" not in said
+    (table,) = (tmp_path / "out").glob("*.json")
+    assert "rtsp://127.0.0.1/live" in table.read_text() and "secret" not in table.read_text()
+    assert not [name for name in results(tmp_path / "out") if "secret" in name]
+
+
 def test_a_pause_of_minutes_stays_a_pause(tmp_path):
     """The stream was lost for long; the video is as long as the scene all the same."""
     made = video.VideoFile(tmp_path, "clip", 2)

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from utils.prediction.answers import find_and_draw, tally
 from utils.prediction.follow import Follow
-from utils.prediction.live import Rate, open_live
+from utils.prediction.live import Rate, open_live, without_password
 from utils.prediction.videos import predict_video, tell_video
 from utils.prediction.window import ENDS, caption
 from utils.prediction.words import print_count
@@ -26,10 +26,11 @@ def predict_camera(s, engine, item, folder, window):
         predict_video(s, engine, item._replace(kind="video"), folder, window)
         return
     video = VideoFile(folder, item.name.name, source.fps, aspect=source.aspect)
-    follow = Follow(s, engine, str(item.place), source.fps)
+    name = without_password(item.place)
+    follow = Follow(s, engine, name, source.fps)
     if s.crop or s.save_index or s.save_colour or s.save_cut_out:
         print("crop, save_index and so on are for images; here only the video is saved.")
-    print(f"Camera or stream {item.place}: {'Esc in the window or ' if window else ''}Ctrl-C ends it.")
+    print(f"Camera or stream {name}: {'Esc in the window or ' if window else ''}Ctrl-C ends it.")
 
     # Ctrl-C is how a camera ends. Another signal ends the program too, with what there is.
     start, stopped, total = time.monotonic(), None, Counter()
