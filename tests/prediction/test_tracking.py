@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from utils.prediction import tracking
-from utils.prediction.overlap import best_of_overlapping, iou
+from utils.prediction.overlap import iou
+from utils.prediction.suppression import hard_rows
 
 BOX = np.array([[100.0, 100, 140, 180]])
 
@@ -129,6 +130,6 @@ def test_what_the_filter_believes():
 def test_overlap():
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 20, 30], [9, 9, 5, 5]], float)
     assert iou(boxes[:1], boxes)[0] == pytest.approx([1, 1 / 3, 0, 0])
-    rows = best_of_overlapping(boxes[:2].repeat(2, 0), np.array([0.5, 0.9, 0.6, 0.2]), np.array([0, 0, 0, 1]), 0.5)
+    rows = hard_rows(boxes[:2].repeat(2, 0), np.array([0.5, 0.9, 0.6, 0.2]), np.array([0, 0, 0, 1]), 0.5)
     assert rows.tolist() == [1, 2, 3]
-    assert len(best_of_overlapping(boxes[:0], np.zeros(0), np.zeros(0), 0.5)) == 0 and iou(boxes[:0], boxes).shape == (0, 4)
+    assert len(hard_rows(boxes[:0], np.zeros(0), np.zeros(0), 0.5)) == 0 and iou(boxes[:0], boxes).shape == (0, 4)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from utils.prediction.answers import find_and_draw, tally
 from utils.prediction.follow import Follow
 from utils.prediction.live import Rate, open_live, without_password
-from utils.prediction.videos import predict_video, tell_video
+from utils.prediction.videos import predict_video, tell_video, until_stopped
 from utils.prediction.window import ENDS, caption
 from utils.prediction.words import print_count
 from utils.results import media
@@ -33,15 +33,8 @@ def predict_camera(s, engine, item, folder, window):
     print(f"Camera or stream {name}: {'Esc in the window or ' if window else ''}Ctrl-C ends it.")
 
     # Ctrl-C is how a camera ends. Another signal ends the program too, with what there is.
-    start, stopped, total = time.monotonic(), None, Counter()
-    try:
-        watch(s, engine, source, video, follow, total, window)
-    except (KeyboardInterrupt, signals.Stopped) as stop:
-        stopped = stop
-        print("\nStopped; what was seen so far is kept.")
-    finally:
-        source.close()
-        readable = video.close()
+    start, total = time.monotonic(), Counter()
+    _, stopped, readable = until_stopped(source, video, watch, s, engine, source, video, follow, total, window)
 
     # The frame in which it was stopped is not in the video.
     seen, seconds = source.seen - (stopped is not None), time.monotonic() - start

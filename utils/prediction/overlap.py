@@ -17,15 +17,3 @@ def iou(boxes, others):
     shared = np.clip(bottom_right - top_left, 0, None).prod(2)
     union = areas(boxes)[:, None] + areas(others)[None] - shared
     return shared / np.maximum(union, 1e-9)
-
-
-def best_of_overlapping(boxes, scores, labels, threshold):
-    """Non-maximum suppression within each class. -> rows that stay, by falling score."""
-    waiting = np.argsort(-scores, kind="stable")
-    kept = []
-    while len(waiting):
-        best, waiting = waiting[0], waiting[1:]
-        kept.append(best)
-        overlap = iou(boxes[best][None], boxes[waiting])[0]
-        waiting = waiting[(overlap <= threshold) | (labels[waiting] != labels[best])]
-    return np.array(kept, np.int64)

@@ -5,7 +5,7 @@ compares the two.
 """
 import numpy as np
 
-from utils.prediction.overlap import areas
+from utils.prediction.overlap import iou
 
 
 def remove_duplicates(boxes, scores, score_threshold, iou_threshold, max_boxes, max_candidates=4096,
@@ -55,7 +55,7 @@ def entering(scores, least, max_candidates, per_class, parts):
     return [np.concatenate(values) for values in zip(*found)]
 
 
-def hard_rows(boxes, scores, group, threshold, enough, by_distance):
+def hard_rows(boxes, scores, group, threshold, enough=None, by_distance=False):
     """Greedy: the best box stays, those of its group that overlap it too much go, and so on.
 
     by_distance: by DIoU, see utils.boxes.diou_nms.  enough: so many are asked for, None: all.
@@ -63,7 +63,7 @@ def hard_rows(boxes, scores, group, threshold, enough, by_distance):
     """
     # In the precisions in which PyTorch is asked.
     boxes = boxes if by_distance else boxes.astype(np.float64)                      # (M, 4)
-    overlap = diou_with if by_distance else iou_with
+    overlap = diou_with if by_distance else overlaps
     waiting = np.argsort(-scores, kind="stable")                                    # (M,)
     kept = []
     while len(waiting) and (enough is None or len(kept) < enough):
@@ -88,18 +88,14 @@ def soft_rows(boxes, scores, group, limits, sigma=0.5):
 
         # Those that wait pay for their overlap with it.
         meets = np.flatnonzero(waiting & (group == group[best]))                    # (m,)
-        iou = iou_with(boxes[best], boxes[meets])                               # (m,)
-        scores[meets] *= np.exp(-iou**2 / sigma)
+        scores[meets] *= np.exp(-overlaps(boxes[best], boxes[meets])**2 / sigma)
         waiting &= scores > limits
     return np.array(kept, np.int64), scores
 
 
-def iou_with(box, boxes):
-    """box: (4,), boxes: (M, 4) -> (M,) in 0-1."""
-    top_left = np.maximum(box[:2], boxes[:, :2])                                    # (M, 2)
-    bottom_right = np.minimum(box[2:], boxes[:, 2:])                                # (M, 2)
-    shared = areas(np.concatenate([top_left, bottom_right], 1))                      # (M,)
-    return shared / np.maximum(areas(box[None]) + areas(boxes) - shared, 1e-7)              # (M,)
+def overlaps(box, boxes):
+    """box: (4,), boxes: (M, 4) -> (M,) IoU, 0 to 1."""
+    return iou(box[None], boxes)[0]                                             # (M,)
 
 
 def diou_with(box, boxes):
@@ -107,7 +103,7 @@ def diou_with(box, boxes):
     between = (box[:2] + box[2:] - boxes[:, :2] - boxes[:, 2:]) / 2                 # (M, 2)
     hull = np.maximum(box[2:], boxes[:, 2:]) - np.minimum(box[:2], boxes[:, :2])    # (M, 2)
     distance = (between**2).sum(1) / np.maximum((hull**2).sum(1), 1e-7)             # (M,)
-    return iou_with(box, boxes) - distance                                      # (M,)
+    return overlaps(box, boxes) - distance                                      # (M,)
 
 
 def ranks_by_class(labels):

@@ -6,7 +6,8 @@ cells, so that what one view misses another may find.
 """
 import numpy as np
 
-from utils.prediction.overlap import best_of_overlapping, iou
+from utils.prediction.overlap import iou
+from utils.prediction.suppression import hard_rows, ranks_by_class
 
 RIM = 0.01                      # a box that ends so near to the edge of its tile (a share) may be cut off
 SAME = 0.5                      # from this IoU on it is the part of a whole box that its tile shows
@@ -67,10 +68,9 @@ def detect_in_views(detect, image, views, nms_iou, max_boxes, most_per_class=Non
                                               ("boxes", "scores", "labels", "cut", "tile"))
     keep = without_parts(boxes, labels, is_cut, corners)
     boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
-    keep = best_of_overlapping(boxes, scores, labels * (not agnostic), nms_iou)
+    keep = hard_rows(boxes, scores, labels * (not agnostic), nms_iou)
     if most_per_class:
-        keep = [row for place, row in enumerate(keep)
-                if (labels[keep[:place]] == labels[row]).sum() < most_per_class]
+        keep = keep[ranks_by_class(labels[keep]) < most_per_class]
     keep = keep[:max_boxes]
     return {"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
 

@@ -27,15 +27,9 @@ def predict_video(s, engine, item, folder, window):
         print("crop, save_index and so on are for images; here only the video is saved.")
 
     # Whatever stops it ends the program too, with what there is.
-    start, stopped, total = time.monotonic(), None, Counter()
-    try:
-        whole_file = predict_frames(s, engine, source, video, follow, total, window)
-    except (KeyboardInterrupt, signals.Stopped) as stop:
-        stopped = stop
-        print("\nStopped; what was seen so far is kept.")
-    finally:
-        source.close()
-        readable = video.close()
+    start, total = time.monotonic(), Counter()
+    whole_file, stopped, readable = until_stopped(source, video, predict_frames, s, engine, source, video,
+                                                  follow, total, window)
 
     # What was read ahead when it was stopped is not in the video.
     seen, seconds = video.seen, time.monotonic() - start
@@ -47,6 +41,23 @@ def predict_video(s, engine, item, folder, window):
         print(source.complaint())
     if isinstance(stopped, signals.Stopped):
         raise stopped
+
+
+def until_stopped(source, video, work, *arguments):
+    """work(*arguments) until it is done or stopped; source and video are closed then.
+
+    -> what it gave, what stopped it, None where nothing did; how many frames can be read back.
+    """
+    given = stopped = None
+    try:
+        given = work(*arguments)
+    except (KeyboardInterrupt, signals.Stopped) as stop:
+        stopped = stop
+        print("\nStopped; what was seen so far is kept.")
+    finally:
+        source.close()
+        readable = video.close()
+    return given, stopped, readable
 
 
 def predict_frames(s, engine, source, video, follow, total, window):
