@@ -18,7 +18,10 @@ def covered(scores, transform, size, input_shape):
     return scores[:, top:top + n, left:left + m]                                    # (K, n, m)
 
 
-def window_starts(length, window):
-    """Where windows begin that cover 0..length and overlap by a third or more. 1000, 512 -> [0, 244, 488]."""
-    count = 1 + -(-(length - window) // (window * 2 // 3))
+def window_starts(length, window, step=None):
+    """Where windows begin that cover 0..length at equal distances. 1000, 512 -> [0, 244, 488].
+
+    step: the farthest from one to the next; None: so that they overlap by a third or more.
+    """
+    count = 1 + max(0, -(-(length - window) // (step or window * 2 // 3)))
     return [round(i * (length - window) / max(count - 1, 1)) for i in range(count)]

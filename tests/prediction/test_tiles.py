@@ -3,7 +3,8 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.prediction.tiles import detect_in_views, starts, tile_corners, views_of
+from utils.prediction.tiles import detect_in_views, tile_corners, views_of
+from utils.views import window_starts
 
 
 def patches(images, scale=1.0):
@@ -79,7 +80,7 @@ def test_an_object_larger_than_a_tile():
 
 
 def test_where_tiles_lie():
-    assert starts(1000, 400, 0.25) == [0, 300, 600] and starts(400, 400, 0.25) == [0] and starts(100, 400, 0.25) == [0]
+    assert window_starts(1000, 400, 300) == [0, 300, 600] and window_starts(400, 400, 300) == [0] and window_starts(100, 400, 300) == [0]
     corners = tile_corners((500, 700), (200, 300), 0.3)
     seen = np.zeros((500, 700), int)
     for x1, y1, x2, y2 in corners:

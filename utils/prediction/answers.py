@@ -35,7 +35,7 @@ def ask(s, engine, images, fitted=None, least=None):
 
     # Each image once, as it is; or in tiles, mirrored, at several sizes.
     views = [views_of(image, s.tiles, s.tile_overlap, s.scales, s.flip) for image in images]
-    if all(some == views_of(image, None, 0, (1.0,), False) for some, image in zip(views, images)):
+    if all(len(some) == 1 and some[0][1:] == (1.0, False) for some in views):
         return detect(images, fitted=fitted)
     return [detect_in_views(detect, image, some, s.nms_iou, s.max_boxes, s.max_per_class, s.agnostic_nms,
                             engine.batch) for image, some in zip(images, views)]

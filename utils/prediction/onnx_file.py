@@ -65,18 +65,27 @@ def open_file(path, device="cpu"):
     if not path.is_file():
         raise UserError(f"There is no weight file {shown(path)}.")
 
-    # As many threads as PyTorch would take where a shell says so. What it finds worth a warning is for
-    # its developers.
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
+    # As many threads as PyTorch would take where a shell says so.
+    options = quiet_options(runtime)
     options.intra_op_num_threads = threads()
     try:
         session = runtime.InferenceSession(str(path), options, providers=providers(runtime, device))
     except Exception as error:                              # a damaged file can make the reader fail anywhere
-        reason = printable(str(error).splitlines()[0][:200])
         raise UserError(f"{shown(path)} cannot be read as an .onnx file: cut off, damaged or of a kind that "
-                        f"ONNX Runtime {runtime.__version__} does not know. ({reason})") from None
+                        f"ONNX Runtime {runtime.__version__} does not know. ({first_words(error)})") from None
     return session, read_properties(session.get_modelmeta().custom_metadata_map, path)
+
+
+def quiet_options(runtime):
+    """Options of a session. What ONNX Runtime finds worth a warning is for its developers."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def first_words(error):
+    """The first line of what another program says, as it can be printed."""
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0][:200])
 
 
 def threads():

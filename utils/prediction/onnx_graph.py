@@ -16,8 +16,7 @@ from torch import nn
 
 from utils.errors import UserError, is_lack_of_memory
 from utils.images import STEP
-from utils.prediction.onnx_file import SIZE, need
-from utils.settings import printable
+from utils.prediction.onnx_file import SIZE, first_words, need, quiet_options
 
 # What is tried, the freest first.
 FREEDOMS = (("batch", SIZE), ("batch",), ())
@@ -123,11 +122,6 @@ def make_graph(model, input_shape, opset, suppression=None, dynamic=True):
     raise UserError(f"{type(model).__name__} cannot be exported with opset={opset}: {reason}")
 
 
-def first_words(error):
-    """The first line of what another program says, as it can be printed."""
-    return printable((str(error).strip() or type(error).__name__).splitlines()[0][:200])
-
-
 @torch.inference_mode()
 def limits_of(model, input_shape):
     """What the network says of the boxes that enter the suppression, see utils.boxes.nms."""
@@ -208,9 +202,7 @@ def differences(model, content, shapes):
     -> name of an output: the largest difference. An edge far outside counts in shares of how far it is.
     """
     (runtime,) = need("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(content, quiet_options(runtime), providers=["CPUExecutionProvider"])
 
     graph, chance = Graph(model).eval(), torch.Generator().manual_seed(0)
     names = [output.name for output in session.get_outputs()]

@@ -11,8 +11,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.images import fit_image
-from utils.prediction.onnx_file import need
-from utils.settings import printable
+from utils.prediction.onnx_file import first_words, need
 
 KINDS = ("", "dynamic", "static")
 LAYERS = ["Conv", "Gemm", "MatMul"]
@@ -51,8 +50,7 @@ def make_whole(source, target, kind, images, input_shape, fit):
                                          activation_type=quantization.QuantType.QUInt8,
                                          weight_type=quantization.QuantType.QInt8, **wanted)
     except Exception as error:                              # it can fail on any graph
-        reason = printable((str(error).strip() or type(error).__name__).splitlines()[0][:200])
-        raise UserError(f'quantise="{kind}" failed: {reason}') from None
+        raise UserError(f'quantise="{kind}" failed: {first_words(error)}') from None
     finally:
         logging.disable(logging.NOTSET)
 

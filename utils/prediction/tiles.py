@@ -8,6 +8,7 @@ import numpy as np
 
 from utils.prediction.overlap import iou
 from utils.prediction.suppression import hard_rows, ranks_by_class
+from utils.views import window_starts
 
 RIM = 0.01                      # a box that ends so near to the edge of its tile (a share) may be cut off
 SAME = 0.5                      # from this IoU on it is the part of a whole box that its tile shows
@@ -16,15 +17,10 @@ SAME = 0.5                      # from this IoU on it is the part of a whole box
 def tile_corners(size, tile, overlap):
     """Where tiles lie. size: (h, w) of the image, tile: (h, w), overlap: the least share that neighbours have
     in common. -> list of (x1, y1, x2, y2); one, the image itself, when it is no larger than a tile."""
-    rows = [(y, min(y + tile[0], size[0])) for y in starts(size[0], tile[0], overlap)]
-    columns = [(x, min(x + tile[1], size[1])) for x in starts(size[1], tile[1], overlap)]
+    steps = [max(1, int(side * (1 - overlap))) for side in tile]
+    rows = [(y, min(y + tile[0], size[0])) for y in window_starts(size[0], tile[0], steps[0])]
+    columns = [(x, min(x + tile[1], size[1])) for x in window_starts(size[1], tile[1], steps[1])]
     return [(x1, y1, x2, y2) for y1, y2 in rows for x1, x2 in columns]
-
-
-def starts(length, tile, overlap):
-    """Where tiles begin that cover 0..length at equal distances. 1000, 400, 0.25 -> [0, 300, 600]"""
-    count = 1 + max(0, -(-(length - tile) // max(1, int(tile * (1 - overlap)))))
-    return [round(i * (length - tile) / max(count - 1, 1)) for i in range(count)]
 
 
 def views_of(image, tiles, overlap, scales, flip):
