@@ -34,7 +34,8 @@ def predict_camera(s, engine, item, folder, window):
 
     # Ctrl-C is how a camera ends. Another signal ends the program too, with what there is.
     start, total = time.monotonic(), Counter()
-    _, stopped, readable = until_stopped(source, video, watch, s, engine, source, video, follow, total, window)
+    _, stopped, readable = until_stopped(source, video, watch, s, engine, source, video, follow, total,
+                                         window)
 
     # The frame in which it was stopped is not in the video.
     seen, seconds = source.seen - (stopped is not None), time.monotonic() - start

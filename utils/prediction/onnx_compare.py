@@ -10,7 +10,7 @@ from utils.images import fitted_size
 from utils.metrics import detection_results
 from utils.miou import count_confusion, list_results
 from utils.prediction.onnx_engine import VARYING
-from utils.prediction.suppression import overlaps
+from utils.prediction.suppression import iou_with
 from utils.settings import counted
 
 BOX = 1e-3                      # px of the input that an edge may be off
@@ -103,7 +103,7 @@ def gaps(ours, theirs, cut):
 def has_twin(box, score, label, others):
     """Whether another box of this score is there: of two equal ones NMS keeps the one or the other."""
     equal = (others["labels"] == label) & (np.abs(others["scores"] - score) <= SCORE)
-    return bool((overlaps(box, others["boxes"][equal]) > TWIN).any())
+    return bool((iou_with(box, others["boxes"][equal]) > TWIN).any())
 
 
 def compare_regions(model, engine, images, difference):

@@ -63,7 +63,7 @@ def hard_rows(boxes, scores, group, threshold, enough=None, by_distance=False):
     """
     # In the precisions in which PyTorch is asked.
     boxes = boxes if by_distance else boxes.astype(np.float64)                      # (M, 4)
-    overlap = diou_with if by_distance else overlaps
+    overlap = diou_with if by_distance else iou_with
     waiting = np.argsort(-scores, kind="stable")                                    # (M,)
     kept = []
     while len(waiting) and (enough is None or len(kept) < enough):
@@ -88,12 +88,12 @@ def soft_rows(boxes, scores, group, limits, sigma=0.5):
 
         # Those that wait pay for their overlap with it.
         meets = np.flatnonzero(waiting & (group == group[best]))                    # (m,)
-        scores[meets] *= np.exp(-overlaps(boxes[best], boxes[meets])**2 / sigma)
+        scores[meets] *= np.exp(-iou_with(boxes[best], boxes[meets])**2 / sigma)
         waiting &= scores > limits
     return np.array(kept, np.int64), scores
 
 
-def overlaps(box, boxes):
+def iou_with(box, boxes):
     """box: (4,), boxes: (M, 4) -> (M,) IoU, 0 to 1."""
     return iou(box[None], boxes)[0]                                             # (M,)
 
@@ -103,7 +103,7 @@ def diou_with(box, boxes):
     between = (box[:2] + box[2:] - boxes[:, :2] - boxes[:, 2:]) / 2                 # (M, 2)
     hull = np.maximum(box[2:], boxes[:, 2:]) - np.minimum(box[:2], boxes[:, :2])    # (M, 2)
     distance = (between**2).sum(1) / np.maximum((hull**2).sum(1), 1e-7)             # (M,)
-    return overlaps(box, boxes) - distance                                      # (M,)
+    return iou_with(box, boxes) - distance                                      # (M,)
 
 
 def ranks_by_class(labels):
