@@ -15,7 +15,8 @@ names are those of torchvision's deeplabv3_resnet50, _resnet101 and _mobilenet_v
                       of the channels, dropout 0.1, conv 1x1
 
 The auxiliary head is a second, smaller classifier on an earlier map: it brings gradient to the middle of the
-backbone while it is trained, and is not run at all afterwards. C5 are the channels of c5.
+backbone while it is trained, and is not run at all afterwards. C5 are the channels of c5. It is a whole FCN,
+and like the choice of the backbone it comes from fcn.py.
 
 What differs from the paper, and why (1-3 so that torchvision's files fit):
 1. Behind the ASPP there is one more 3x3 convolution.
@@ -28,15 +29,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nets.backbones.mobilenet import mobilenet_v3_large
-from nets.backbones.resnet import resnet
+from nets.fcn import AUX_WEIGHT, dilated_backbone, head
 from nets.layers import SEGMENTATION_RECIPE, PooledBatchNorm, enlarge, normalise
-from utils.errors import UserError, did_you_mean
 from utils.losses import SegmentationLoss, class_scores
 
-BACKBONES = ("resnet50", "resnet101", "mobilenet_v3_large")
 RATES = (12, 24, 36)                                    # dilations of the ASPP, section 4.1, at stride 8
-AUX_WEIGHT = 0.5
 
 
 class Dilated(nn.Conv2d):
@@ -110,22 +107,12 @@ class DeepLabV3(nn.Module):
     def __init__(self, num_classes, input_shape=(512, 512), pretrained=False, backbone="resnet50", aux=True,
                  loss=None, class_weights=None, sigmoid=False):
         """num_classes: K, background included.  pretrained: True fetches the backbone, trained on ImageNet.
-        backbone: one of BACKBONES.  aux: with the auxiliary head.
+        backbone: one of BACKBONES in fcn.py.  aux: with the auxiliary head.
         loss, class_weights, sigmoid: see utils/losses.py, SegmentationLoss.
         """
         super().__init__()
-        if backbone not in BACKBONES:
-            raise UserError(f'DeepLabV3 has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} '
-                            f'Known: {", ".join(BACKBONES)}.')
         self.criterion = SegmentationLoss(num_classes, loss, class_weights, sigmoid)
-
-        # aux_level: which of c2, c3, c4, c5 the auxiliary head looks at.
-        if backbone == "mobilenet_v3_large":
-            self.backbone = mobilenet_v3_large(pretrained)
-            self.aux_level = 1
-        else:
-            self.backbone = resnet(backbone, 8, pretrained)
-            self.aux_level = 2
+        self.backbone, self.aux_level = dilated_backbone("DeepLabV3", backbone, pretrained)
 
         # Registered and numbered as in torchvision's files.
         self.classifier = nn.Sequential(
@@ -134,11 +121,7 @@ class DeepLabV3(nn.Module):
             nn.Conv2d(256, self.criterion.channels, 1))
         self.aux_classifier = None
         if aux:
-            c_in = self.backbone.channels[self.aux_level]
-            self.aux_classifier = nn.Sequential(
-                *conv_norm_relu(c_in, c_in // 4, 3),
-                nn.Dropout(0.1),
-                nn.Conv2d(c_in // 4, self.criterion.channels, 1))
+            self.aux_classifier = head(self.backbone.channels[self.aux_level], self.criterion.channels)
 
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> logits (B, K, H, W), losses."""

@@ -45,6 +45,19 @@ def head(c_in, outputs):
         nn.Conv2d(c_in // 4, outputs, 1))
 
 
+def dilated_backbone(title, backbone, pretrained):
+    """-> the backbone; which of its maps c2, c3, c4, c5 an auxiliary head looks at: 0, 1, 2 or 3.
+
+    title: of the network, for the error: backbone is none of BACKBONES.
+    """
+    if backbone not in BACKBONES:
+        raise UserError(f'{title} has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} '
+                        f'Known: {", ".join(BACKBONES)}.')
+    if backbone == "mobilenet_v3_large":
+        return mobilenet_v3_large(pretrained), 1
+    return resnet(backbone, 8, pretrained), 2
+
+
 class FCN(nn.Module):
     task = "segmentation"
     stride = 8
@@ -58,18 +71,8 @@ class FCN(nn.Module):
         loss, class_weights, sigmoid: see utils/losses.py, SegmentationLoss.
         """
         super().__init__()
-        if backbone not in BACKBONES:
-            raise UserError(f'FCN has no backbone "{backbone}".{did_you_mean(backbone, BACKBONES)} '
-                            f'Known: {", ".join(BACKBONES)}.')
         self.criterion = SegmentationLoss(num_classes, loss, class_weights, sigmoid)
-
-        # aux_level: which of c2, c3, c4, c5 the auxiliary head looks at.
-        if backbone == "mobilenet_v3_large":
-            self.backbone = mobilenet_v3_large(pretrained)
-            self.aux_level = 1
-        else:
-            self.backbone = resnet(backbone, 8, pretrained)
-            self.aux_level = 2
+        self.backbone, self.aux_level = dilated_backbone("FCN", backbone, pretrained)
         self.classifier = head(self.backbone.channels[3], self.criterion.channels)
         self.aux_classifier = None
         if aux:

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 import torchvision
 from recipe import fill, image
 
-from nets.deeplabv3 import ASPP, BACKBONES, DeepLabV3, Dilated
+from nets.deeplabv3 import ASPP, DeepLabV3, Dilated
+from nets.fcn import BACKBONES
 from nets.layers import normalise
 from utils.errors import UserError
 from utils.weights import load_weights
