@@ -33,6 +33,8 @@ def main(s):
         torch.manual_seed(0)
         shape = SHAPES.get(name, SMALL)
         model = nets.build(name, s.classes, shape).eval()
+
+        # A network that cannot be exported has its reason in its row.
         began = time.process_time()
         try:
             content, free, _ = onnx_graph.make_graph(model, shape, s.opset)
@@ -40,6 +42,8 @@ def main(s):
             rows.append([name, f"{shape[1]} x {shape[0]}", f"refused: {error}", "", "", "", ""])
             continue
         seconds = time.process_time() - began
+
+        # How far its answers are from the network's, where batch and size differ too.
         off = onnx_graph.differences(model, content, onnx_graph.shapes_of(model, shape, free))
         rows.append([name, f"{shape[1]} x {shape[0]}", ", ".join(free) or "nothing", f"{off['scores']:.1e}",
                      f"{off['boxes']:.1e}" if "boxes" in off else "", f"{len(content) / 2**20:.1f}",

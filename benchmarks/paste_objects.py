@@ -16,9 +16,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils.errors import UserError  # noqa: E402
+from utils.formats.written import voc_xml  # noqa: E402
 from utils.images import open_image  # noqa: E402
 from utils.results.media import save_image  # noqa: E402
 from utils.settings import find, read_settings  # noqa: E402
+from utils.system.files import write_text  # noqa: E402
 
 objects = ""                    # folder with photos of one object each                     目标照片的文件夹
 backgrounds = ""                # folder with photos of anything else                       背景照片的文件夹
@@ -51,8 +53,7 @@ def main(s):
                     boxes.append(box)
             write(folder, f"{split}_{number:03d}", canvas, boxes, s.name)
         names = "".join(f"{split}_{number:03d}\n" for number in range(count))
-        (folder / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
-        (folder / "ImageSets/Main" / f"{split}.txt").write_text(names, encoding="utf-8")
+        write_text(folder / "ImageSets/Main" / f"{split}.txt", names)
     print(f"Written: {s.out}, {sum(s.images.values())} pictures")
 
 
@@ -92,14 +93,10 @@ def paste(canvas, thing, box):
 
 
 def write(folder, stem, canvas, boxes, name):
-    """A picture and its annotation; VOC counts pixels from 1."""
+    """A picture and its annotation."""
     save_image(folder / "JPEGImages" / f"{stem}.jpg", canvas)
-    rows = "".join(f"<object><name>{name}</name><bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin>"
-                   f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>" for x1, y1, x2, y2 in boxes)
-    size = f"<size><width>{canvas.shape[1]}</width><height>{canvas.shape[0]}</height><depth>3</depth></size>"
-    (folder / "Annotations").mkdir(parents=True, exist_ok=True)
-    text = f"<annotation><filename>{stem}.jpg</filename>{size}{rows}</annotation>\n"
-    (folder / "Annotations" / f"{stem}.xml").write_text(text, encoding="utf-8")
+    objects = [{"name": name, "box": box, "difficult": False} for box in boxes]
+    write_text(folder / "Annotations" / f"{stem}.xml", voc_xml(f"{stem}.jpg", canvas.shape[1::-1], objects))
 
 
 if __name__ == "__main__":

@@ -94,3 +94,9 @@ def split(name):
 
 def join(owner, kind):
     return f"{owner}.{kind}" if owner else kind
+
+
+def difference(found, expected):
+    """The largest difference, relative to the largest value."""
+    assert found.shape == expected.shape and expected.std() > 1e-3
+    return float((found - expected).abs().max() / expected.abs().max())

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 import torchvision
-from recipe import fill
+from recipe import difference, fill
 
 from nets.backbones.mobilenet import mobilenet_v2, mobilenet_v3_large
 from nets.backbones.resnet import Bottleneck, resnet
@@ -26,12 +26,6 @@ def official(name, factor=32):
 
 def images(height, width):
     return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-
-
-def difference(found, expected):
-    """The largest difference, relative to the largest value."""
-    assert found.shape == expected.shape and expected.std() > 1e-3
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def levels(network, x):

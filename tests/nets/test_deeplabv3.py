@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from recipe import fill, image
+from recipe import difference, fill, image
 
 from nets.deeplabv3 import ASPP, DeepLabV3, Dilated
 from nets.fcn import BACKBONES
@@ -39,12 +39,6 @@ def masks(count, num_classes, height=SIZE[0], width=SIZE[1]):
     found = torch.randint(num_classes, (count, height, width))
     found[:, :7] = 255
     return [{"mask": mask} for mask in found]
-
-
-def difference(found, expected):
-    """The largest difference, relative to the largest value."""
-    assert found.shape == expected.shape and expected.std() > 1e-3
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def both_heads(model, images):

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from recipe import fill, image
+from recipe import difference, fill, image
 
 import nets
 from nets.fcn import BACKBONES, FCN
@@ -29,12 +29,6 @@ def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("fcn") / "权重.pth"
     torch.save(official().state_dict(), path)
     return path
-
-
-def difference(found, expected):
-    """The largest difference, relative to the largest value."""
-    assert found.shape == expected.shape and expected.std() > 1e-3
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def test_parameters():
