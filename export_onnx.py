@@ -23,7 +23,7 @@ from utils.formats.sweep import range_of_set
 from utils.images import open_image, round_up
 from utils.lists import read_list, read_mask_list
 from utils.prediction import onnx_file
-from utils.prediction.engine import newest_best
+from utils.prediction.engine import find_weights
 from utils.prediction.onnx_compare import compare, measure
 from utils.prediction.onnx_engine import OnnxEngine
 from utils.prediction.onnx_graph import make_graph, write_file
@@ -37,7 +37,7 @@ from utils.system.files import cannot_write, written_whole
 from utils.weights import not_finite
 
 # The network                                                                            网络
-model_path = ""             # weights that train.py saved; "": best.pth of the newest run   权重文件，空为最新一次训练的最佳
+model_path = ""             # weights, or the folder of a run; "": the newest run           权重文件或训练文件夹，空为最新
 net = ""                    # only for official weights: which network, like "ssd300"       仅官方权重：网络名称
 net_options = {}            # only for official weights: the network's own options          仅官方权重：网络选项
 input_shape = None          # height, width ("short_side": the short side, the longest)     输入尺寸，None 为训练时的
@@ -68,7 +68,7 @@ def main(s):
     check(s, opset=whole(16, 20), quantise=one_of(KINDS), pictures=whole(1),
           confidence=number(0, 1), nms_iou=optional(number(0, 1)), max_boxes=whole(1))
     onnx_file.need("onnx", "onnxruntime")
-    path = find(media.unquote(s.model_path)) if s.model_path else newest_best()
+    path = find_weights(s.model_path)
     model, info = load_model(s, path)
     target = choose_target(s, path)
     data = open_list(s, info, model.task)

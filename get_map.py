@@ -12,7 +12,7 @@ from utils.errors import UserError
 from utils.evaluate import choose_input, collect
 from utils.formats.sweep import range_of_set
 from utils.metrics import confusion_matrix, detection_curves, detection_results
-from utils.prediction.engine import newest_best
+from utils.prediction.engine import find_weights
 from utils.results import misses, plots
 from utils.results.filters import choose_confidence
 from utils.results.report import (
@@ -28,7 +28,7 @@ from utils.system.device import choose_device
 from utils.system.files import writable_folder
 
 # The network                                                                            网络
-model_path = ""             # weights that train.py saved; "": best.pth of the newest run   权重文件，空为最新一次训练的最佳
+model_path = ""             # weights, or the folder of a run; "": the newest run           权重文件或训练文件夹，空为最新
 net = ""                    # only for official weights: which network, like "ssd300"       仅官方权重：网络名称
 net_options = {}            # only for official weights: the network's own options          仅官方权重：网络选项
 
@@ -85,7 +85,7 @@ def load_model(s):
     share = number(0, 1)
     check(s, score_threshold=optional(share), confidence=share, nms_iou=optional(share), max_boxes=whole(1),
           batch_size=whole(1), num_workers=optional(whole(0)))
-    path = find(s.model_path) if s.model_path else newest_best()
+    path = find_weights(s.model_path)
     model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
     if model.task != "detection":
         raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: '

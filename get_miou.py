@@ -17,7 +17,7 @@ from utils.evaluate import segment_list
 from utils.formats.sweep import range_of_set
 from utils.images import IGNORED, fitted_size, resize, resize_mask
 from utils.miou import count_confusion, list_results, segmentation_results
-from utils.prediction.engine import newest_best
+from utils.prediction.engine import find_weights
 from utils.results import masks, plots, report
 from utils.results.draw import grid
 from utils.results.media import fresh, save_image
@@ -27,7 +27,7 @@ from utils.system.device import choose_device
 from utils.system.files import writable_folder
 
 # The network                                                                            网络
-model_path = ""             # weights that train.py saved; "": best.pth of the newest run   权重文件，空为最新一次训练的最佳
+model_path = ""             # weights, or the folder of a run; "": the newest run           权重文件或训练文件夹，空为最新
 net = ""                    # only for official weights: which network, like "deeplabv3"    仅官方权重：网络名称
 net_options = {}            # only for official weights: the network's own options          仅官方权重：网络选项
 
@@ -50,8 +50,6 @@ worst = 12                  # so many of the worst images are shown on one page 
 batch_size = 8              # images through the network at once                            批大小
 num_workers = None          # processes that read images; None: chosen                      数据加载进程数
 device = "auto"             # "auto", "cpu", "cuda", "cuda:1"                               设备
-
-BARS = (("iou", "IoU"), ("pa", "Pixel accuracy (recall)"), ("precision", "Precision"))
 
 
 def main(s):
@@ -85,7 +83,7 @@ def load_model(s):
     """-> path of the weights, network on the device, what was saved with it. threshold gets its value."""
     masks.check_settings(s)
     check(s, save_pictures=yes_or_no(), worst=whole(0), batch_size=whole(1), num_workers=optional(whole(0)))
-    path = find(s.model_path) if s.model_path else newest_best()
+    path = find_weights(s.model_path)
     model, info = nets.load(path, choose_device(s.device), s.net, s.net_options)
     if model.task != "segmentation":
         raise UserError(f'{shown(path)} is "{info["net"]}", a network for {model.task}: '
@@ -159,12 +157,11 @@ def save_comparison(s, folder, data, index, truth, labels):
 
 
 def save_plots(folder, results, matrix, names):
-    """The confusion matrix as a picture and as CSV, and a page of bars per measure."""
+    """The confusion matrix as a picture and as CSV, and the bars of the classes."""
     rows = ([name, *row] for name, row in zip(names, matrix.T.tolist()))            # as get_map.py has it
     write_csv(folder / "confusion_matrix.csv", [["network says / truth", *names], *rows])
     plots.pixel_confusion(matrix, names, folder / "confusion_matrix.png")
-    for key, title in BARS:
-        plots.class_bars(results, key, title, folder / f"{key}.png")
+    plots.class_bars(results, folder / "per_class.png")
 
 
 def save_worst(s, folder, worst_ones, data):

@@ -20,7 +20,6 @@ from utils.prediction.images import predict_images
 from utils.prediction.options import check_options
 from utils.prediction.videos import predict_video
 from utils.prediction.window import SHOWS, choose_window
-from utils.prediction.words import say_unused
 from utils.results import masks, media, sources
 from utils.results.filters import check_filters
 from utils.settings import (
@@ -42,7 +41,7 @@ source = ""                 # path, pattern, list, address, camera; "": the test
 mode = "image"              # "image", "folder", "video" or "camera"; source decides        图片、文件夹、视频、摄像头
 
 # The network                                                                            网络
-model_path = ""             # weights that train.py saved; "": best.pth of the newest run   权重文件，空为最新一次训练的最佳
+model_path = ""             # weights, or the folder of a run; "": the newest run           权重文件或训练文件夹，空为最新
 net = ""                    # only for official weights: which network, like "ssd300"       仅官方权重：网络名称
 net_options = {}            # only for official weights: the network's own options          仅官方权重：网络选项
 input_shape = None          # height, width ("short_side": the short side, the longest)     输入尺寸，None 为训练时的
@@ -111,7 +110,6 @@ def main(s):
     engine = open_engine(s)
     if engine.task == "detection":
         check_filters(s, engine.class_names)
-    say_unused(s, engine)
     items = items or samples_of_the_test_list(engine)
     check_options(s, engine, items)
 

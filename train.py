@@ -104,7 +104,7 @@ def main(s):
     run, state = find_run(s)                                    # of a resumed run; else None, None
     machine = distributed.begin(s.device)
     hold_run(run)                                               # nobody else may train in its folder
-    network = nets.find_net(choose_net(s))
+    network = nets.find_net(choose_net(s, state))
     complete(s, network, state, nets.try_to_build)              # every None gets its value
     train_data, val_data = make_data(s, network)
 

@@ -20,7 +20,7 @@ import nets  # noqa: E402
 from utils.evaluate import detect  # noqa: E402
 from utils.images import open_image  # noqa: E402
 from utils.lists import read_list  # noqa: E402
-from utils.prediction.engine import newest_best  # noqa: E402
+from utils.prediction.engine import find_weights  # noqa: E402
 from utils.prediction.overlap import iou  # noqa: E402
 from utils.prediction.tiles import detect_in_views, views_of  # noqa: E402
 from utils.settings import find, read_settings, shown  # noqa: E402
@@ -67,7 +67,7 @@ def sizes(boxes):
 
 
 def main(s):
-    path = find(s.model_path) if s.model_path else newest_best()
+    path = find_weights(s.model_path)
     model, info = nets.load(path)
     settings = info["settings"]
     names, rows = read_list(find(s.list_path or settings["test_list"]))

@@ -119,11 +119,18 @@ def backbone_share(model, names):
 
 
 def check_weights(path):
-    """Error: there is no such weight file, or it cannot be read. Whether it fits, `load_weights` says."""
-    if not is_darknet(path):
-        state_dict_of(read_checkpoint(path), path)
-    elif not path.is_file():
-        raise UserError(f"There is no weight file {shown(path)}.")
+    """Error: there is no such weight file, or it cannot be read. Whether it fits, `load_weights` says.
+
+    -> the name of the network for which train.py saved them; None: the file does not say.
+    """
+    if is_darknet(path):
+        if not path.is_file():
+            raise UserError(f"There is no weight file {shown(path)}.")
+        return None
+    content = read_checkpoint(path)
+    state_dict_of(content, path)
+    net = content.get("net")
+    return net if isinstance(net, str) else None
 
 
 def our_name(name, rules):

@@ -51,7 +51,7 @@ def fake_detect(model, images, input_shape, confidence, nms_iou, max_boxes, fit,
 def go_fixture(monkeypatch, tmp_path, capsys):
     """A function: run predict.main with these variables -> what it printed. Results lie in tmp_path/out."""
     info = {"net": "fake", "class_names": NAMES, "input_shape": (64, 96), "options": {}, "settings": {"test_list": str(tmp_path / "my test.txt")}}
-    monkeypatch.setattr(engine, "newest_best", lambda: tmp_path / "best.pth")
+    monkeypatch.setattr(engine, "find_weights", lambda _: tmp_path / "best.pth")
     monkeypatch.setattr(torch_engine, "choose_device", lambda device: "cpu")
     monkeypatch.setattr(torch_engine.nets, "load", lambda path, device, net, options: (Detector(), info))
     monkeypatch.setattr(torch_engine, "detect", fake_detect)

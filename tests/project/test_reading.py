@@ -16,7 +16,7 @@ FIRST = {
 }
 LIMITS = {
     "nets": {"long_plain": 0, "tall_plain": 3, "over_screen": 0, "wide": 0},
-    "utils": {"long_plain": 0, "tall_plain": 7, "over_screen": 0, "wide": 2, "twice": 3},
+    "utils": {"long_plain": 0, "tall_plain": 7, "over_screen": 0, "wide": 2, "twice": 2},
     "scripts": {"long_plain": 0, "tall_plain": 2, "over_screen": 0, "wide": 30},        # wide: the variables of train.py
 }
 MOST_SETTINGS = 60              # variables at the top of train.py: more, and nobody reads them all

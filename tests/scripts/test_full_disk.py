@@ -38,7 +38,7 @@ NOISE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
 BOXES = [{"label": "猫", "score": 0.5, "xyxy": [3.0, 4.0, 50.0, 40.0]}] * 9
 ROWS = [{"epoch": 1, "epochs": 3, "lr": 0.1, "train_box": 2.0, "val_box": 3.0, "map50": 0.1}] * 3
 RESULTS = {"per_class": [{"name": "a", "iou": 0.5}] * 5, "miou": 0.5}
-SCRIPTS = ["train.py", "predict.py", "get_map.py", "get_miou.py", "voc_annotation.py", "summary.py",
+SCRIPTS = ["train.py", "predict.py", "get_map.py", "get_miou.py", "export_onnx.py", "voc_annotation.py", "summary.py",
            *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tools").glob("*.py") if path.name != "__init__.py")]
 
 
@@ -66,7 +66,7 @@ WRITERS = {
     "csv": (lambda path, boxes: tables.save_csv(path.parent, "a", [{"file": "b" * 300, "boxes": boxes}]), "a.csv", BOXES),
     "results": (lambda path, results: report.write_results(path.parent, results, "x" * 500, ""), "results.txt", RESULTS),
     "table": (report.write_csv, "a.csv", [["x" * 300] * 3]), "bars": (lambda path, rows: plots.class_bars(
-        {"per_class": [{"name": "a", "iou": 0.5}], "miou": 0.5}, "iou", "IoU", path), "iou.png", None),
+        {"per_class": [{"name": "a", "iou": 0.5, "pa": 0.5, "precision": None}], "miou": 0.5, "mpa": 0.5, "mprecision": None}, path), "a.png", None),
     "history": (lambda path, rows: log.write_history(path.parent, rows * 9, [1.0]), "metrics.csv", ROWS),
     "settings": (lambda path, settings: log.write_settings(path.parent, settings), "settings.py", {"a": "x" * 500}),
     "list": (write_list, "a.txt", [("x" * 200 + ".jpg", [(1, 2, 3, 4, 0)])] * 3),

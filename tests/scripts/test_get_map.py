@@ -3,6 +3,7 @@ import csv
 import json
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def run(tmp_path, monkeypatch):
 
     go.seen, go.list = seen, str(test)
     monkeypatch.setattr(get_map.nets, "load", lambda path, device, net, options: (Network(), info))
-    monkeypatch.setattr(get_map, "newest_best", lambda: tmp_path / "logs" / "made up 中" / "best.pth")
+    monkeypatch.setattr(get_map, "find_weights", lambda path: Path(path or tmp_path / "logs" / "made up 中" / "best.pth"))
     monkeypatch.setattr(get_map, "collect", collect)
     monkeypatch.setattr(get_map, "output", str(tmp_path / "map_out"))
     return go

@@ -57,8 +57,8 @@ SAME = {"size": (48, 64), "labels": (1,)}               # as large as the input:
 def test_writes_everything_into_a_fresh_folder(run, capsys):
     folder = run([SAME, SAME | {"wrong": 3}, SAME | {"ignored": True}])
     assert {path.name for path in folder.iterdir()} == {
-        "results.json", "results.txt", "per_class.csv", "per_image.csv", "confusion_matrix.csv", "confusion_matrix.png", "iou.png", "pa.png",
-        "precision.png", "worst.png"}
+        "results.json", "results.txt", "per_class.csv", "per_image.csv", "confusion_matrix.csv", "confusion_matrix.png", "per_class.png",
+        "worst.png"}
     assert folder.name.startswith("colour 中_")
     ring = int((draw(run.home / "x.png", **SAME, ignored=True) == 255).sum())
     matrix = np.zeros((4, 4), int)

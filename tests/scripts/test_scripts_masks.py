@@ -52,7 +52,7 @@ def test_get_miou_measures_the_test_list_and_gives_the_number_of_training(traine
     assert {"miou", "mpa", "accuracy", "fwiou", "per_class"} <= set(numbers) and len(numbers["per_class"]) == 7
     assert numbers["miou"] == pytest.approx(best["miou"], abs=1e-9)
     names = {path.name for path in first.iterdir()}
-    assert {"results.txt", "per_class.csv", "confusion_matrix.csv", "confusion_matrix.png", "iou.png", "worst.png"} <= names
+    assert {"results.txt", "per_class.csv", "confusion_matrix.csv", "confusion_matrix.png", "per_class.png", "worst.png"} <= names
 
 
 def test_predict(trained):

@@ -65,13 +65,12 @@ def changed(content, path, value):
 
 def readers(folder):
     """name -> what a script does with best.pth or last.pth until its first picture."""
-    words = [f"model_path={folder / 'best.pth'}", "device=cpu"]
+    words = [f"model_path={folder}", "device=cpu"]                          # a run's best.pth
 
     def look():
         s = read_settings(vars(predict), words)
         engine = predict.open_engine(s)
-        predict.samples_of_the_test_list(engine)
-        predict.say_unused(s, engine)
+        predict.check_options(s, engine, predict.samples_of_the_test_list(engine))
 
     def measure(script):
         s = read_settings(vars(script), words)

@@ -92,7 +92,7 @@ def axes_of(rows, names):
     return figure, axes
 
 
-def class_bars(axes, counts, names, title):
+def list_bars(axes, counts, names, title):
     """counts: dict list -> Counter or dict of class -> how many.
     One row per class, the most frequent on top, the lists end to end."""
     order = sorted(range(len(names)),
@@ -134,17 +134,19 @@ def box_figure(samples, splits, names, input_shape, strides, anchors, fit):
         for split, some in by_split(samples, splits).items():
             counts[split] = Counter(index[one["name"]] for sample in some
                                     for one in sample.truth if one["name"] in index)
-        class_bars(classes, counts, names, "objects per class")
+        list_bars(classes, counts, names, "objects per class")
 
         draw_sizes(plane, sizes_at_input(samples, input_shape, fit), strides, anchors, input_shape)
         boxes = [one["box"] for sample in samples for one in sample.truth]
         draw_ratios(ratios, [(x2 - x1) / max(y2 - y1, 1e-6) for x1, y1, x2, y2 in boxes])
-        ratios.set(title="width : height of the objects (1: square; the ends hold all beyond)")
+        ratios.set(title="width : height of the objects (the ends hold all beyond)",
+                   xlabel="width : height, 1 is square", ylabel="objects")
 
         numbers = [len(sample.truth) for sample in samples]
         most = max(numbers, default=0)
         many.hist(numbers, bins=np.arange(-0.5, min(most, 200) + 1.5, max(1, most // 40)), color="#6baed6")
-        many.set(title=f"objects in a picture (none in {counted(numbers.count(0), 'picture')})")
+        many.set(title=f"objects in a picture (none in {counted(numbers.count(0), 'picture')})",
+                 xlabel="objects", ylabel="pictures")
     return figure
 
 
@@ -204,14 +206,16 @@ def mask_figure(samples, splits, names, table):
         total = max(sum(some[:len(names)].sum() for some in pixels.values()), 1)
         classes = range(len(names))
         percent = {split: {i: 100 * some[i] / total for i in classes} for split, some in pixels.items()}
-        class_bars(shares, percent, names, "% of the labelled pixels")
+        list_bars(shares, percent, names, "% of the labelled pixels")
         shown_in = {split: {i: sum(one[i] > 0 for one in some) for i in classes}
                     for split, some in counts.items()}
-        class_bars(images, shown_in, names, "images that show the class")
+        list_bars(images, shown_in, names, "images that show the class")
 
         ignored = [100 * one[IGNORED] / max(one.sum(), 1) for some in counts.values() for one in some]
         unknown.hist(ignored, bins=np.linspace(0, 100, 41), color="#6baed6")
-        unknown.set(title="% of a mask that is ignored (255)", xlim=(0, 100))
+        unknown.set(title="% of a mask that is ignored (255)", xlim=(0, 100), xlabel="% of the pixels",
+                    ylabel="masks")
         draw_ratios(shapes, [sample.size[0] / sample.size[1] for sample in samples])
-        shapes.set(title="width : height of the pictures")
+        shapes.set(title="width : height of the pictures", xlabel="width : height, 1 is square",
+                   ylabel="pictures")
     return figure

@@ -45,7 +45,7 @@ class Engine:
 
 def open_engine(s):
     """The network of s.model_path, ready to be asked. Variables of s that are None get their values."""
-    path = find(media.unquote(s.model_path)) if s.model_path else newest_best()
+    path = find_weights(s.model_path)
     if path.suffix.lower() == ".onnx":
         from utils.prediction.onnx_engine import OnnxEngine
         engine = OnnxEngine(path, s)
@@ -63,13 +63,21 @@ def open_engine(s):
     return engine
 
 
-def newest_best():
-    """The best.pth of the newest run below logs/, or its last.pth as long as that run was not evaluated."""
+def find_weights(model_path):
+    """The variable model_path -> Path of the weights. "": those of the newest run below logs/; the folder of
+    a run: its best.pth, or its last.pth as long as that run was not evaluated."""
+    folder = find(media.unquote(model_path)) if model_path else newest_run()
+    if not folder.is_dir():
+        return folder
+    return folder / ("best.pth" if (folder / "best.pth").is_file() else "last.pth")
+
+
+def newest_run():
+    """The folder below logs/ whose weights are the youngest."""
     runs = {}
     for path in [*ROOT.glob("logs/*/last.pth"), *ROOT.glob("logs/*/best.pth")]:
         runs[path.parent] = max(runs.get(path.parent, 0), path.stat().st_mtime)
     if not runs:
         raise UserError("There is no trained network yet: logs/ holds no best.pth. "
                         "Run  python train.py  first, or set model_path.")
-    newest = max(runs, key=runs.__getitem__)
-    return newest / ("best.pth" if (newest / "best.pth").is_file() else "last.pth")
+    return max(runs, key=runs.__getitem__)

@@ -3,6 +3,7 @@ written, and said where they have no effect."""
 from utils.errors import UserError
 from utils.prediction.counting import read_shapes
 from utils.prediction.pseudo_labels import check_kind
+from utils.results import masks
 from utils.results.filters import class_number
 from utils.settings import check, number, optional, several, whole, yes_or_no
 
@@ -27,7 +28,7 @@ def check_options(s, engine, items):
         class_number(s.heat, engine.class_names, "heat")
     if engine.task == "detection" and tuple(s.scales) != (1.0,) and not engine.takes_scales:
         raise UserError(f"scales={tuple(s.scales)}: this file takes inputs of one size. Leave scales out.")
-    say_idle(s, engine, {item.kind for item in items})
+    say_unused(s, engine, {item.kind for item in items})
 
 
 def one_or_two(rule):
@@ -36,14 +37,13 @@ def one_or_two(rule):
     return lambda given: value[0](given) or pair[0](given), f"{value[1]}; or two of them, height and width"
 
 
-def say_idle(s, engine, kinds):
+def say_unused(s, engine, kinds):
     """What was asked for and has no effect, with this network or with these kinds of items."""
     if engine.task == "segmentation":
-        for name in ("tiles", "track", "regions", "lines", "save_coco"):
-            if getattr(s, name):
-                print(f"{name} is for boxes; this network finds the class of every pixel"
-                      + (": see slide." if name == "tiles" else "."))
-        s.track, s.save_coco, s.regions, s.lines = False, False, {}, {}
+        say_for_boxes(s, engine.class_names)
+    elif s.save_index or s.save_colour or s.save_cut_out:
+        print("save_index, save_colour and save_cut_out are for segmentation; "
+              "this network finds boxes: see crop.")
 
     # Lines are crossed by tracks, and these take time.
     if s.lines and not s.track:
@@ -52,3 +52,24 @@ def say_idle(s, engine, kinds):
         print("track and lines are for videos; here are only images.")
     if "image" not in kinds and (s.heat or s.save_labels):
         print("heat and save_labels are for images; a video is saved with its boxes drawn.")
+
+
+def say_for_boxes(s, names):
+    """The same of a network that finds the class of every pixel. names: of its classes."""
+    pixels = "is for boxes; this network finds the class of every pixel"
+    if s.fit != "letterbox":
+        print(f'fit="{s.fit}" is for boxes; '
+              'for a network that finds the class of every pixel images are letterboxed.')
+    if s.classes is not None or s.class_confidence:
+        print("classes and class_confidence are for boxes; here every pixel keeps its class.")
+    if s.crop:
+        print(f"crop=True {pixels}: see save_cut_out.")
+    if s.save_cut_out and masks.background_of(names) is None:
+        print(f'save_cut_out=True needs a first class called "background"; '
+              f'here it is "{names[0]}", so nothing is cut out.')
+
+    # What follows from boxes does nothing either.
+    for name in ("tiles", "track", "regions", "lines", "save_coco"):
+        if getattr(s, name):
+            print(f"{name} {pixels}" + (": see slide." if name == "tiles" else "."))
+    s.track, s.save_coco, s.regions, s.lines = False, False, {}, {}

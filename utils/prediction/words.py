@@ -1,4 +1,4 @@
-"""What predict.py says: of a result, of a sum over many, of settings that have no effect."""
+"""What predict.py says: of a result, of a sum over many."""
 from collections import Counter
 from pathlib import Path
 
@@ -11,24 +11,6 @@ NAMED = 10                      # skipped files that are named at the end
 LOWEST = 0.001                  # a score below this is none
 EASIER = (0.1, 0.01)            # values of confidence that are tried next, and no lower ones
 STAGES = ("read", "fit", "network", "decode + NMS", "draw", "save")
-
-
-def say_unused(s, engine):
-    """What was asked for and has no effect with this network."""
-    if engine.task == "segmentation":
-        if s.fit != "letterbox":
-            print(f'fit="{s.fit}" is for boxes; '
-                  'for a network that finds the class of every pixel images are letterboxed.')
-        if s.classes is not None or s.class_confidence:
-            print("classes and class_confidence are for boxes; here every pixel keeps its class.")
-        if s.crop:
-            print("crop=True is for boxes; this network finds the class of every pixel: see save_cut_out.")
-        if s.save_cut_out and masks.background_of(engine.class_names) is None:
-            print(f'save_cut_out=True needs a first class called "background"; '
-                  f'here it is "{engine.class_names[0]}", so nothing is cut out.')
-    elif s.save_index or s.save_colour or s.save_cut_out:
-        print("save_index, save_colour and save_cut_out are for segmentation; "
-              "this network finds boxes: see crop.")
 
 
 def print_record(s, target, found, hint):

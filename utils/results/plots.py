@@ -20,6 +20,7 @@ from utils.system.files import write_bytes
 MOST_NAMED = 12                                      # lines that a legend can name and an eye can tell apart
 MOST_DOTS = 60                                       # epochs that are drawn as they are, not smoothed
 ONE_COLUMN = "Each column is a true class: what the network says there"
+BARS = (("iou", "IoU"), ("pa", "pixel accuracy (recall)"), ("precision", "precision"))
 MOST_CELLS = 26                                      # rows of a matrix whose cells have room for a text
 
 
@@ -182,8 +183,8 @@ def ap_bars(results, path):
     """results: metrics.detection_results -> one bar per class with objects, best on top:
     AP50, and in it AP50:95."""
     with drawing_style():
-        figure, axes, table = bars(results["per_class"], "ap50", "#9ecae1",
-                                   lambda row: f"{row['ap50']:.3f}  ({row['objects']})")
+        figure, (axes,), table = bar_figure(results["per_class"], "ap50")
+        draw_bars(axes, table, "ap50", "#9ecae1", lambda row: f"{row['ap50']:.3f}  ({row['objects']})")
         axes.barh(range(len(table)), [row["ap50_95"] or 0 for row in table], height=0.4, color="#3182bd",
                   label="AP50:95")
         map50 = "–" if results["map50"] is None else f"{results['map50']:.3f}"
@@ -192,40 +193,48 @@ def ap_bars(results, path):
         save_figure(figure, path)
 
 
-def class_bars(results, key, title, path):
-    """results: miou.segmentation_results -> one bar per class, best on top.
-    key: "iou", "pa" ...; the mean is at "m" + key."""
+def class_bars(results, path):
+    """results: miou.segmentation_results -> IoU, pixel accuracy and precision side by side, one bar per class
+    and measure; the best IoU on top."""
     with drawing_style():
-        figure, axes, table = bars(results["per_class"], key, "#6baed6", lambda row: f"{row[key]:.3f}")
-        mean, left_out = results["m" + key], len(results["per_class"]) - len(table)
-        if mean is not None:
-            axes.axvline(mean, color="0.3", linestyle=":", linewidth=1)
-        title = f"{title} per class, mean {'–' if mean is None else f'{mean:.3f}'} (dotted)"
+        figure, axes, table = bar_figure(results["per_class"], "iou", len(BARS))
+        for one, (key, title) in zip(axes, BARS):
+            draw_bars(one, table, key, "#6baed6", lambda row, key=key: f"{row[key]:.3f}")
+            mean = results["m" + key]
+            if mean is not None:
+                one.axvline(mean, color="0.3", linestyle=":", linewidth=1)
+            one.set_title(f"{title}, mean {'–' if mean is None else f'{mean:.3f}'} (dotted)")
+
+        left_out = len(results["per_class"]) - len(table)
         if left_out:
             every = counted(len(results["per_class"]), "class")
-            title += f"\n(not drawn, because undefined: {left_out} of {every})"
-        axes.set_title(title)
+            figure.suptitle(f"Not drawn, for they do not occur: {left_out} of {every}", fontsize=9)
         save_figure(figure, path)
 
 
-def bars(per_class, key, colour, text):
-    """Horizontal bars of row[key], best on top, each with text(row).
-    -> figure, axes, the rows from the bottom to the top."""
+def bar_figure(per_class, key, columns=1):
+    """-> figure, axes in a row that share the names of the classes, (index, row) of the classes where
+    row[key] is defined, from the bottom to the top: the best is on top."""
     order = sorted((i for i, row in enumerate(per_class) if row[key] is not None),
                    key=lambda i: per_class[i][key])
-    table = [per_class[i] for i in order]
     names = [label(per_class[i]["name"], i) for i in order]
 
-    # The more classes, the higher the picture; the number is beside its bar.
-    figure, (axes,) = new_axes(8, 1.6 + 0.24 * max(len(table), 3))
-    axes.barh(range(len(table)), [row[key] for row in table], color=colour, label=key.upper())
-    axes.set_yticks(range(len(table)), names)
+    # The more classes, the higher the picture.
+    figure, axes = new_axes(3 + 5 * columns, 1.6 + 0.24 * max(len(order), 3), columns)
+    for one in axes:
+        one.set_yticks(range(len(order)), names if one is axes[0] else [""] * len(order))
+        one.grid(False, axis="y")
+        one.set(xlim=(0, 1.15), ylim=(-0.7, max(len(order), 1) - 0.3))
+    return figure, axes, [per_class[i] for i in order]
+
+
+def draw_bars(axes, table, key, colour, text):
+    """Horizontal bars of row[key], each with text(row) beside it; no bar where that is undefined."""
+    axes.barh(range(len(table)), [row[key] or 0 for row in table], color=colour, label=key.upper())
     for position, row in enumerate(table):
-        axes.text(row[key] + 0.01, position, text(row), va="center", fontsize=7,
+        undefined = row[key] is None
+        axes.text((row[key] or 0) + 0.01, position, "–" if undefined else text(row), va="center", fontsize=7,
                   bbox={"color": "white", "pad": 0.5})
-    axes.grid(False, axis="y")
-    axes.set(xlim=(0, 1.15), ylim=(-0.7, max(len(table), 1) - 0.3))
-    return figure, axes, table
 
 
 def confusion(matrix, class_names, path, score_threshold=0.25):

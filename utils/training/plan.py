@@ -2,7 +2,6 @@
 
 Every setting is checked, and those that are None get their values.
 """
-from utils.checkpoint import read_checkpoint
 from utils.checks.prepare import tasks_of
 from utils.depth import is_range
 from utils.errors import NoWeights, UserError
@@ -38,13 +37,16 @@ FOREIGN = {"detection": {"loss": None, "class_weights": None, "binary_sigmoid": 
            "segmentation": {"mixup": 0.0, "zoom_out": 0.0, "iou_crop": 0.0, "fit": "letterbox"}}
 
 
-def choose_net(s):
+def choose_net(s, state=None):
     """net, where it is None: the one that learned most of the built-in set, or of a few pictures.
 
+    state: what a resumed run saved, or None.
     -> its name, which s gets too.  Weights that train.py saved say theirs; a dataset that has masks only asks
-    for a segmenter.
+    for a segmenter.  Error: weights to begin with that cannot be read.
     """
-    if s.net is None and (saved := net_of_weights(s.model_path)):
+    begins = s.model_path and not state                     # a resumed run has its weights already
+    saved = check_weights(find(s.model_path)) if begins else None
+    if s.net is None and saved:
         s.put("net", saved, f"that of {s.model_path}")
     elif s.net is None and is_built_in(s):
         s.put("net", NET_OF_SHAPES, FOR_SHAPES)
@@ -52,15 +54,6 @@ def choose_net(s):
         task = task_of(s)
         s.put("net", NET_OF[task], f"chosen for your own data, {task}")
     return s.net
-
-
-def net_of_weights(path):
-    """The network whose weights train.py saved in this file; None: it does not say."""
-    try:
-        content = read_checkpoint(find(path)) if str(path).endswith(".pth") else {}
-    except (UserError, OSError):                            # `check_files` says what is wrong with it
-        return None
-    return content.get("net") if isinstance(content, dict) else None
 
 
 def is_built_in(s):
@@ -95,7 +88,7 @@ def complete(s, network, state=None, try_to_build=None):
 
     # A mistake ends here, with a sentence.
     check_values(s)
-    check_files(s, state)
+    check_files(s)
     keep_in(writable_folder(s.output))
     choose_device(s.device, say=lambda *_: None)
     say_foreign(s, network.task)
@@ -169,10 +162,8 @@ def labels():
     return good, "whole numbers from 0 to 255, like [0]"
 
 
-def check_files(s, state):
+def check_files(s):
     """Error: a file that the user names and that is not there, or not what it should be."""
-    if s.model_path and not state:                          # a resumed run has its weights already
-        check_weights(find(s.model_path))
     if s.classes_path:
         read_classes(find(s.classes_path))
     for path in filter(None, (s.train_list, s.val_list)):
