@@ -7,7 +7,7 @@ import pytest
 
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 if workers > 1:                 # they share the cores, also with the scripts that they start; each alone would take all of them
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 for name in ("SIGINT", "SIGHUP"):       # what a shell in the background, or nohup, took away: the scripts under test inherit it
     if signal.getsignal(getattr(signal, name, signal.SIGINT)) == signal.SIG_IGN:
