@@ -2,6 +2,7 @@
 import functools
 import importlib.util
 import inspect
+import itertools
 import re
 import sys
 
@@ -22,6 +23,9 @@ OPTIONS = {"yolov4_tiny": [{"focal": True}], "unet": [{"backbone": "vgg16"}, {"b
 FASTER = {"fcn": {"backbone": "mobilenet_v3_large"}, "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
 LEAST = 10                                                  # comments a network file must have (with those it is built on)
 SLOW = ("ssd300", "ssd512")                                 # a second an image: one size with objects, the other without targets
+# (size, training, objects in the two images): every size, mode and number of objects; the slow tier takes each with each
+FEW = ((0, True, (6, 2)), (0, False, (5, 0)), (1, True, (0, 0)), (1, False, (6, 2)), (1, False, None))
+EACH = tuple(itertools.product((0, 1), (True, False), ((6, 2), (5, 0), (0, 0), None)))
 
 
 def input_shapes(network):
@@ -44,27 +48,22 @@ def target(task, count, height, width):
     return {"boxes": torch.cat([corner, corner + size], 1), "labels": torch.randint(CLASSES, (count,))}
 
 
-def runs_of(name):
+def runs_of(name, cases=FEW):
     """What a network is put through: every size, mode, with objects, with one empty image, without any, without targets; every option once."""
     torch.manual_seed(0)
     network = nets.NETS[name]
     for options in [{}, *OPTIONS.get(name, [])]:
-        for height, width in input_shapes(network):
+        for size, (height, width) in enumerate(input_shapes(network)):
             known = {"B": 2, "K": CLASSES, "H": height, "W": width}
             built = []
             yield known, functools.partial(build_into, built, name, (height, width), FASTER.get(name, {}) | options)
             model = built.pop()
             images = torch.rand(2, 3, height, width)
-            if name in SLOW or options:
-                targets = [target(network.task, count, height, width) for count in (6, 2)] if height < width else None
-                yield known, functools.partial(pass_through, model, images, targets)
-                continue
-            for training in (True, False):
+            once = ((size, True, None if size else (6, 2)),)
+            for _, training, counts in (case for case in (once if name in SLOW or options else cases) if case[0] == size):
                 model.train(training)
-                for counts in ((6, 2), (5, 0), (0, 0)):
-                    targets = [target(network.task, count, height, width) for count in counts]
-                    yield known, functools.partial(pass_through, model, images, targets)
-            yield known, functools.partial(pass_through, model, images, None)
+                targets = [target(network.task, count, height, width) for count in counts] if counts else None
+                yield known, functools.partial(pass_through, model, images, targets)
 
 
 def build_into(built, name, input_shape, options):
@@ -91,6 +90,13 @@ def test_column_is_right(name):
     files = {shown(inspect.getsourcefile(one)) for one in nets.NETS[name].__mro__ if one.__module__.startswith("nets.")}
     own = [where for where, tensors in checked.items() if tensors and where.split(":")[0] in files]
     assert len(own) >= LEAST, f"{files}: only {len(own)} shape comments"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in nets.NETS if name not in SLOW])
+def test_column_is_right_in_every_case(name):
+    problems, _ = check(FILES, runs_of(name, EACH))
+    assert not problems, "\n" + "\n".join(problems)
 
 
 def test_every_comment_is_reached():

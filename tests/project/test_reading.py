@@ -1,5 +1,6 @@
 """The rules of reading that can be counted: python tools/reading.py prints the counts, python tools/reading.py show=True the places."""
 import ast
+import functools
 
 import pytest
 
@@ -24,9 +25,14 @@ MOST_SETTINGS = 60              # variables at the top of train.py: more, and no
 COUNTS = [(room, name) for room in LIMITS for name in LIMITS[room]]
 
 
+@functools.cache
+def counts_of(room):
+    return reading.count(reading.files_of(room))
+
+
 @pytest.mark.parametrize("room, name", COUNTS, ids=lambda word: word)
 def test_counts(room, name):
-    places = reading.count(reading.files_of(room))[name]
+    places = counts_of(room)[name]
     limit = LIMITS[room][name]
     assert len(places) <= limit, f"{len(places)} {reading.COUNTS[name]}, {limit} are allowed:\n" + "\n".join(places)
 
