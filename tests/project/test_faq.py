@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coverage import PAGE, ROOT, anchors, coverage, questions
+from answered import PAGE, ROOT, anchors, coverage, questions
 from words import entries, unexplained
 
 import nets
@@ -46,7 +46,7 @@ def test_every_test_that_shows_an_answer_is_there():
 
 
 def test_the_page_is_made_of_the_table():
-    assert PAGE.read_text(encoding="utf-8") == coverage(), "python tests/helpers/coverage.py"
+    assert PAGE.read_text(encoding="utf-8") == coverage(), "python tests/helpers/answered.py"
 
 
 @pytest.mark.parametrize("name", ["faq.md", "glossary.md"])

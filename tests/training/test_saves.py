@@ -44,7 +44,7 @@ def is_whole(found, at_least=0):
 def test_killed_while_saving(server, kills):
     """Saves back to back, killed at a random time: what is there afterwards is whole, and not older than the last one that was reported."""
     path, rng, reached = server.kept / "saves.pth", random.Random(kills), []
-    for _ in range(kills):
+    while len(reached) < kills or (sum(reached) <= 2 * kills and len(reached) < 10 * kills):      # a busy machine saves slowly
         save_checkpoint(path, **content(0))
         answer = server.run(faults=[["save_back_to_back", str(path)]], after=rng.uniform(0.05, 0.25), signal=9)
         said = [int(line) for line in answer["out"].splitlines()]
@@ -66,8 +66,10 @@ def test_two_writers(tmp_path, looks):
             torch.set_num_threads(1)
             while True:
                 save_checkpoint(path, **one)
+    seen, end = [], time.monotonic() + 60
     try:
-        seen = [read_checkpoint(path) for _ in range(looks)]
+        while len(seen) < looks or (len({one["step"] for one in seen}) < 2 and time.monotonic() < end):
+            seen.append(read_checkpoint(path))
     finally:
         for writer in writers:
             os.kill(writer, signal.SIGKILL)

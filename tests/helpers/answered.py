@@ -1,6 +1,6 @@
 """Which answer belongs to which question that users asked: docs/coverage.md out of tests/data/questions.tsv.
 
-    python tests/helpers/coverage.py
+    python tests/helpers/answered.py
 
 A line of the table: number, question in our words, anchor of its answer in docs/en/faq.md and docs/zh/faq.md, and, where the
 program itself answers it, the test that shows this. tests/project/test_faq.py compares.
@@ -16,7 +16,7 @@ HEAD = """# Who asked what, and where the answer is
 Users of four collections of tutorials and tools asked {count} questions in public lists. Here they are, in our own words, each with its
 answer in [English](en/faq.md) and [Chinese](zh/faq.md); {shown} of them are also answered by what the program does, which the test named
 shows. The letter of a number is that of the list: P PaddleSeg, C PaddleClas, M MMSegmentation, B and Bs the tutorials of bubbliiiing.
-This page is made by `python tests/helpers/coverage.py`.
+This page is made by `python tests/helpers/answered.py`.
 
 | number | question | answer | shown by |
 |---|---|---|---|
