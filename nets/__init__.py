@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nets.centernet import CenterNet
 from nets.contract import Network
 from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
@@ -49,6 +50,7 @@ NETS: dict[str, type[Network]] = {
     "ssdlite320_mobilenet_v3": SSDLite320,
     "faster_rcnn": FasterRCNN,
     "retinanet": RetinaNet,
+    "centernet": CenterNet,
     "fcn": FCN,
     "unet": UNet,
     "pspnet": PSPNet,

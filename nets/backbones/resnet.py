@@ -1,4 +1,4 @@
-"""ResNet-50 and ResNet-101: images -> c2, c3, c4, c5; stages without stride, dilated instead, for
+"""ResNet-18, 34, 50 and 101: images -> c2, c3, c4, c5; stages without stride, dilated instead, for
 segmentation.
 
 Paper: Deep Residual Learning, arXiv 1512.03385, table 1. Layers and names are torchvision's (conv1, bn1,
@@ -11,6 +11,9 @@ layer1.0.conv1 ...), without the classifier `fc`, so its ImageNet files load.
     layer2    4 bottlenecks                   512  -> c3     8     8                 8
     layer3    6 bottlenecks (ResNet-101: 23)  1024 -> c4     16    16                8, dilation 2
     layer4    3 bottlenecks                   2048 -> c5     32    16, dilation 2    8, dilation 4
+
+ResNet-18 and 34 have basic blocks (two 3x3) instead, 2 2 2 2 and 3 4 6 3 of them, and a quarter of the
+channels: 64, 128, 256, 512.
 
 What differs from the paper, and why:
 * The stride of a bottleneck is in its 3x3, not in its first 1x1, as in torchvision ("v1.5"): a 1x1 with a
@@ -36,20 +39,48 @@ from torchvision.ops import FrozenBatchNorm2d
 from utils.errors import UserError, did_you_mean
 from utils.weights import download, load_weights
 
-COUNTS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}                 # bottlenecks per stage
+COUNTS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3),                   # blocks per stage
+          "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+BASIC = ("resnet18", "resnet34")                        # their blocks are basic ones
 WIDTHS = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
-PRETRAINED = {"resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+PRETRAINED = {"resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+              "resnet34": "https://download.pytorch.org/models/resnet34-b627a593.pth",
+              "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
               "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth"}
 NORMS = {"batch": nn.BatchNorm2d,
          "frozen": FrozenBatchNorm2d,
          "frozen_eps0": partial(FrozenBatchNorm2d, eps=0.0)}
 
 
+class BasicBlock(nn.Module):
+    """Two 3x3 of C channels, the first one has the stride; the input is added, through a 1x1 where the shape
+    changes.
+    """
+    expansion = 1                                       # channels out of it: so many times its width
+
+    def __init__(self, c_in, width, stride=1, dilation=1, norm=nn.BatchNorm2d):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, width, 3, stride, padding=dilation, dilation=dilation, bias=False)
+        self.bn1 = norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = norm(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = shortcut_layer(c_in, width, stride, norm)
+
+    def forward(self, x):
+        """x: (B, D, m, n) -> (B, C, h, w), with h = m / stride."""
+        y = self.relu(self.bn1(self.conv1(x)))                                  # (B, C, h, w)
+        y = self.bn2(self.conv2(y))                                             # (B, C, h, w)
+        shortcut = x if self.downsample is None else self.downsample(x)         # (B, C, h, w)
+        return self.relu(y + shortcut)                                          # (B, C, h, w)
+
+
 class Bottleneck(nn.Module):
     """1x1 to C channels, 3x3 (has the stride and the dilation), 1x1 to 4C; the input is added, through a
     1x1 where the shape changes.
     """
+    expansion = 4
 
     def __init__(self, c_in, width, stride=1, dilation=1, norm=nn.BatchNorm2d):
         super().__init__()
@@ -60,12 +91,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = norm(4 * width)
         self.relu = nn.ReLU(inplace=True)
-
-        # The shortcut is the input itself, unless its size or its channels change on the way.
-        self.downsample = None
-        if stride != 1 or c_in != 4 * width:
-            conv = nn.Conv2d(c_in, 4 * width, 1, stride, bias=False)
-            self.downsample = nn.Sequential(conv, norm(4 * width))
+        self.downsample = shortcut_layer(c_in, 4 * width, stride, norm)
 
     def forward(self, x):
         """x: (B, D, m, n) -> (B, 4C, h, w), with h = m / stride."""
@@ -76,16 +102,25 @@ class Bottleneck(nn.Module):
         return self.relu(y + shortcut)                                          # (B, 4*C, h, w)
 
 
-class ResNet(nn.Module):
-    channels = (256, 512, 1024, 2048)                                           # of c2, c3, c4, c5
+def shortcut_layer(c_in, c_out, stride, norm):
+    """What the shortcut of a block passes through; None: it is the input itself, no shape changes."""
+    if stride == 1 and c_in == c_out:
+        return None
+    conv = nn.Conv2d(c_in, c_out, 1, stride, bias=False)
+    return nn.Sequential(conv, norm(c_out))
 
+
+class ResNet(nn.Module):
     def __init__(self, counts, downsample_factor=32, dilate_first=False, deep_stem=False,
-                 norm=nn.BatchNorm2d):
-        """counts: bottlenecks per stage.  downsample_factor: 32, 16 or 8, the largest stride.
-        norm: makes a normalisation from its number of channels.  The others: see above.
+                 norm=nn.BatchNorm2d, block=Bottleneck, widths=WIDTHS):
+        """counts: blocks per stage.  downsample_factor: 32, 16 or 8, the largest stride.
+        norm: makes a normalisation from its number of channels.  block: the class of its blocks.
+        widths: C of the blocks of each stage.
+        The others: see above.
         """
         super().__init__()
         self.deep_stem = deep_stem
+        self.channels = tuple(block.expansion * width for width in widths)      # of c2, c3, c4, c5
 
         # The stem: one large convolution, or three small ones.
         if deep_stem:
@@ -106,11 +141,12 @@ class ResNet(nn.Module):
         # Four stages. The first block of each has the stride, or the dilation of the stage before.
         stages = []
         plan = dilated_strides(STRIDES, downsample_factor, 4)
-        for count, width, (stride, before, dilation, _) in zip(counts, WIDTHS, plan):
-            blocks = [Bottleneck(c_in, width, stride, dilation if dilate_first else before, norm)]
-            blocks += [Bottleneck(4 * width, width, 1, dilation, norm) for _ in range(count - 1)]
+        for count, width, (stride, before, dilation, _) in zip(counts, widths, plan):
+            c_out = block.expansion * width
+            blocks = [block(c_in, width, stride, dilation if dilate_first else before, norm)]
+            blocks += [block(c_out, width, 1, dilation, norm) for _ in range(count - 1)]
             stages.append(nn.Sequential(*blocks))
-            c_in = 4 * width
+            c_in = c_out
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.strides = tuple(reached for *_, reached in plan)                   # of c2, c3, c4, c5
         init_kaiming(self)
@@ -125,10 +161,10 @@ class ResNet(nn.Module):
         x = self.maxpool(x)                                                     # (B, C1, H/4, W/4)
 
         # Stage by stage fewer cells, or cells that see further, and more channels.
-        c2 = self.layer1(x)                                                     # (B, 256, H/4, W/4)
-        c3 = self.layer2(c2)                                                    # (B, 512, H/8, W/8)
-        c4 = self.layer3(c3)                                                    # (B, 1024, H/s4, W/s4)
-        c5 = self.layer4(c4)                                                    # (B, 2048, H/s5, W/s5)
+        c2 = self.layer1(x)                                                     # (B, C2, H/4, W/4)
+        c3 = self.layer2(c2)                                                    # (B, C3, H/8, W/8)
+        c4 = self.layer3(c3)                                                    # (B, C4, H/s4, W/s4)
+        c5 = self.layer4(c4)                                                    # (B, C5, H/s5, W/s5)
         return c2, c3, c4, c5
 
 
@@ -188,13 +224,15 @@ def find_norm(word, pretrained):
 
 def resnet(name, downsample_factor=32, pretrained=False, dilate_first=False, deep_stem=False,
            norm=nn.BatchNorm2d):
-    """name: "resnet50" or "resnet101".  pretrained: True fetches torchvision's ImageNet weights.
+    """name: "resnet18", "resnet34", "resnet50" or "resnet101".
+    pretrained: True fetches torchvision's ImageNet weights.
     norm: makes a normalisation from its number of channels, a value of NORMS.  The others: see ResNet.
     """
     if name not in COUNTS:
         raise UserError(f'There is no ResNet "{name}".{did_you_mean(name, COUNTS)} '
                         f'Known: {", ".join(COUNTS)}.')
-    backbone = ResNet(COUNTS[name], downsample_factor, dilate_first, deep_stem, norm)
+    block = BasicBlock if name in BASIC else Bottleneck
+    backbone = ResNet(COUNTS[name], downsample_factor, dilate_first, deep_stem, norm, block)
     if pretrained:
         print(load_weights(backbone, download(PRETRAINED[name])))
     return backbone

@@ -45,7 +45,7 @@ def fits(backbone, network, left_out):
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in backbone.state_dict().items())
 
 
-@pytest.mark.parametrize("name, factor", [("resnet50", 32), ("resnet50", 16), ("resnet50", 8), ("resnet101", 8)])
+@pytest.mark.parametrize("name, factor", [("resnet18", 32), ("resnet50", 32), ("resnet50", 16), ("resnet50", 8), ("resnet101", 8)])
 @torch.no_grad()
 def test_resnet_is_torchvisions(name, factor):
     theirs, ours = official(name, factor), resnet(name, factor).eval()

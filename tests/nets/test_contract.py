@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import torch
-from small_nets import DETECTORS, OPTIONS, SEGMENTERS, every_day, make_targets, small, thin_vgg
+from small_nets import DETECTORS, OPTIONS, SEGMENTERS, every_day, make_targets, make_thin, small
 from words import unexplained
 
 import nets
@@ -17,7 +17,7 @@ FIXED = {"yolov8": {"mean.weight"}}                                         # pa
 
 @pytest.fixture(autouse=True)
 def thin(monkeypatch):
-    monkeypatch.setattr("nets.ssd.VGG", thin_vgg)
+    make_thin(monkeypatch)
 
 
 @pytest.mark.parametrize("name", nets.NETS)

@@ -12,6 +12,7 @@ from utils.formats.voc_folder import find_images
 from utils.formats.voc_xml import read_annotation
 from utils.lists import write_list, write_mask_list
 from utils.miou import count_confusion, segmentation_results
+from utils.steps import lr_factor, make_optimizer
 
 # where a detector needs something else than an input of 224, a learning rate of 0.001, 150 steps and its usual options
 SPECIAL = {"ssd300": {"side": 268, "lr": 5e-4, "steps": 30, "batch_norm": True},       # 1.0; VGG: eight minutes
@@ -20,6 +21,7 @@ SPECIAL = {"ssd300": {"side": 268, "lr": 5e-4, "steps": 30, "batch_norm": True},
            "retinanet": {"side": 128, "lr": 3e-4, "steps": 120, "clip": 10.0, "anchor_sizes": (16, 32, 64, 128, 256)},      # 0.994, as train.py clips
            "faster_rcnn": {"side": 128, "lr": 3e-4, "steps": 100, "anchor_sizes": (8, 16, 32, 64, 128),          # 1.0
                            "proposals": (300, 100), "samples": 64},
+           "centernet": {"side": 128},
            "yolov3": {"side": 128, "clip": 10.0},                                      # 1.0
            "yolov4": {"side": 96, "steps": 120, "clip": 10.0},                         # 0.989
            "yolox": {"side": 128, "lr": 3e-3, "steps": 300, "size": "nano"},       # 0.995; BatchNorm with momentum 0.03 needs the steps
@@ -42,11 +44,11 @@ def eight(tmp_path_factory):
 
 def learn(model, data, lr=1e-3, steps=150, clip=math.inf):
     """So many steps on the same eight pictures. -> images, targets, loader."""
-    loader, solver = make_loader(data, 8), steps.make_optimizer(model, "adamw", lr, 0.9, 0.0)
+    loader, solver = make_loader(data, 8), make_optimizer(model, "adamw", lr, 0.9, 0.0)
     images, targets = to_device(*next(iter(loader)), torch.device("cpu"))
     for step in range(steps):
         for group in solver.param_groups:
-            group["lr"] = lr * steps.lr_factor(step, steps, 10, "cosine", 0.01)
+            group["lr"] = lr * lr_factor(step, steps, 10, "cosine", 0.01)
         loss = sum(model(images, targets)[1].values())
         solver.zero_grad()
         loss.backward()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from one_step import take_step
 from pretended_gpu import OnGPU, pretended_gpu
-from small_nets import every_day, make_targets, small, thin_vgg
+from small_nets import every_day, make_targets, make_thin, small
 from torch.overrides import TorchFunctionMode
 
 import nets
@@ -26,7 +26,7 @@ REFUSED = "Expected all tensors to be on the same device"
 
 @pytest.fixture(autouse=True)
 def thin(monkeypatch):
-    monkeypatch.setattr("nets.ssd.VGG", thin_vgg)
+    make_thin(monkeypatch)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from colour_net import COLOURS, ColourNet
-from small_nets import DETECTORS, small, thin_vgg
+from small_nets import DETECTORS, make_thin, small
 from torch import nn
 
 import nets
@@ -15,7 +15,7 @@ LARGE = ("yolov3", "yolov4", "faster_rcnn", "retinanet", "unet")             # a
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in nets.NETS])
 def test_every_network(name, monkeypatch):
-    monkeypatch.setattr("nets.ssd.VGG", thin_vgg)
+    make_thin(monkeypatch)
     model, shape = small(name)
     model.eval()
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
