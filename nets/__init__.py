@@ -25,6 +25,7 @@ from nets.segformer import SegFormer
 from nets.ssd import SSD300, SSD512
 from nets.ssdlite import SSDLite320
 from nets.unet import UNet
+from nets.yolo11 import YOLO11
 from nets.yolov3 import YOLOv3
 from nets.yolov4 import YOLOv4
 from nets.yolov4_tiny import YOLOv4Tiny
@@ -45,6 +46,7 @@ NETS: dict[str, type[Network]] = {
     "yolov4_tiny": YOLOv4Tiny,
     "yolox": YOLOX,
     "yolov8": YOLOv8,
+    "yolo11": YOLO11,
     "ssd300": SSD300,
     "ssd512": SSD512,
     "ssdlite320_mobilenet_v3": SSDLite320,

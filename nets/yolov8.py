@@ -232,6 +232,10 @@ class YOLOv8(nn.Module):
         self.side_heads = Heads(levels, max(levels[0] // 4, 4 * BINS), 4 * BINS)
         self.class_heads = Heads(levels, max(levels[0], min(num_classes, 100)), num_classes)
 
+        self.begin(fall)
+
+    def begin(self, fall):
+        """What is the same for all sizes: the distances, the cells, and what the heads say at first."""
         # The distances 0 ... 15, as published the weights of a convolution: counted, but never learnt.
         self.mean = nn.Conv2d(BINS, 1, 1, bias=False).requires_grad_(False)
         self.mean.weight.copy_(torch.arange(BINS).view(1, -1, 1, 1))
@@ -245,7 +249,7 @@ class YOLOv8(nn.Module):
         first = 2.0 - fall * torch.arange(BINS).repeat(4)                       # (64,)
         for sides, classes, stride in zip(self.side_heads, self.class_heads, STRIDES):
             sides[-1].bias.data.copy_(first)
-            nn.init.constant_(classes[-1].bias, math.log(5 / num_classes / (640 / stride) ** 2))
+            nn.init.constant_(classes[-1].bias, math.log(5 / self.num_classes / (640 / stride) ** 2))
 
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> outputs, losses. outputs: {"sides", "classes"}, each a list of

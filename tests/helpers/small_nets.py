@@ -16,7 +16,7 @@ SHAPES = {"ssd300": (268, 300), "ssd512": (268, 300)}       # of the input, wher
 DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]
 SEGMENTERS = [name for name, network in nets.NETS.items() if network.task == "segmentation"]
 
-LIKE_ANOTHER = ("yolov4", "ssd512", "fcn")                  # yolov3, ssd300 and deeplabv3 train by the same code
+LIKE_ANOTHER = ("yolov4", "ssd512", "fcn", "yolo11")        # yolov3, ssd300, deeplabv3 and yolov8 train by the same code
 
 
 def every_day(names):

@@ -25,7 +25,7 @@ SPECIAL = {"ssd300": {"side": 268, "lr": 5e-4, "steps": 30, "batch_norm": True},
            "yolov3": {"side": 128, "clip": 10.0},                                      # 1.0
            "yolov4": {"side": 96, "steps": 120, "clip": 10.0},                         # 0.989
            "yolox": {"side": 128, "lr": 3e-3, "steps": 300, "size": "nano"},       # 0.995; BatchNorm with momentum 0.03 needs the steps
-           "yolov8": {"steps": 300}}                                                                     # 1.0; the same
+           "yolo11": {"steps": 300}, "yolov8": {"steps": 300}}                                                                     # 1.0; the same
 DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]
 
 

@@ -237,6 +237,7 @@ QUOTES = {
     "yolov4_tiny": {PARITY.format("yolov4_tiny"): "2e-5 2066"},
     "yolox": {PARITY.format("yolox"): "1e-5 6e-5"},
     "yolov8": {PARITY.format("yolov8"): "1.2e-5 4.3e-5 2e-5"},
+    "yolo11": {PARITY.format("yolo11"): "8.2e-5 0.003"},
     "pspnet": {PARITY.format("pspnet"): "7e-7"},
     "deeplabv3": {PARITY.format("deeplabv3"): "5e-7"},
     "deeplabv3plus": {SEGMENT: "0.71", GENERAL: "0.15", PARITY.format("deeplabv3plus"): "6e-7 1.4e-4"},

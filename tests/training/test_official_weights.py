@@ -140,7 +140,8 @@ def test_a_whole_detector_of_coco(net, monkeypatch):
     named = {"yolov3": "yolov3.weights", "yolov4": "yolov4.weights", "yolov4_tiny": "yolov4-tiny.weights", "yolox": "yolox_s.pth",
              "ssd300": "ssd300_vgg16_coco-", "ssdlite320_mobilenet_v3": "ssdlite320_mobilenet_v3_large_coco-",
              "faster_rcnn": "fasterrcnn_resnet50_fpn_coco-",
-             "retinanet": "retinanet_resnet50_fpn_coco-", "yolov8": "no plain tensors", "ssd512": "no official COCO file",
+             "retinanet": "retinanet_resnet50_fpn_coco-", "yolov8": "no plain tensors", "yolo11": "no plain tensors",
+             "ssd512": "no official COCO file",
              "centernet": "no official COCO file"}
     with pytest.raises(UserError, match=named[net]):
         nets.try_to_build(net, nets.NETS[net].recipe["input_shape"], pretrained="coco")
