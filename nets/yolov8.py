@@ -313,24 +313,32 @@ class YOLOv8(nn.Module):
         x, y = points.unbind(-1)                                                # (N,), (N,)
         inside = (x > left) & (x < right) & (y > top) & (y < bottom) & real[..., None]          # (B, G, N)
 
-        # How well they do: class and box together. The TOPK best of each object are taken.
-        overlap = complete_iou(true_boxes[:, :, None], boxes[:, None]).clamp(min=0) * inside    # (B, G, N)
-        image = torch.arange(len(boxes), device=boxes.device)[:, None]          # (B, 1)
-        score = classes[image, :, true_labels].sigmoid()                        # (B, G, N)
-        metric = score**ALPHA * overlap**BETA                                   # (B, G, N)
+        # How well they do, class and box together; outside not at all. The TOPK best of each object are taken.
+        image, row, cell = pairs_of(inside)                                     # (M,), (M,), (M,)
+        fit = complete_iou(true_boxes[image, row], boxes[image, cell]).clamp(min=0)             # (M,)
+        fit = fit * inside[image, row, cell]                                    # (M,)
+        score = classes[image, cell, true_labels[image, row]].sigmoid()         # (M,)
+        overlap, metric = fit.new_zeros(2, *inside.shape)                       # (B, G, N), (B, G, N)
+        overlap[image, row, cell] = fit
+        metric[image, row, cell] = score**ALPHA * fit**BETA
         best, prediction = metric.topk(TOPK)                                    # (B, G, 10), (B, G, 10)
-        taken = torch.zeros_like(inside).scatter(2, prediction, best > 0)       # (B, G, N)
 
-        # What several objects take goes to the one, of all, that it overlaps most.
+        # By whom each cell is taken, and how often. What several objects take goes to the one, of all, that
+        # it overlaps most.
+        taken, prediction = (best > 0).long(), prediction.flatten(1)            # (B, G, 10), (B, 10*G)
         row = torch.arange(true_boxes.shape[1], device=boxes.device)[:, None]   # (G, 1)
-        nearest = overlap.max(1, keepdim=True).indices == row                   # (B, G, N)
-        taken = torch.where(taken.sum(1, keepdim=True) > 1, nearest, taken)     # (B, G, N)
+        none = torch.zeros_like(inside[:, 0], dtype=torch.int64)                # (B, N)
+        times = none.scatter_add(1, prediction, taken.flatten(1))               # (B, N)
+        taker = none.scatter_reduce(1, prediction, (taken * row).flatten(1), "amax")            # (B, N)
+        truth = torch.where(times > 1, overlap.max(1).indices, taker)           # (B, N)
 
         # The best of an object is to score as high as its box overlaps, the others in proportion to it.
-        metric, overlap = metric * taken, overlap * taken                       # (B, G, N), (B, G, N)
-        highest = metric.amax(2, keepdim=True)                                  # (B, G, 1)
-        metric = metric * (overlap.amax(2, keepdim=True) / (highest + EPS))     # (B, G, N)
-        wanted, truth = metric.max(1)                                           # (B, N), (B, N)
+        metric = metric.gather(1, truth[:, None])[:, 0] * (times > 0)           # (B, N)
+        overlap = overlap.gather(1, truth[:, None])[:, 0] * (times > 0)         # (B, N)
+        none = torch.zeros_like(true_boxes[..., 0])                             # (B, G)
+        highest = none.scatter_reduce(1, truth, metric, "amax")                 # (B, G)
+        share = none.scatter_reduce(1, truth, overlap, "amax") / (highest + EPS)                # (B, G)
+        wanted = metric * share.gather(1, truth)                                # (B, N)
         return truth, wanted
 
     def loss(self, outputs, targets):
@@ -379,6 +387,18 @@ def one_list(maps):
     cells = [x.permute(0, 2, 3, 1).flatten(1, 2) for x in maps]                 # (B, M, C) each
     cells = torch.cat(cells, 1)                                                 # (B, N, C)
     return cells.to(torch.promote_types(cells.dtype, torch.float32))            # (B, N, C)
+
+
+def pairs_of(inside):
+    """inside: (B, G, N) bool -> image, row, cell of the pairs of object and cell to work out, (M,) each.
+
+    A CPU works out those inside alone. A GPU would have to wait until it is known which they are: all of
+    them, as indices (B, 1, 1), (G, 1) and (N,), cost it less.
+    """
+    if inside.device.type == "cpu":
+        return inside.nonzero(as_tuple=True)                                    # (M,), (M,), (M,)
+    image, row, cell = (torch.arange(size, device=inside.device) for size in inside.shape)
+    return image[:, None, None], row[:, None], cell
 
 
 def pad_targets(targets, like):

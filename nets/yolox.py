@@ -297,29 +297,36 @@ class YOLOX(nn.Module):
         cell_centres = xyxy_to_cxcywh(cells)[:, :2]                             # (N, 2)
         true_centres = xyxy_to_cxcywh(true_boxes)[..., :2]                      # (B, G, 2)
         near = ((cell_centres - true_centres[:, :, None]).abs() < reach).all(-1) & real[..., None]          # (B, G, N)
-        pair = near.any(1, keepdim=True) & real[..., None]                      # (B, G, N)
+
+        # The n cells of an image that can get one, and what is said there.
+        some = near_cells(near)                                                 # (B, n)
+        near = near.gather(2, some[:, None].expand(-1, near.shape[1], -1))      # (B, G, n)
+        pair = near.any(1, keepdim=True) & real[..., None]                      # (B, G, n)
+        raw = raw.transpose(1, 2).gather(2, some[:, None].expand(-1, raw.shape[2], -1)).transpose(1, 2)         # (B, n, 5+K)
+        boxes = boxes.gather(1, some[..., None].expand(-1, -1, 4))              # (B, n, 4)
 
         # What it would cost: how wrong the class is (cross-entropy of all classes), and the box.
-        iou = pairwise_iou(true_boxes, boxes) * pair                            # (B, G, N)
-        joint = (raw[..., 4:5].sigmoid() * raw[..., 5:].sigmoid()).sqrt()       # (B, N, K)
-        if_true = -joint.log().clamp(min=-100)                                  # (B, N, K)
-        if_false = -torch.log1p(-joint).clamp(min=-100)                         # (B, N, K)
-        labels = true_labels[..., None].expand_as(pair)                         # (B, G, N)
-        cost = if_false.sum(2)[:, None] + (if_true - if_false).transpose(1, 2).gather(1, labels)            # (B, G, N)
-        cost = cost - IOU_COST * torch.log(iou + 1e-8) + FAR * ~near            # (B, G, N)
-        cost = cost.where(pair, torch.inf)                                      # (B, G, N)
+        iou = pairwise_iou(true_boxes, boxes) * pair                            # (B, G, n)
+        joint = (raw[..., 4:5].sigmoid() * raw[..., 5:].sigmoid()).sqrt()       # (B, n, K)
+        if_true = -joint.log().clamp(min=-100)                                  # (B, n, K)
+        if_false = -torch.log1p(-joint).clamp(min=-100)                         # (B, n, K)
+        labels = true_labels[..., None].expand_as(pair)                         # (B, G, n)
+        cost = if_false.sum(2)[:, None] + (if_true - if_false).transpose(1, 2).gather(1, labels)            # (B, G, n)
+        cost = cost - IOU_COST * torch.log(iou + 1e-8) + FAR * ~near            # (B, G, n)
+        cost = cost.where(pair, torch.inf)                                      # (B, G, n)
 
         # Each object takes the k cheapest, k being the sum of its best IoUs.
-        most = min(MOST, len(cells))
+        most = min(MOST, some.shape[1])
         k = iou.topk(most).values.sum(-1).long().clamp(min=1)                   # (B, G)
         cheapest = cost.topk(most, largest=False)
         taken = (torch.arange(most, device=k.device) < k[..., None]) & cheapest.values.isfinite()           # (B, G, T)
-        taken = torch.zeros_like(pair).scatter(2, cheapest.indices, taken)      # (B, G, N)
+        taken = torch.zeros_like(pair).scatter(2, cheapest.indices, taken)      # (B, G, n)
 
         # A prediction taken twice goes to the object to which it costs least.
-        times = taken.sum(1)                                                    # (B, N)
-        truth = torch.where(times > 1, cost.argmin(1), taken.byte().argmax(1))  # (B, N)
-        return truth.where(times > 0, -1)                                       # (B, N)
+        times = taken.sum(1)                                                    # (B, n)
+        truth = torch.where(times > 1, cost.argmin(1), taken.byte().argmax(1))  # (B, n)
+        truth = truth.where(times > 0, -1)                                      # (B, n)
+        return torch.full_like(truth[:, :1], -1).repeat(1, len(cells)).scatter(1, some, truth)                  # (B, N)
 
     def loss(self, outputs, targets):
         """-> {"box", "objectness", "class"} and, with l1, "l1": 0-d float32, sums of the batch divided by its
@@ -357,6 +364,20 @@ class YOLOX(nn.Module):
 
         total = batch_mean((truth >= 0).sum(), 1)                               # ()
         return {name: value / total for name, value in losses.items()}
+
+
+def near_cells(near):
+    """near: (B, G, N) bool, which cells are near which objects -> (B, n) int64: the cells to look at.
+
+    On a CPU those near any object, rising; where an image has fewer than others, also some that are not. A
+    GPU would have to wait until it is known how many they are: all cells cost it less.
+    """
+    near = near.any(1)                                                          # (B, N)
+    if near.device.type != "cpu":
+        return torch.arange(near.shape[1], device=near.device).expand_as(near)  # (B, N)
+    most = max(int(near.sum(1).max()), MOST)
+    first = near.byte().sort(dim=1, descending=True, stable=True).indices[:, :most]  # (B, n)
+    return first.sort(1).values                                                 # (B, n)
 
 
 def pad_targets(targets, like):

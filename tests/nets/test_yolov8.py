@@ -276,6 +276,25 @@ def test_losses_and_gradients_of_a_crowd():
             assert torch.allclose(one, other, rtol=1e-8, atol=1e-12)
 
 
+def test_a_gpu_which_works_out_all_pairs_finds_the_same(monkeypatch):
+    """A CPU works out the pairs of object and cell inside alone; the numbers are the same to the bit."""
+    outputs, targets = small_heads(96, 128), [crowd(30, 96, 128), crowd(5, 96, 128)]
+    leaves = [*outputs["sides"], *outputs["classes"]]
+
+    def numbers():
+        losses = heads_only(torch.float64).loss(outputs, targets)
+        return [*losses.values(), *torch.autograd.grad(sum(losses.values()), leaves)]
+
+    def all_pairs(inside):
+        asked.append(inside.sum().item())
+        return torch.meshgrid(*map(torch.arange, inside.shape), indexing="ij")
+
+    inside, asked = numbers(), []
+    monkeypatch.setattr("nets.yolov8.pairs_of", all_pairs)
+    assert all(torch.equal(one, other) for one, other in zip(inside, numbers()))
+    assert 0 < asked[0] < 2 * 31 * (192 + 48 + 12) / 4             # most pairs are not inside
+
+
 def test_nothing_there():
     """Without objects every score is pulled down, and that is all."""
     outputs = small_heads(64, 64)

@@ -289,6 +289,18 @@ def test_losses_and_gradients_equal_plain_loops(seed, counts):
         assert max(a.abs().max() for a in ours) > 1e-3
 
 
+@pytest.mark.parametrize("counts", [(1, 0), (30, 2)])
+def test_a_gpu_which_looks_at_all_cells_finds_the_same(counts, monkeypatch):
+    """A CPU looks only at cells that are near an object; the assignment is the same."""
+    torch.manual_seed(0)
+    heads, targets = [torch.randn(2, 11, 12 // s, 20 // s) for s in (1, 2, 4)], crowd(3, *counts)
+    model, sizes = nets.build("yolox", 6, (96, 160), size="nano"), []
+    near = assigned(model, heads, targets)
+    monkeypatch.setattr("nets.yolox.near_cells", lambda near: sizes.append(near.any(1).sum().item()) or torch.arange(near.shape[2]).expand(2, -1))
+    assert torch.equal(near, assigned(model, heads, targets)) and (near >= 0).any()
+    assert 0 < sizes[0] < near.numel() / 2
+
+
 def test_each_loss_moves_its_own_channels():
     model, heads = nets.build("yolox", 80, (64, 64), size="nano", l1=True), [head.requires_grad_() for head in formula_heads(torch.float32)]
     losses = model.loss(heads, yolo_modern.targets("B"))
