@@ -313,7 +313,7 @@ class YOLOv8(nn.Module):
         x, y = points.unbind(-1)                                                # (N,), (N,)
         inside = (x > left) & (x < right) & (y > top) & (y < bottom) & real[..., None]          # (B, G, N)
 
-        # How well they do, class and box together; outside not at all. The TOPK best of each object are taken.
+        # How well they do, class and box together; outside not at all. Each object takes its TOPK best.
         image, row, cell = pairs_of(inside)                                     # (M,), (M,), (M,)
         fit = complete_iou(true_boxes[image, row], boxes[image, cell]).clamp(min=0)             # (M,)
         fit = fit * inside[image, row, cell]                                    # (M,)
