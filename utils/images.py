@@ -101,7 +101,7 @@ def decode_image(path, at_least=None, fit="letterbox", value_range=None):
             needed = fitted_size(*size, at_least, fit)
             image.draft("RGB", needed if on_its_side else needed[::-1])
 
-        # The usual case is a JPEG, whole and not turned. What OpenCV does not take is for Pillow, which says why.
+        # Usually it is a JPEG, whole and not turned. What OpenCV refuses is for Pillow, which says why.
         usual = image.format == "JPEG" and image.mode == "RGB" and image.size == whole and turned == 1
         pixels = unpack_jpeg(image.fp.getbuffer()) if usual else None
         if pixels is None:
@@ -115,7 +115,8 @@ def unpack_jpeg(content):
     """
     if not hasattr(cv2, "IMREAD_COLOR_RGB") or not decoders_agree():        # OpenCV before 4.11 has it not
         return None
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(content, np.uint8), how)
 
 
 @functools.cache
