@@ -9,13 +9,14 @@ from plainvision.utils.depth import saved_range
 from plainvision.utils.errors import UserError
 from plainvision.utils.formats.sweep import range_of_set
 from plainvision.utils.images import open_image, to_rgb
+from plainvision.utils.peers import what_is_meant
 from plainvision.utils.prediction.answers import ask
 from plainvision.utils.prediction.engine import open_engine
 from plainvision.utils.results import masks, sources
 from plainvision.utils.results.address import open_address
 from plainvision.utils.results.filters import check_filters
 from plainvision.utils.results.video import VideoSource
-from plainvision.utils.settings import Settings, check, check_type, number, optional, shown, what_is_meant, whole
+from plainvision.utils.settings import Settings, check, check_type, number, optional, shown, whole
 
 # Named and meant as in predict.py.
 DEFAULTS = {

@@ -14,7 +14,7 @@ is_ours = script.resolve().is_relative_to(Path(__file__).resolve().parent.parent
 if is_ours:
     speak_plainly()
 if is_ours and {"-h", "--help", "help"} & set(sys.argv[1:]):
-    from utils.settings import print_help
+    from utils.help import print_help
     print_help(script)
     raise SystemExit(0)
 

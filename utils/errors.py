@@ -13,6 +13,8 @@ FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))     #
 MEMORY_WORDS = ("annot allocate memory", "can't allocate memory", "out of memory", "bad_alloc",
                 "bad allocation", "failed to map segment", "new thread", "nsufficient memory")
 
+LONGEST_SHOWN = 200             # letters of a value in a message
+
 # Control characters, marks that turn the direction of writing, invisible ones, line ends, halves of letters.
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
                       "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]")
@@ -37,6 +39,11 @@ def did_you_mean(name, known):
     """' Did you mean "x"?' for the nearest of the known names, or '' when none is near."""
     near = difflib.get_close_matches(str(name)[:100], [str(k) for k in known], n=1, cutoff=0.5)
     return f' Did you mean "{near[0]}"?' if near else ""
+
+
+def shortened(words: str) -> str:
+    """Words for a message: of long ones only the beginning."""
+    return words if len(words) <= LONGEST_SHOWN else words[:LONGEST_SHOWN - 4] + " ..."
 
 
 def show_sentence_only(kind, error, trace):

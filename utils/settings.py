@@ -7,19 +7,18 @@ are read once, into an object that is handed from function to function. Nothing 
 A recipe file is a few assignments of plain values; it is parsed, never executed.
 """
 import ast
-import codecs
-import difflib
 import glob
 import os
 import re
 import sys
-import tokenize
 import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from utils.errors import STEERING, UserError, did_you_mean, speak_plainly
+from utils.errors import STEERING, UserError, did_you_mean, shortened, speak_plainly
+from utils.help import groups_of, print_help
+from utils.peers import WEIGHTS, check_name, explain_word, what_is_meant
 
 # The repository; paths in variables and lists are relative to it.
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,29 +26,10 @@ PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 HELP = ("-h", "--help", "help")
 OFFLINE = "PLAINVISION_OFFLINE"  # an environment variable: when it is set nothing is ever fetched
 MOST = 10**12                   # of any number in a setting: what is larger is a slip of the keyboard
-LONGEST_SHOWN = 200             # letters of a value in a message
 LONGEST_WORD = 4096             # letters of a word on the command line, and of a path, as systems have it
 AnyPath = str | Path
 made_in: list[Path] = []        # of `keep_in`; empty: the repository
 Rule = tuple[Callable[[Any], bool], str]             # what `check` asks of a value, and that in words
-# What other programs call these things; of several names the first that a script has is meant.
-PEERS = {
-    **dict.fromkeys(("image", "images", "img_path", "input", "path", "file", "video"), "source"),
-    **dict.fromkeys(("weights", "checkpoint", "ckpt"), "model_path"), "model": "net", "cfg": "net",
-    "backbone": "net_options",
-    "data": "dataset list_path", "nc": "classes_path", "num_classes": "classes_path",
-    **dict.fromkeys(("imgsz", "img_size", "image_size", "img"), "input_shape"),
-    **dict.fromkeys(("project", "name", "save_dir", "out_dir", "outdir"), "output out"),
-    "freeze": "freeze_epochs", "batch": "batch_size", "bs": "batch_size", "warmup": "warmup_epochs",
-    "optim": "optimizer", "lr0": "lr", "learning_rate": "lr", "lrf": "min_lr", "cos_lr": "schedule",
-    "momentum_beta": "momentum", "fliplr": "flip", "degrees": "rotate", "close_mosaic": "plain_share",
-    **dict.fromkeys(("conf", "conf_thres", "score_thr"), "confidence score_threshold"),
-    **dict.fromkeys(("iou", "iou_thres", "iou_thr"), "nms_iou"), "max_det": "max_boxes",
-    "agnostic": "agnostic_nms", "line_thickness": "line_width", "hide_labels": "show_labels",
-    "save_txt": "save_labels save_json", "save_conf": "save_json", "save_crop": "crop", "view_img": "show",
-    "augment": "tta flip", "cuda": "device", "gpu": "device", "half": "amp",
-    **dict.fromkeys(("workers", "n_workers"), "num_workers")}
-WEIGHTS = (".pth", ".pt", ".onnx", ".weights")          # how the names of weight files end
 
 
 class Settings:
@@ -285,10 +265,6 @@ def brief(value: Any) -> str:
     return shortened(written)
 
 
-def shortened(words: str) -> str:
-    return words if len(words) <= LONGEST_SHOWN else words[:LONGEST_SHOWN - 4] + " ..."
-
-
 def whole(low: int, high: int = MOST) -> Rule:
     """A rule for `check`: a whole number, at least low."""
     def good(value: Any) -> bool:
@@ -345,13 +321,6 @@ def check(s: Settings, **rules: Rule) -> None:
             raise UserError(f"{name}={brief(value)}: expected {expected}.")
 
 
-def check_name(name: str, s: Settings, text: str = "") -> None:
-    """Error: the script has no such variable. text: its value, for the advice."""
-    if name not in s:
-        raise UserError(f'There is no "{shortened(name)}"{what_is_meant(name, s, text)} '
-                        f"python {s.script} --help lists all.")
-
-
 def check_recipe(word: str, line: int, name: str, s: Settings) -> None:
     """Error: a recipe sets a variable that the script does not have."""
     if name in s:
@@ -362,34 +331,6 @@ def check_recipe(word: str, line: int, name: str, s: Settings) -> None:
     whose = f" {owner} has it: is this a recipe of {owner}?" if owner else ""
     raise UserError(f'{word}, line {line}: there is no "{shortened(name)}"{what_is_meant(name, s)}{whose} '
                     f"python {s.script} --help lists all.")
-
-
-def what_is_meant(name: str, s: Settings, text: str = "") -> str:
-    """': did you mean confidence=0.5?' for a name that a script does not have; '.' where none is near."""
-    ours = [one for one in PEERS.get(name.lower(), "").split() if one in s]
-    if name.lower() == "model" and ("net" not in s or text.endswith(WEIGHTS)):
-        ours = ["model_path"] if "model_path" in s else []
-    near = ours or difflib.get_close_matches(name[:100], list(s.origin), n=1, cutoff=0.5)
-    if not near:
-        return "."
-    return f": did you mean {near[0]}={shortened(text)}?" if text else f": did you mean {near[0]}?"
-
-
-def explain_word(word: str, s: Settings) -> UserError:
-    """A word that is neither name=value nor a recipe -> UserError that guesses what was meant."""
-    first, value = next(iter(as_dict(s).items()))
-    word = shortened(word)
-
-    # With spaces around the sign: epochs = 50.
-    if word.replace(".", "", 1).isdigit():
-        likely = next((name for name in ("epochs", "source", "num_classes") if name in s), first)
-        return UserError(f'"{word}" is a number without a name. Write which variable it is for, '
-                         f'without spaces around =, like  python {s.script} {likely}={word}')
-
-    # A file name alone, or anything else.
-    example = f"Example: python {s.script} {first}={value}"
-    meant = f'Did you mean source="{word}"?' if "source" in s else example
-    return UserError(f'"{word}" is neither name=value nor a recipe file ending in .py. {meant}')
 
 
 def from_text(text: str, default: Any) -> Any:
@@ -470,55 +411,3 @@ def read_recipe(path: Path) -> list[tuple[str, Any, int]]:
             place = f"{shown(path)}, line {node.lineno}"
             raise UserError(f"{place}: a recipe holds only lines like  lr = 0.01") from None
     return rows
-
-
-def print_help(path: AnyPath) -> None:
-    """Every variable of a script with its value and the comment beside it, in the script's groups.
-
-    The script is read, not run: no package is loaded.
-    """
-    path = Path(path)
-    speak_plainly()
-    groups = groups_of(path)
-    plain = codecs.lookup(sys.stdout.encoding or "ascii").name == "ascii"
-    width = max(len(assignment) for _, rows in groups for assignment, _ in rows)
-    print(f"python {path.name} [recipe.py] [name=value ...]")
-    for title, rows in groups:
-        print(f"\n{without_chinese(title) if plain else title}" if title else "")
-        for assignment, comment in rows:
-            comment = without_chinese(comment) if plain else comment
-            print(f"  {assignment:<{width}}  {comment}".rstrip())
-
-
-def without_chinese(comment: str) -> str:
-    """A bilingual comment without its second half, for a console that would show it as question marks."""
-    return re.sub(r"\s*[^\x00-\x7f].*", "", comment)
-
-
-def groups_of(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The variables of a script, as its source groups them.
-
-    -> list of (title or "", list of ("name = value", comment)).
-    """
-    # Line number -> comment; one at the left margin is a title.
-    with open(path, "rb") as file:
-        tokens = list(tokenize.tokenize(file.readline))
-    comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
-    titles = {token.start[0] for token in tokens if token.type == tokenize.COMMENT and token.start[1] == 0}
-
-    groups: list[tuple[str, list[tuple[str, str]]]] = []
-    last = 0
-    for node in ast.parse(path.read_bytes()).body:
-        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
-            continue
-        if not node.targets[0].id.islower():                # a constant, like LIMIT
-            continue
-
-        # A blank line or a title begins another group.
-        above = node.lineno - 1
-        if not groups or above > last:
-            title = re.sub("  +", "  ", comments[above].lstrip("# ")) if above in titles else ""
-            groups.append((title, []))
-        last = node.end_lineno or node.lineno
-        groups[-1][1].append((ast.unparse(node), comments.get(last, "")))
-    return groups

@@ -56,8 +56,11 @@ def watch_slowly(go, monkeypatch, folder, fps, pictures):
 def check_times(images, moments, seconds):
     """Every picture of the video is shown at its time, and the video is as long as the scene."""
     stamps = np.array([read_stamp(image) for image in images])
-    starts = np.flatnonzero(np.diff(stamps, prepend=-1))
-    assert np.abs((stamps - stamps[0])[starts] - moments[starts]).max() < 0.08   # a picture of a video without PyAV is 0.04 s long
+    starts = np.flatnonzero(np.diff(stamps, prepend=-1))[1:]
+
+    # The first picture waits while the stream is opened; all others are as late as each other.
+    late = (stamps - stamps[0])[starts] - moments[starts]
+    assert np.abs(late - np.median(late)).max() < 0.08 and np.abs(late).max() < 0.2     # a picture without PyAV is 0.04 s long
     assert moments[-1] == pytest.approx(seconds, abs=max(0.08, 0.02 * seconds))
 
 

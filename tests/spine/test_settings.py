@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from utils import settings
+from utils import help, settings
 from utils.errors import UserError, did_you_mean
 
 
@@ -58,7 +58,7 @@ def test_peers_are_answered_with_what_this_script_has():
     answers = {"predict": words, "get_map": {"conf=0.5": "confidence=0.5", "data=a.txt": "list_path=a.txt", "workers=2": "num_workers=2"},
                "train": {"data=a.yaml": "dataset=a.yaml", "batch=8": "batch_size=8", "project=a": "output=a", "workers=2": "num_workers=2"}}
     for script_name, some in answers.items():
-        groups = settings.groups_of(settings.ROOT / f"{script_name}.py")
+        groups = help.groups_of(settings.ROOT / f"{script_name}.py")
         variables = {row.split(" = ")[0]: None for _, rows in groups for row, _ in rows}
         for word, ours in some.items():
             for form in ([word], ["--" + word], ["--" + word.partition("=")[0], word.partition("=")[2]]):
@@ -107,10 +107,10 @@ def test_paths_are_whole_for_who_is_elsewhere(tmp_path, monkeypatch):
 
 def test_help_where_chinese_cannot_be_shown(monkeypatch, capsys):
     """No question marks: the English half alone."""
-    assert settings.without_chinese("passes over the images  总训练轮数") == "passes over the images"
+    assert help.without_chinese("passes over the images  总训练轮数") == "passes over the images"
     monkeypatch.setattr(settings, "speak_plainly", lambda: None)
     monkeypatch.setattr(sys, "stdout", type("Ascii", (), {"encoding": "ANSI_X3.4-1968", "write": sys.stdout.write, "flush": sys.stdout.flush})())
-    settings.print_help(settings.ROOT / "summary.py")
+    help.print_help(settings.ROOT / "summary.py")
     shown = capsys.readouterr().out
     assert "num_classes = 80" in shown and shown.isascii()
 
@@ -193,12 +193,12 @@ def test_help_loads_nothing_large(script):
     ran = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=True)
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in ran.stderr.splitlines() if line.startswith("import time:")}
     assert "utils" in loaded and not loaded & {"torch", "numpy", "cv2", "PIL", "matplotlib"}
-    names = [name for _, rows in settings.groups_of(settings.ROOT / script) for name, _ in rows]
+    names = [name for _, rows in help.groups_of(settings.ROOT / script) for name, _ in rows]
     assert names and all(name in ran.stdout for name in names)
 
 
 def test_help_is_in_groups():
-    titles = [title for title, _ in settings.groups_of(settings.ROOT / "train.py")]
+    titles = [title for title, _ in help.groups_of(settings.ROOT / "train.py")]
     assert len(titles) == 8 and all(titles) and "优化" in titles[4]
 
 
