@@ -58,6 +58,7 @@ max_boxes = 100             # boxes kept per image, the best ones               
 # What it is compared on                                                                 用来比较的图像
 list_path = ""              # list of images; "": the test list of the training             图像列表，空为训练时的测试列表
 pictures = 8                # so many of them                                               图像数量
+language = "auto"           # what the scripts say: "auto" (as this computer), "en", "zh"   输出的语言
 
 SEEN = 64                   # pictures of the training from which "static" learns its ranges
 

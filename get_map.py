@@ -39,6 +39,7 @@ fit = None                  # "letterbox", "rect", "stretch", "short_side"; None
 
 # What it leaves                                                                         结果
 output = "map_out"          # folder for the results, each time in a new one below it       结果文件夹
+language = "auto"           # what the scripts say: "auto" (as this computer), "en", "zh"   输出的语言
 
 # Which boxes count; AP needs almost all of them, so a confidence above 0.01 is ignored  检测框
 score_threshold = None      # for all but AP; None: predict.py's, the training's best F1    精确率、召回率等的得分阈值

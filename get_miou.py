@@ -40,6 +40,7 @@ flip = False                # mean of the scores of the image and its mirror ima
 
 # What it leaves                                                                         结果
 output = "miou_out"         # folder for the results, each time in a new one below it       结果文件夹
+language = "auto"           # what the scripts say: "auto" (as this computer), "en", "zh"   输出的语言
 
 # The pictures                                                                           图片
 save_pictures = False       # also save image, truth, prediction, errors of every image     保存每张图的对比

@@ -52,6 +52,7 @@ batch_size = None           # images at once, of one input shape; None: 1 on a C
 
 # What it leaves                                                                         结果
 output = "img_out"          # folder for the results; nothing is ever overwritten           结果文件夹
+language = "auto"           # what the scripts say: "auto" (as this computer), "en", "zh"   输出的语言
 save_json = False           # also write what was found as a .json file                     保存 JSON
 save_csv = False            # also write it as a .csv table                                 保存 CSV
 save_coco = False           # also write the boxes as results of COCO                       保存 COCO 结果

@@ -18,6 +18,7 @@ input_shape = None          # height, width; None: the network's default        
 
 # The table                                                                              表格
 depth = 2                   # how far to look inside: 1 parts, 2 stages, 9 all layers       展开的层数
+language = "auto"           # what the scripts say: "auto" (as this computer), "en", "zh"   输出的语言
 
 
 def main(s):

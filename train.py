@@ -93,6 +93,7 @@ save_minutes = 5.0              # last.pth is also written so often within an ep
 cache = True                    # keep shrunken images in memory, as many as fit into a quarter of it   图像缓存
 seed = 0                        # same seed, same run                                                   随机种子
 output = "logs"                 # folder for the runs; one elsewhere also holds lists and class names   结果文件夹
+language = "auto"               # what the scripts say: "auto" (as this computer), "en", "zh"           输出的语言
 eval_every = 5                  # epochs between evaluations                                            每几轮评估一次
 
 

@@ -40,6 +40,7 @@ train_percent = 0.9             # share of those for train                      
 new_split = False               # True: split again; the old lists are kept as .bak         重新划分，旧列表另存为 .bak
 seed = 0                        # another number is another split                           随机种子
 stratify = False                # True: every class as evenly as possible in all the parts  划分时各类别按比例分配
+language = "auto"               # "auto" (as this computer), "en", "zh"                     输出的语言
 
 
 def main(s):

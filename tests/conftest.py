@@ -17,6 +17,7 @@ TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS / "helpers")]
 
 os.environ["PLAINVISION_OFFLINE"] = "1"                  # official weights that nobody asked for are not fetched in tests
+os.environ["PLAINVISION_LANGUAGE"] = "en"                # what a test reads is the same on every computer
 
 from utils import settings  # noqa: E402
 

@@ -46,6 +46,7 @@ input_shape = None              # height, width of its input; None: as its recip
 samples = 12                    # pictures on the page    页面上的样本数
 seed = 0                        # another number shows others    随机种子
 out = "doctor_out"              # where report and page go    输出文件夹
+language = "auto"               # "auto" (as this computer), "en", "zh"    输出的语言
 
 WANTED = {"train": "train", "val": "val", "test": "test"}
 MOST = 1000                     # files of a kind in the written report

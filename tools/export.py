@@ -24,6 +24,7 @@ to = "yolo"                     # "voc", "yolo" or "coco"    目标格式
 out = None                      # the new folder; None: ./<dataset>_<format>    输出文件夹
 link = False                    # True: hard links instead of copies of the images, to save room    用硬链接代替复制
 seed = 0                        # of the split, where the dataset has none    随机种子
+language = "auto"               # "auto" (as this computer), "en", "zh"    输出的语言
 
 SPLITS = ("train", "val", "test")
 

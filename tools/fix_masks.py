@@ -40,6 +40,7 @@ channel = "colour"                              # "alpha": masks from the transp
 palette = None                                  # palette file: which colour is which class    调色板文件
 images = None                                   # folder of images: masks get their size    图像文件夹（按其尺寸缩放）
 out = None                                      # the new folder; None: <masks>_fixed    输出文件夹
+language = "auto"                               # "auto" (as this computer), "en", "zh"    输出的语言
 
 MOST_COLOURS = 256                              # more are a photo, or colours that a lossy format has smeared
 

@@ -33,6 +33,7 @@ count = None                    # how many; None: as many as the network has now
 anchors_path = None             # the file; None: model_data/<dataset>_<count>_anchors.txt    输出文件
 enough = 0.98                   # a best possible recall below this is warned of    召回率上限低于此值时警告
 seed = 0                        # of the first guesses    随机种子
+language = "auto"               # "auto" (as this computer), "en", "zh"    输出的语言
 
 TRIES, ROUNDS = 10, 300         # first guesses; rounds of one of them at most
 BLOCK = 500_000                 # objects compared with all anchors at a time

@@ -18,6 +18,7 @@ seed = 0                       # another seed draws other pictures    随机种�
 train = 400                    # pictures for training    训练图片数
 val = 80                       # pictures for validation    验证图片数
 test = 120                     # pictures for testing    测试图片数
+language = "auto"              # "auto" (as this computer), "en", "zh"    输出的语言
 
 
 def main(s):

@@ -38,6 +38,7 @@ threshold = None            # two classes: least score of the object; None: the 
 # The page                                                                               网页
 port = 8000                 # of the address; the next free one when it is taken            端口，被占用时用下一个
 browser = True              # also open it in the browser, where there is a display         自动打开浏览器
+language = "auto"           # what the scripts say: "auto" (as this computer), "en", "zh"   输出的语言
 
 
 def main(s):

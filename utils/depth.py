@@ -8,6 +8,8 @@ greys. It is a setting of the training and travels with the weights.
 import numpy as np
 from PIL import TiffImagePlugin
 
+from utils.settings import counted
+
 AS_TYPE = "type"                # the whole range of the type: so weights without a value_range were trained
 USUAL = (1, 255, 1023, 4095, 16383, 65535)      # the largest value of floats, and of 8, 10, 12, 14, 16 bits
 PLAIN = (1, 255, 65535)         # those that are stretched as they are, however the values lie in them
@@ -239,4 +241,4 @@ def words_of(tags):
     bits, bands = tags.get(BITS, (1,)), tags.get(BANDS, 1)
     kind = FORMATS.get(tags.get(FORMAT, (1,))[0], "of an unknown type")
     layout = ", band after band" if tags.get(LAYOUT, 1) == 2 and bands > 1 else ""
-    return f"{bands} band{'s' * (bands != 1)} of {max(bits)} bits, {kind}{layout}"
+    return f"{counted(bands, 'band')} of {max(bits)} bits, {kind}{layout}"

@@ -7,6 +7,8 @@ import os
 import re
 import sys
 
+from utils import language
+
 STREAM_ERRORS = (OSError, ValueError, AttributeError)  # closed: ValueError; pythonw has none: AttributeError
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))     # no room for a file
 # words of errors that mean that there is no more memory: of Python, PyTorch, and the system's loader
@@ -73,8 +75,10 @@ def show_sentence_only(kind, error, trace):
 
 
 def speak_plainly():
-    """From here on a mistake of the user ends in one sentence, which every console can show."""
+    """From here on a mistake of the user ends in one sentence, which every console can show, in the language
+    of the reader."""
     sys.excepthook = show_sentence_only
+    language.use(language.asked_for(sys.argv[1:]))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")            # a character that it cannot show becomes ?
@@ -96,13 +100,16 @@ def harmless(text, kept="\n\t"):
 class Harmless:
     """sys.stdout or sys.stderr, through which nothing goes that steers the terminal.
 
-    Names in files from strangers may: this is the one place that all messages pass.
+    Names in files from strangers may: this is the one place that all messages pass. Here they also get
+    their language, where the console can show it.
     """
 
     def __init__(self, stream, kept):
         self.stream, self.kept = stream, kept
+        self.chinese = language.can_show(stream)
 
     def write(self, text):
+        text = language.translated(text) if self.chinese else text
         return self.stream.write(text if text.isprintable() else harmless(text, self.kept))
 
     def __getattr__(self, name):

@@ -9,6 +9,7 @@ import sys
 import tokenize
 from pathlib import Path
 
+from utils import language
 from utils.errors import speak_plainly
 
 
@@ -23,13 +24,19 @@ def print_help(path: str | Path) -> None:
     for title, rows in groups:
         print(f"\n{without_chinese(title) if plain else title}" if title else "")
         for assignment, comment in rows:
-            comment = without_chinese(comment) if plain else comment
+            comment = without_chinese(comment) if plain else chinese_first(comment)
             print(f"  {assignment:<{width}}  {comment}".rstrip())
 
 
 def without_chinese(comment: str) -> str:
     """A bilingual comment without its second half, for a console that would show it as question marks."""
     return re.sub(r"\s*[^\x00-\x7f].*", "", comment)
+
+
+def chinese_first(comment: str) -> str:
+    """A bilingual comment; where Chinese is spoken with that half in front."""
+    found = re.fullmatch(r"# (.*?)\s{2,}([^\x00-\x7f].*)", comment)
+    return f"# {found[2]}  {found[1]}" if found and language.spoken["zh"] else comment
 
 
 def groups_of(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:

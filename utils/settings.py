@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from utils import language
 from utils.errors import STEERING, UserError, did_you_mean, shortened, speak_plainly
 from utils.help import groups_of, print_help
 from utils.peers import WEIGHTS, check_name, explain_word, what_is_meant
@@ -64,9 +65,11 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
     s = Settings({name: variables[name] for name in settable(variables)}, script)
     defaults = as_dict(s)                                   # a later word need not be like an earlier one
     sources: list[str] = []
+    given = sys.argv[1:] if arguments is None else arguments
+    speak(s, language.asked_for([f"language={variables.get('language') or 'auto'}", *given]))
 
     # Word by word, so that the later one wins; a recipe is as many words as it has lines.
-    for word in plain_words(sys.argv[1:] if arguments is None else arguments, s):
+    for word in plain_words(given, s):
         name, equals, text = word.partition("=")
         if word in HELP:
             print_help(variables["__file__"])
@@ -85,7 +88,16 @@ def read_settings(variables: dict[str, Any], arguments: list[str] | None = None)
             s.put("source", word if len(sources) == 1 else sources, "command line")
         else:
             raise explain_word(word, s)
+    speak(s, getattr(s, "language", None) or "auto")                # a recipe may have said it too
     return s
+
+
+def speak(s: Settings, asked: str) -> None:
+    """From here on this language, if the script lets one choose it."""
+    if "language" in s:
+        if asked not in language.LANGUAGES:
+            raise UserError(f"language={brief(asked)}: expected {one_of(language.LANGUAGES)[1]}.")
+        language.use(asked)
 
 
 def plain_words(words: list[str], s: Settings) -> list[str]:

@@ -314,7 +314,7 @@ def test_labelme_pictures_inside_the_files(root, capsys):
         path.with_suffix(".json").unlink()
         path.unlink()
     before = tree(folder)
-    assert told(folder)[1] == [] and "4 images are only inside the labelme files; written to prepared/" in capsys.readouterr().out
+    assert told(folder)[1] == [] and "only inside the labelme files: 4 images; written to prepared/" in capsys.readouterr().out
     images = [path for some in read(folder)[1].values() for path, _ in some]
     assert {path.stem: path.read_bytes() for path in images} == originals and tree(folder) == before
     assert all(path.is_relative_to(root / "prepared") and path.parent.name == "sub" for path in images)

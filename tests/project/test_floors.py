@@ -12,8 +12,8 @@ SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 FOLDERS = ("utils", "nets", "plainvision", "tools", "recipes", "benchmarks", "docs")
 # Every room and its floor; of a module the longest name that fits counts, and no import goes to a larger number.
 # A library is below all of them, a script of the root is on the floor of the tools.
-ROOMS = {"utils.errors": 0, "utils.help": 0, "utils.peers": 0, "utils.settings": 0, "utils.system": 1, "utils": 2,
-         "utils.results": 3, "utils.formats": 4, "utils.checks": 5, "utils.training": 6, "nets": 7, "utils.prediction": 8,
+ROOMS = {"utils.errors": 0, "utils.help": 0, "utils.language": 0, "utils.peers": 0, "utils.settings": 0, "utils.system": 1,
+         "utils": 2, "utils.results": 3, "utils.formats": 4, "utils.checks": 5, "utils.training": 6, "nets": 7, "utils.prediction": 8,
          "tools": 9, "plainvision": 9, "recipes": 10, "benchmarks": 10, "docs": 10, "tests": 10}
 SHARED = ("layers", "backbones")                            # below nets/, for every network
 PURE = {"bool", "dict", "enumerate", "float", "frozenset", "int", "len", "list", "max", "min", "range", "round", "set", "sorted", "str",

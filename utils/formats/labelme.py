@@ -84,8 +84,8 @@ def read_labelme(folder, findings):
 
     inside = sum(image.is_relative_to(places.made) for image in owners)
     if inside:
-        print(f"{shown(folder)}: {counted(inside, 'image')} {'is' if inside == 1 else 'are'} only inside the "
-              f"labelme files; written to {shown(places.made)}")
+        print(f"{shown(folder)}: only inside the labelme files: {counted(inside, 'image')}; written to "
+              f"{shown(places.made)}")
 
     # Whoever renames a folder renames all its files: that is one thing to say.
     if renamed:

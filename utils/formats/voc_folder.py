@@ -267,7 +267,7 @@ def missing_sets(sets, names, folder, task="detection"):
     made = [] if "train" in sets or "val" in sets else SPLITS
     sets_folder = Path(folder) / "ImageSets" / LABELS[task][3]
     known = sorted(set_files(folder, task))
-    there = f"there {'is' if len(known) == 1 else 'are'} only {', '.join(known)}."
+    there = f"the lists here are: {', '.join(known)}."
 
     findings = []
     for name in dict.fromkeys(names):

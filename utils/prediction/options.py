@@ -56,14 +56,13 @@ def say_unused(s, engine, kinds):
 
 def say_for_boxes(s, names):
     """The same of a network that finds the class of every pixel. names: of its classes."""
-    pixels = "is for boxes; this network finds the class of every pixel"
     if s.fit != "letterbox":
         print(f'fit="{s.fit}" is for boxes; '
               'for a network that finds the class of every pixel images are letterboxed.')
     if s.classes is not None or s.class_confidence:
         print("classes and class_confidence are for boxes; here every pixel keeps its class.")
     if s.crop:
-        print(f"crop=True {pixels}: see save_cut_out.")
+        print("crop=True is for boxes; this network finds the class of every pixel: see save_cut_out.")
     if s.save_cut_out and masks.background_of(names) is None:
         print(f'save_cut_out=True needs a first class called "background"; '
               f'here it is "{names[0]}", so nothing is cut out.')
@@ -71,5 +70,6 @@ def say_for_boxes(s, names):
     # What follows from boxes does nothing either.
     for name in ("tiles", "track", "regions", "lines", "save_coco"):
         if getattr(s, name):
-            print(f"{name} {pixels}" + (": see slide." if name == "tiles" else "."))
+            instead = ": see slide." if name == "tiles" else "."
+            print(f"{name} is for boxes; this network finds the class of every pixel{instead}")
     s.track, s.save_coco, s.regions, s.lines = False, False, {}, {}

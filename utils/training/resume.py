@@ -16,7 +16,7 @@ from utils.settings import ROOT, check, check_type, find, optional, printable, r
 from utils.system import distributed, lock
 from utils.system.files import clear_leftovers
 
-OF_THE_MACHINE = ("device", "num_workers", "output")    # where it runs, not what it does: not in best.pth
+OF_THE_MACHINE = ("device", "num_workers", "output", "language")    # not what it does: not in best.pth
 
 
 @dataclass
