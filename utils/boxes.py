@@ -86,6 +86,26 @@ def complete_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
     return iou - distance - alpha * aspect                                          # (...,)
 
 
+def generalized_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """GIoU of matching rows: IoU, less the empty share of the smallest box around both. It also pulls two boxes
+    that do not touch.
+
+    boxes1, boxes2: (..., 4) xyxy -> (...) in -1 to 1; the loss is 1 - GIoU.
+    Source: Generalized Intersection over Union, arXiv 1902.09630, algorithm 1.
+    """
+    # What both share, and what either of them has.
+    top_left = torch.maximum(boxes1[..., :2], boxes2[..., :2])                      # (..., 2)
+    bottom_right = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])                  # (..., 2)
+    shared = (bottom_right - top_left).clamp(min=0).prod(-1)                        # (...,)
+    union = box_area(boxes1) + box_area(boxes2) - shared                            # (...,)
+
+    # The smallest box around both.
+    top_left = torch.minimum(boxes1[..., :2], boxes2[..., :2])                      # (..., 2)
+    bottom_right = torch.maximum(boxes1[..., 2:], boxes2[..., 2:])                  # (..., 2)
+    hull = (bottom_right - top_left).prod(-1)                                       # (...,)
+    return shared / union.clamp(min=1e-7) - (hull - union) / hull.clamp(min=1e-7)   # (...,)
+
+
 def encode(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """What a network should say to turn its anchors into these boxes; the inverse of `decode`.
 

@@ -75,6 +75,7 @@ def load_weights(model, path, allow_partial=False):
     path = Path(path)
     found = read_darknet(model, path) if is_darknet(path) else state_dict_of(read_checkpoint(path), path)
     found = cut_apart(found, getattr(model, "official_parts", ()))
+    found = without_rows(found, getattr(model, "official_rows", ()))
     rules = getattr(model, "official_names", ())
     found = {our_name(name, rules): tensor for name, tensor in found.items()}
     own = {name: tensor for name, tensor in model.state_dict().items() if not is_counter(name)}
@@ -160,9 +161,22 @@ def cut_apart(tensors, rules):
     return found
 
 
+def without_rows(tensors, rules):
+    """Tensors of an official file with rows for a class that is none lose them.
+
+    rules: (regular expression, rows of the whole tensor, which rows remain).
+    """
+    found = dict(tensors)
+    for pattern, count, remaining in rules:
+        for name, tensor in tensors.items():
+            if re.search(pattern, name) and len(tensor) == count:
+                found[name] = tensor[remaining]
+    return found
+
+
 def state_dict_of(content, path):
     """The name -> tensor part of what a .pth file holds, without the wrappers' prefixes."""
-    for key in ("model", "state_dict", "model_state_dict"):
+    for key in ("ema", "module", "model", "state_dict", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
 
