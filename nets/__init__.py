@@ -16,11 +16,14 @@ from nets.centernet import CenterNet
 from nets.contract import Network
 from nets.deeplabv3 import DeepLabV3
 from nets.deeplabv3plus import DeepLabV3Plus
+from nets.detr import DETR
+from nets.efficientdet import EfficientDet
 from nets.faster_rcnn import FasterRCNN
 from nets.fcn import FCN
 from nets.lraspp import LRASPP
 from nets.pspnet import PSPNet
 from nets.retinanet import RetinaNet
+from nets.rtdetr import RTDETR
 from nets.segformer import SegFormer
 from nets.ssd import SSD300, SSD512
 from nets.ssdlite import SSDLite320
@@ -53,6 +56,9 @@ NETS: dict[str, type[Network]] = {
     "faster_rcnn": FasterRCNN,
     "retinanet": RetinaNet,
     "centernet": CenterNet,
+    "efficientdet": EfficientDet,
+    "detr": DETR,
+    "rtdetr": RTDETR,
     "fcn": FCN,
     "unet": UNet,
     "pspnet": PSPNet,

@@ -87,8 +87,8 @@ def complete_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
 
 
 def generalized_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """GIoU of matching rows: IoU, less the empty share of the smallest box around both. It also pulls two boxes
-    that do not touch.
+    """GIoU of matching rows: IoU, less the empty share of the smallest box around both. It also pulls two
+    boxes that do not touch.
 
     boxes1, boxes2: (..., 4) xyxy -> (...) in -1 to 1; the loss is 1 - GIoU.
     Source: Generalized Intersection over Union, arXiv 1902.09630, algorithm 1.

@@ -6,17 +6,20 @@ import torch
 
 import nets
 from nets.backbones.resnet import BasicBlock, ResNet
+from nets.backbones.resnet_vd import ResNetVD
 from nets.backbones.vgg import VGG
 
 # the smallest backbone, where another is the default; the networks' own tests try all of them
 OPTIONS = {"deeplabv3": {"backbone": "mobilenet_v3_large"}, "pspnet": {"backbone": "mobilenet_v2"},
            "fcn": {"backbone": "mobilenet_v3_large"},
-           "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
+           "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"},
+           "detr": {"queries": 20, "layers": 1}, "rtdetr": {"queries": 20}}
 SHAPES = {"ssd300": (268, 300), "ssd512": (268, 300)}       # of the input, where (64, 96) is too small
 DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]
 SEGMENTERS = [name for name, network in nets.NETS.items() if network.task == "segmentation"]
 
-LIKE_ANOTHER = ("yolov4", "ssd512", "fcn", "yolo11")        # yolov3, ssd300, deeplabv3 and yolov8 train by the same code
+# They train by the same code as yolov3, ssd300, deeplabv3, yolov8, retinanet and detr.
+LIKE_ANOTHER = ("yolov4", "ssd512", "fcn", "yolo11", "efficientdet", "rtdetr")
 
 
 def every_day(names):
@@ -33,7 +36,14 @@ def thin_resnet(name, downsample_factor=32, pretrained=False, norm=torch.nn.Batc
     return ResNet((1, 1, 1, 1), downsample_factor, norm=norm, block=BasicBlock, widths=(8, 16, 32, 64))
 
 
-THIN = {"nets.ssd.VGG": thin_vgg, "nets.centernet.resnet": thin_resnet, "nets.centernet.WIDTHS": (32, 32, 32),
+def thin_resnet_vd(name, norm=torch.nn.BatchNorm2d):
+    return ResNetVD((1, 1, 1, 1), True, norm, widths=(8, 16, 32, 64))
+
+
+THIN = {"nets.ssd.VGG": thin_vgg, "nets.detr.resnet": thin_resnet, "nets.rtdetr.resnet_vd": thin_resnet_vd,
+        "nets.rtdetr.DENOISING": 20,
+        "nets.efficientdet.SIZES": {"d0": ("b0", 16, 2, 1, True, 4, 512, ""), "d6": ("b0", 16, 1, 1, False, 4, 512, "")},
+        "nets.centernet.resnet": thin_resnet, "nets.centernet.WIDTHS": (32, 32, 32),
         "nets.centernet.DEVIATION": 0.1}                            # else the maps are flat at first, and rounding decides what is a peak
 
 

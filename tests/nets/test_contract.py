@@ -10,7 +10,7 @@ from utils.errors import UserError
 
 LR = {"faster_rcnn": 1e-4, "retinanet": 1e-4,                               # where the usual 0.001 is too much: wide layers without BatchNorm
       "yolox": 1e-2}                                                        # or too little: thin layers
-STEPS = {"yolov4_tiny": 24, "yolox": 24, "unet": 8}     # where twelve lower the loss only a little, or take long
+STEPS = {"rtdetr": 24, "yolov4_tiny": 24, "yolox": 24, "unet": 8}     # where twelve lower the loss only a little, or take long
 LEARNT = 0.75                                           # the share of the loss that may remain
 FIXED = {"yolov8": {"mean.weight"}, "yolo11": {"mean.weight"}}                  # parameters that are counted as such but never learnt
 

@@ -19,9 +19,11 @@ CLASSES = 7                                                 # no other size of a
 # options besides the default ones, without which some lines of a network are not reached
 OPTIONS = {"yolov4_tiny": [{"focal": True}], "unet": [{"backbone": "vgg16"}, {"backbone": "resnet50"}],
            "deeplabv3": [{"backbone": "mobilenet_v3_large"}], "deeplabv3plus": [{"backbone": "xception65"}],
-           "fcn": [{"backbone": "resnet50"}], "yolox": [{"l1": True}]}
+           "fcn": [{"backbone": "resnet50"}], "yolox": [{"l1": True}],
+           "efficientdet": [{"size": "d6", "flavour": "plain"}]}
 # options for every run of a network: the same lines in less time
-FASTER = {"fcn": {"backbone": "mobilenet_v3_large"}, "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"}}
+FASTER = {"fcn": {"backbone": "mobilenet_v3_large"}, "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"},
+          "detr": {"queries": 20, "layers": 1}, "rtdetr": {"queries": 20}}
 LEAST = 10                                                  # comments a network file must have (with those it is built on)
 SLOW = ("ssd300", "ssd512")                                 # a second an image: one size with objects, the other without targets
 # (size, training, objects in the two images): every size, mode and number of objects; the slow tier takes each with each

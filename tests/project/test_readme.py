@@ -304,7 +304,7 @@ def test_a_measured_number_has_a_command_beside_it(path):
 # The options of what a row of the READMEs counts, where they are not the default ones.
 COUNTED = dict.fromkeys([name for name in nets.NETS if name != "ssd512"], [{}])
 COUNTED |= {"pspnet": [{"aux": False}], "deeplabv3plus": [{}, {"backbone": "resnet50"}],
-            "segformer": [{}, {"size": "b2"}]}
+            "segformer": [{}, {"size": "b2"}], "detr": [{"norm": "frozen"}]}
 
 
 @pytest.mark.parametrize("name", COUNTED)

@@ -141,7 +141,7 @@ def test_a_whole_detector_of_coco(net, monkeypatch):
              "ssd300": "ssd300_vgg16_coco-", "ssdlite320_mobilenet_v3": "ssdlite320_mobilenet_v3_large_coco-",
              "faster_rcnn": "fasterrcnn_resnet50_fpn_coco-",
              "retinanet": "retinanet_resnet50_fpn_coco-", "yolov8": "no plain tensors", "yolo11": "no plain tensors",
-             "ssd512": "no official COCO file",
-             "centernet": "no official COCO file"}
+             "ssd512": "no official COCO file", "centernet": "no official COCO file",
+             "efficientdet": "tf_efficientdet_d0_34-", "detr": "detr-r50-", "rtdetr": "lyuwenyu/storage"}
     with pytest.raises(UserError, match=named[net]):
         nets.try_to_build(net, nets.NETS[net].recipe["input_shape"], pretrained="coco")
