@@ -1,6 +1,7 @@
 """Where results go: two runs at once, earlier results inside a source, a repository that cannot be written, a console that is gone."""
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import get_miou
 import train
 import voc_annotation
 from utils import lists, settings
+from utils.checks import prepare
 from utils.errors import UserError
 from utils.results import media, sources
 from utils.settings import read_settings
@@ -77,6 +79,12 @@ def test_an_output_elsewhere_holds_the_lists_too(tmp_path, monkeypatch):
     assert lists.list_name("VOCdevkit/Shapes", "train") == (tmp_path / "Shapes_train.txt").as_posix()
     assert lists.classes_name("VOCdevkit/Shapes") == (tmp_path / "model_data/shapes_classes.txt").as_posix()
     assert lists.prepared_folder("x").is_relative_to(tmp_path)
+
+    # Masks hold numbers only: their names come along from the repository, where it has enough of them.
+    for highest, second in ((6, "circle"), (9, "class_1")):
+        part = SimpleNamespace(names=[], samples={"a": SimpleNamespace(truth=np.bincount([0, highest], minlength=256))})
+        path, names, made, _ = prepare.settle_classes("VOCdevkit/Shapes", None, [part], "segmentation")
+        assert path.startswith(tmp_path.as_posix()) and made and names[1] == second
 
 
 def test_the_hash_of_a_data_set_does_not_depend_on_the_current_folder(tmp_path, monkeypatch):

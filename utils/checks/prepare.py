@@ -37,7 +37,7 @@ from utils.lists import (
     write_mask_list,
 )
 from utils.results.report import text_table, text_width
-from utils.settings import counted, find, shown
+from utils.settings import ROOT, counted, find, shown
 from utils.system.files import printable, replace_text, together
 
 
@@ -168,6 +168,12 @@ def settle_classes(dataset, path, parts, task, ignore_labels=()):
     # Masks hold numbers only.
     found = np.flatnonzero(sum(sample.truth for sample in samples)).tolist()
     values = [value for value in found if value != IGNORED and value not in ignore_labels]
+
+    # Results elsewhere get a copy of the names that the repository has for these data.
+    ours = ROOT / "model_data" / find(path).name
+    known = survey_classes(ours)[0] if ours.is_file() else []
+    if values and values[-1] < len(known):
+        return path, known, True, []
     return path, derived_names(dataset, values[-1], ignore_labels) if values else [], True, []
 
 
