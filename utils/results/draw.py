@@ -1,10 +1,12 @@
-"""Boxes with labels on an image, and contact sheets of many images. Pillow only."""
+"""Boxes with labels on an image, and contact sheets of many images. Pillow writes every text."""
 import colorsys
+import importlib.util
 import os
 import sys
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -32,8 +34,7 @@ def draw_boxes(image, boxes, labels, class_names, scores=None, line_width=None, 
     truth: (G, 4) boxes that are drawn as thin dashes.  dotted: the others as dots.
     numbers: a class is shown as its number, for a page with a legend.
     """
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
+    picture = np.array(image, order="C")                    # OpenCV draws into nothing else
     height, width = image.shape[:2]
     line, size = line_and_font_size(width, height)
     line = line_width or line
@@ -41,49 +42,62 @@ def draw_boxes(image, boxes, labels, class_names, scores=None, line_width=None, 
 
     # From the lowest score to the highest, so that the surest box is on top.
     order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
-    drawn = []
+    places, drawn = whole_pixels(boxes, width, height), []
     for i in order:
-        corners = whole_pixels(boxes[i], width, height)
+        corners = places[i]
         if corners is None:
             continue
         colour = tuple(int(c) for c in colours[int(labels[i])])
         if dotted:
-            draw_dashes(draw, corners, line, 2 * line, (colour, None))
+            draw_dashes(picture, corners, line, 2 * line, (colour, None))
         else:
-            draw_outline(draw, corners, colour, line)
+            draw_outline(picture, corners, colour, line)
         drawn.append((i, corners, colour))
-    for box in truth:
-        if corners := whole_pixels(box, width, height):
-            draw_dashes(draw, corners, max(1, line // 2), 3 * line, ((255, 255, 255), (0, 0, 0)))
+    for corners in filter(None, whole_pixels(truth, width, height)):
+        draw_dashes(picture, corners, max(1, line // 2), 3 * line, ((255, 255, 255), (0, 0, 0)))
 
     # The labels after all boxes, so that no line crosses them.
     if show_labels and drawn:
         texts = label_texts(drawn, labels, class_names, scores, size, numbers)
-        draw_labels(draw, drawn, texts, line, (width, height))
-    return np.array(picture)
+        draw_labels(picture, drawn, texts, line)
+    return picture
 
 
-def draw_outline(draw, corners, colour, line):
+def draw_outline(picture, corners, colour, line):
     """A box of px inside corners, and a dark hairline in it: so it shows on a ground of its own colour."""
     x1, y1, x2, y2 = corners
     shorter = min(x2 - x1, y2 - y1)
-    inside = max(1, min(line, shorter // 2))                # else Pillow paints past a thin box
     if shorter > 6 * line:
-        draw.rectangle((x1 + line, y1 + line, x2 - 1 - line, y2 - 1 - line), outline=HAIRLINE)
-    draw.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colour, width=inside)
+        draw_frame(picture, (x1 + line, y1 + line, x2 - line, y2 - line), HAIRLINE, 1)
+    draw_frame(picture, corners, colour, max(1, min(line, shorter // 2)))
 
 
-def draw_dashes(draw, corners, line, length, colours):
+def draw_frame(picture, corners, colour, line):
+    """The border of a box, `line` px wide."""
+    x1, y1, x2, y2 = corners
+    fill_box(picture, (x1, y1, x2, y1 + line), colour)
+    fill_box(picture, (x1, y2 - line, x2, y2), colour)
+    fill_box(picture, (x1, y1, x1 + line, y2), colour)
+    fill_box(picture, (x2 - line, y1, x2, y2), colour)
+
+
+def fill_box(picture, corners, colour):
+    """A box in one colour, in place; corners: xyxy px. OpenCV counts the last column and row in."""
+    x1, y1, x2, y2 = corners
+    cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), colour, cv2.FILLED)
+
+
+def draw_dashes(picture, corners, line, length, colours):
     """A box of dashes, each `length` px long, in these colours in turn; None is a gap."""
     x1, y1, x2, y2 = corners
     for number, x in enumerate(range(x1, x2, length)):
         for y in (y1, max(y1, y2 - line)):
             if colour := colours[number % len(colours)]:
-                draw.rectangle((x, y, min(x + length, x2) - 1, min(y + line, y2) - 1), fill=colour)
+                fill_box(picture, (x, y, min(x + length, x2), min(y + line, y2)), colour)
     for number, y in enumerate(range(y1, y2, length)):
         for x in (x1, max(x1, x2 - line)):
             if colour := colours[number % len(colours)]:
-                draw.rectangle((x, y, min(x + line, x2) - 1, min(y + length, y2) - 1), fill=colour)
+                fill_box(picture, (x, y, min(x + line, x2), min(y + length, y2)), colour)
 
 
 def label_texts(drawn, labels, class_names, scores, size, numbers):
@@ -110,39 +124,60 @@ def label_texts(drawn, labels, class_names, scores, size, numbers):
     return texts
 
 
-def draw_labels(draw, drawn, texts, line, limits):
+def draw_labels(picture, drawn, texts, line):
     """Plates with texts, see `label_texts`; the surest box's plate has the best place and lies on top.
 
-    drawn: list of (index, corners, colour).  limits: (W, H) of the picture.
+    drawn: list of (index, corners, colour).
     """
     # On a tiny image only the name has room.
-    pad = max(2, line // 2)
-    rows = []
-    for (_, corners, colour), (text, name, font) in zip(drawn, texts):
-        if draw.textlength(text, font) + 2 * pad > limits[0]:
-            text = name
-        size = round(draw.textlength(text, font)) + 2 * pad, sum(font.getmetrics())
-        rows.append((corners, colour, text, font, size))
+    limits, pad = picture.shape[1::-1], max(2, line // 2)
+    plates = []
+    for (_, _, colour), (text, name, font) in zip(drawn, texts):
+        strength = letters(text, font, pad)                                     # (h, w)
+        if strength.shape[1] > limits[0]:
+            strength = letters(name, font, pad)                                 # (h, w)
+        plates.append(between(colour, text_colour(colour))[strength])           # (h, w, 3)
 
     # The surest box, drawn last, chooses first.
-    rows.reverse()
-    places = place_plates([row[-1] for row in rows], [row[0] for row in rows], limits)
-    for (left, top), (_, colour, text, font, (width, height)) in zip(places[::-1].tolist(), rows[::-1]):
-        draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
-        draw.text((left + pad, top), text, fill=text_colour(colour), font=font)
+    sizes = [plate.shape[1::-1] for plate in plates]
+    places = place_plates(sizes[::-1], [corners for _, corners, _ in drawn[::-1]], limits)
+    for (left, top), plate in zip(places[::-1].tolist(), plates):
+        free = picture[top:top + plate.shape[0], left:left + plate.shape[1]]
+        free[:] = plate[:free.shape[0], :free.shape[1]]
 
 
-def whole_pixels(box, width, height):
-    """xyxy px -> the same clipped to the image and rounded, at least one pixel large;
-    None when nothing of it is in the image."""
-    x1, y1, x2, y2 = np.clip(box, 0, (width, height, width, height))
-    if not (x2 > x1 and y2 > y1):                                               # also drops NaN
-        return None
-    x1 = min(round(x1), width - 1)
-    y1 = min(round(y1), height - 1)
-    x2 = max(round(x2), x1 + 1)
-    y2 = max(round(y2), y1 + 1)
-    return x1, y1, x2, y2
+@lru_cache(maxsize=512)
+def letters(text, font, pad):
+    """How much of each pixel of a plate the text covers, 0 to 255: (h, w) uint8. pad: px on either side.
+
+    Kept, because scores and names come again in the next picture.
+    """
+    width = round(font.getlength(text)) + 2 * pad
+    plate = Image.new("L", (width, sum(font.getmetrics())))
+    ImageDraw.Draw(plate).text((pad, 0), text, fill=255, font=font)
+    return np.array(plate)
+
+
+@lru_cache(maxsize=512)
+def between(colour, ink):
+    """-> (256, 3) uint8: the colours from one, at 0, to the other, at 255."""
+    return np.linspace(colour, ink, 256).round().astype(np.uint8)
+
+
+def whole_pixels(boxes, width, height):
+    """(P, 4) xyxy px -> list of the same, clipped to the image and rounded, at least one pixel large;
+    None where nothing of a box is in the image."""
+    boxes = np.asarray(boxes, float).reshape(-1, 4).clip(0, (width, height, width, height))
+    there = (boxes[:, 2:] > boxes[:, :2]).all(1)                                # (P,), False with NaN
+    places = []
+    for seen, corners in zip(there, boxes.round().tolist()):
+        if not seen:
+            places.append(None)
+            continue
+        x1, y1, x2, y2 = map(int, corners)
+        x1, y1 = min(x1, width - 1), min(y1, height - 1)
+        places.append((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
+    return places
 
 
 def line_and_font_size(width, height):
@@ -267,9 +302,9 @@ def installed_fonts():
 
 
 def dejavu_font():
-    """Accents, Greek and Cyrillic: the font that comes with matplotlib."""
-    import matplotlib
-    return Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    """Accents, Greek and Cyrillic: the font that comes with matplotlib, which need not be imported for it."""
+    found = importlib.util.find_spec("matplotlib")
+    return found and Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
 
 
 def grid(images, columns, cell, captions=None):

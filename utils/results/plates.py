@@ -15,26 +15,36 @@ def place_plates(sizes, boxes, limits):
     limits: (W, H) of the picture, which no plate leaves.
     """
     boxes = np.asarray(boxes, float).reshape(-1, 4)
-    areas = sides(boxes).prod(1)                                                    # (N,)
+    ways = ways_around(boxes, np.asarray(sizes, float).reshape(-1, 2), limits)      # (N, 8, 4)
+    plate_areas = np.prod(sizes, 1)[:, None]                                        # (N, 1)
+
+    # An object counts by the share of it that is covered, a large one by the plate's.
+    objects = overlap(ways.reshape(-1, 4), boxes).reshape(*ways.shape[:2], -1)      # (N, 8, N)
+    objects /= np.minimum(sides(boxes).prod(1), plate_areas)[:, None]               # (N, 8, N)
+    own = np.arange(len(boxes))
+    objects[own, :, own] *= OWN_OBJECT
+    cost = objects.sum(2) + FARTHER * np.arange(ways.shape[1])                      # (N, 8)
+
+    # One after the other: each plate keeps off those that are there already.
     plates = np.zeros_like(boxes)
-    for i, (width, height) in enumerate(sizes):
-        x1, y1, x2, y2 = boxes[i]
-
-        # Above and below, at the sides, in the corners inside: what leaves the picture is moved back.
-        corners = np.array([(x1, y1 - height), (x1, y2), (x2 - width, y1 - height), (x2 - width, y2),
-                            (x2, y1), (x1 - width, y1), (x1, y1), (x1, y2 - height)])
-        most = np.maximum(np.subtract(limits, (width, height)), 0)
-        corners = np.clip(corners, 0, most)
-        ways = np.hstack([corners, corners + (width, height)])                      # (8, 4)
-
-        # An object counts by the share of it that is covered, a large one by the plate's.
-        small = np.minimum(areas, width * height)
-        objects = overlap(ways, boxes) / small                                      # (8, N)
-        objects[:, i] *= OWN_OBJECT
-        covered = overlap(ways, plates[:i]).sum(1) / (width * height)
-        cost = objects.sum(1) + OTHER_PLATE * covered + FARTHER * np.arange(len(ways))
-        plates[i] = ways[np.argmin(cost)]
+    for i, area in enumerate(plate_areas[:, 0]):
+        covered = overlap(ways[i], plates[:i]).sum(1) / area                        # (8,)
+        plates[i] = ways[i, np.argmin(cost[i] + OTHER_PLATE * covered)]
     return plates[:, :2].round().astype(int)
+
+
+def ways_around(boxes, sizes, limits):
+    """The places that a plate may have: above and below the box, at its sides, in its corners inside.
+
+    -> (N, 8, 4); what leaves the picture is moved back.
+    """
+    x1, y1, x2, y2 = boxes.T                                                        # (N,) each
+    width, height = sizes.T                                                         # (N,), (N,)
+    corners = np.stack([(x1, y1 - height), (x1, y2), (x2 - width, y1 - height), (x2 - width, y2),
+                        (x2, y1), (x1 - width, y1), (x1, y1), (x1, y2 - height)])   # (8, 2, N)
+    corners = corners.transpose(2, 0, 1)                                            # (N, 8, 2)
+    corners = corners.clip(0, np.maximum(limits - sizes, 0)[:, None])               # (N, 8, 2)
+    return np.concatenate([corners, corners + sizes[:, None]], 2)                   # (N, 8, 4)
 
 
 def sides(boxes):
@@ -43,6 +53,8 @@ def sides(boxes):
 
 def overlap(some, others):
     """(A, 4), (B, 4) -> (A, B), the common px of each pair."""
-    low = np.maximum(some[:, None, :2], others[None, :, :2])                        # (A, B, 2)
-    high = np.minimum(some[:, None, 2:], others[None, :, 2:])                       # (A, B, 2)
-    return np.maximum(high - low, 0).prod(2)                                        # (A, B)
+    left, top, right, bottom = some.T[:, :, None]                                   # (A, 1) each
+    x1, y1, x2, y2 = others.T                                                       # (B,) each
+    width = np.minimum(right, x2) - np.maximum(left, x1)                            # (A, B)
+    height = np.minimum(bottom, y2) - np.maximum(top, y1)                           # (A, B)
+    return np.maximum(width, 0) * np.maximum(height, 0)                             # (A, B)
