@@ -116,13 +116,25 @@ def detect(model, images, input_shape, confidence=0.5, nms_iou=None, max_boxes=3
     # What remains after NMS, back in pixels of the original images.
     results = []
     with clock("decode + NMS"):
-        boxes, scores = model.decode(outputs)                                       # (B, N, 4), (B, N, K)
+        boxes, scores = decode_good(model, outputs, confidence)                     # (B, N, 4), (B, N, K)
         detections = keep_best(model, outputs, boxes, scores, confidence, nms_iou, max_boxes, **rules)
-        for found, transform, image, all_scores in zip(detections, transforms, images, scores):
+        for found, transform, image in zip(detections, transforms, images):
             results.append(in_picture(found, transform, image.shape[:2]))
-            if not len(results[-1]["boxes"]):
-                results[-1]["best"] = highest(all_scores, confidence)
+
+        # How close it was, of every score there is.
+        if not all(len(result["boxes"]) for result in results):
+            _, scores = model.decode(outputs)                                       # (B, N, K)
+            for result, all_scores in zip(results, scores):
+                if not len(result["boxes"]):
+                    result["best"] = highest(all_scores, confidence)
     return results
+
+
+def decode_good(model, outputs, confidence):
+    """What `model.decode` says, without the predictions of which no class is sure, if it can."""
+    if hasattr(model, "decode_above"):
+        return model.decode_above(outputs, float(np.min(confidence)))
+    return model.decode(outputs)
 
 
 def highest(scores, confidence):

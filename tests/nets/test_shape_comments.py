@@ -78,6 +78,8 @@ def build_into(built, name, input_shape, options):
 def pass_through(model, images, targets):
     outputs, _ = model(images, targets)
     model.decode(outputs)
+    if hasattr(model, "decode_above"):
+        model.decode_above(outputs, 0.0)
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from torch import nn
 import nets
 from utils.boxes import xyxy_to_cxcywh
 from utils.errors import UserError
+from utils.evaluate import detect
 from utils.weights import load_weights
 
 DATA = Path(__file__).parents[1] / "data" / "yolo_modern"
@@ -432,6 +433,32 @@ def test_converted_files_predict(converted):
     assert not model.training and info["class_names"][0] == "person" and len(info["class_names"]) == 80
     with pytest.raises(UserError, match="belong to a different network"):
         nets.load(converted("n"), net="yolov8", options={"size": "s"})
+
+
+def test_decoding_only_what_is_good_enough_finds_the_same(monkeypatch):
+    torch.manual_seed(0)
+    model = nets.build("yolov8", 80, (96, 128)).eval()
+    with torch.no_grad():
+        for head in model.class_heads:
+            nn.init.normal_(head[-1].weight)
+            head[-1].bias.zero_()
+        spread = torch.cat([x.flatten() for x in model(torch.rand(1, 3, 96, 128))[0]["classes"]]).std()
+        for head in model.class_heads:
+            head[-1].weight.mul_(3 / spread)                # logits of about -6 +- 3
+            head[-1].bias.fill_(-6)
+    images = [np.random.default_rng(seed).integers(0, 256, (90, 120, 3), np.uint8) for seed in range(3)]
+    uneven = np.where(np.arange(80) % 3, 0.4, np.inf)
+    limits = [0.001, 0.3, 0.9, uneven, np.full(80, np.inf), 1.0]
+    with monkeypatch.context() as patch:
+        patch.delattr(type(model), "decode_above")
+        whole = [detect(model, images, (96, 128), limit) for limit in limits]
+    for limit, before in zip(limits, whole):
+        for old, new in zip(before, detect(model, images, (96, 128), limit), strict=True):
+            assert old.keys() == new.keys() and old.get("best") == new.get("best")
+            assert all((old[name] == new[name]).all() for name in ("boxes", "scores", "labels"))
+    counts = [[len(found["boxes"]) for found in before] for before in whole]
+    assert min(counts[1]) > 0 and counts[1] != counts[2] and max(counts[-2] + counts[-1]) == 0
+    assert whole[-1][0]["best"] and whole[-2][0]["best"] is None
 
 
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
