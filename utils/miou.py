@@ -1,8 +1,11 @@
 """How good is a segmenter? Pixels counted by true and predicted class, and what follows from the counts."""
+import cv2
 import numpy as np
 
 from utils.errors import UserError
 from utils.images import IGNORED
+
+EXACT = 2**24                   # whole numbers up to here are all floats of 32 bits
 
 
 def count_confusion(truth, labels, num_classes, where=""):
@@ -22,12 +25,13 @@ def count_confusion(truth, labels, num_classes, where=""):
         turned = " (rotated by 90 degrees)" if (height, width) == (w, h) else ""
         raise UserError(f"{where}the prediction is {w} x {h} pixels{turned}, the mask {width} x {height}.")
 
-    # Each pixel becomes one number, 256 * true + predicted, in place in one array of 16 bits, for speed.
-    # All 256 x 256 pairs of values are counted, so that impossible ones show up too.
-    pairs = truth.astype(np.uint16).ravel()                                         # (n,)
-    pairs <<= 8
-    pairs |= labels.ravel()
-    counts = np.bincount(pairs, minlength=65536).reshape(256, 256)                  # (256, 256)
+    # All 256 x 256 pairs of values are counted, so that impossible ones show up too. OpenCV is quickest, but
+    # counts in float32, which is exact only up to EXACT: so larger images are counted in strips.
+    counts = np.zeros((256, 256), np.int64)                                         # (256, 256)
+    both = truth.reshape(1, -1), labels.reshape(1, -1)                              # (1, n), (1, n)
+    for first in range(0, truth.size, EXACT):
+        strips = [values[:, first:first + EXACT] for values in both]                # (1, m), (1, m)
+        counts += cv2.calcHist(strips, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
 
     known = f"there are {num_classes} classes, 0 to {num_classes - 1}"
     known_true = f"{known}, and {IGNORED} for what is not labelled"

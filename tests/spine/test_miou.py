@@ -108,6 +108,14 @@ def test_equals_its_slow_version():
         assert results["miou"] == (pytest.approx(np.mean(ious)) if ious else None)
 
 
+def test_large_images_are_counted_in_strips(monkeypatch):
+    rng = np.random.default_rng(1)
+    truth, labels = rng.integers(0, 5, (30, 41), np.uint8), rng.integers(0, 5, (30, 41), np.uint8)
+    whole = count_confusion(truth, labels, 5)
+    monkeypatch.setattr("utils.miou.EXACT", 500)               # 1,230 pixels: three strips
+    assert (count_confusion(truth, labels, 5) == whole).all() and whole.sum() == truth.size
+
+
 def test_one_class_is_no_measurement():
     for matrix, names in (([[50]], ["background"]), ([[50, 0], [0, 0]], ["background", "cat"])):
         results = list_results(np.array(matrix), names)
