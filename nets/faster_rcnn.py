@@ -55,11 +55,10 @@ What differs from the paper, and why (1-7 are torchvision's choices, so that its
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import batched_nms, roi_align
 
 from nets.backbones.resnet import NORMS, find_norm, resnet
 from nets.layers import DETECTION_RECIPE, FPN, grid_anchors, make_cell_anchors, normalise
-from utils.boxes import BACKGROUND, box_area, clip, decode, encode, match, pairwise_iou
+from utils.boxes import BACKGROUND, box_area, clip, decode, encode, hard_nms, match, pairwise_iou
 from utils.errors import UserError
 from utils.weights import download, load_weights
 
@@ -135,6 +134,8 @@ class Head(nn.Module):
 
     def pool(self, maps, regions):
         """RoIAlign: out of every region, large or small, a map of 7 x 7 cells. -> (R, 256, 7, 7)."""
+        from torchvision import ops  # takes seconds, so only where it is needed
+
         # One list of all regions, each with the number of its image in front.
         image = [torch.full_like(boxes[:, :1], number) for number, boxes in enumerate(regions)]     # (N, 1) each
         boxes = torch.cat(regions)                                              # (R, 4)
@@ -149,7 +150,7 @@ class Head(nn.Module):
         pooled = boxes.new_zeros(boxes.shape[0], maps[0].shape[1], CELLS, CELLS)    # (R, 256, 7, 7)
         for number, x in enumerate(maps, 2):
             here = (level == number).nonzero()[:, 0]                            # (T,)
-            pooled[here] = roi_align(x.float(), rois[here], CELLS, 1 / 2 ** number, POINTS)     # (T, 256, 7, 7)
+            pooled[here] = ops.roi_align(x.float(), rois[here], CELLS, 1 / 2 ** number, POINTS)         # (T, 256, 7, 7)
         return pooled                                                           # (R, 256, 7, 7)
 
 
@@ -289,7 +290,7 @@ class FasterRCNN(nn.Module):
             sizes = image_boxes[:, 2:] - image_boxes[:, :2]                     # (M, 2)
             large = (sizes >= LEAST[0]).all(1)                                  # (M,)
             image_boxes = image_boxes[large]                                    # (T, 4)
-            keep = batched_nms(image_boxes, image_scores[large], level[large], PROPOSAL_IOU)[:limit]            # (P,)
+            keep = hard_nms(image_boxes, image_scores[large], level[large], PROPOSAL_IOU)[:limit]       # (P,)
             proposals.append(image_boxes[keep])
         return proposals                                                        # (P, 4) each
 

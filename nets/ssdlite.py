@@ -33,7 +33,6 @@ What differs from the papers, and why (torchvision's choices, so that its file f
 """
 from functools import partial
 
-import torchvision
 from torch import nn
 
 from nets.backbones.mobilenet import PRETRAINED_V3, conv_norm_relu6, depthwise_norm_relu6
@@ -54,6 +53,7 @@ class Backbone(nn.Module):
 
     def __init__(self, reduced_tail, pretrained):
         super().__init__()
+        import torchvision  # takes seconds, so only where it is needed
         network = torchvision.models.mobilenet_v3_large(weights=None, reduced_tail=reduced_tail,
                                                         norm_layer=NORM)
         network = with_depthwise(init_normal(network))

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+
+from utils.system.compiled import compiled_nms
 
 # A decoded box is at most so much larger than its anchor, so that a diverging step stays finite.
 MAX_LOG_GROWTH = math.log(1000 / 16)
 BACKGROUND, NO_PART = -1, -2                # what `match` says of an anchor that gets no object
+MANY = 1000                                 # boxes; of more, a CPU is quicker group by group
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
@@ -179,7 +181,7 @@ def nms(boxes: Tensor, scores: Tensor, score_threshold: float | Sequence[float],
     suppress each other too.  most_per_class: so many of each class remain at most.
     -> list of B dicts: boxes (P, 4), scores (P,) falling, labels (P,) int64, P <= max_boxes.
     """
-    # Apple's GPU has no float64, which keeps the classes exactly apart in batched_nms below.
+    # Apple's GPU has no float64, which keeps the classes exactly apart in hard_nms below.
     if boxes.device.type == "mps":
         boxes, scores = boxes.cpu(), scores.cpu()
 
@@ -201,7 +203,7 @@ def nms(boxes: Tensor, scores: Tensor, score_threshold: float | Sequence[float],
         elif kind == "diou":
             keep = diou_nms(chosen, values, group, iou_threshold)                   # (p,)
         else:
-            keep = batched_nms(chosen.double(), values.double(), group, iou_threshold)          # (p,)
+            keep = hard_nms(chosen.double(), values.double(), group, iou_threshold)             # (p,)
 
         # Not too many, the best ones.
         if most_per_class:
@@ -209,6 +211,31 @@ def nms(boxes: Tensor, scores: Tensor, score_threshold: float | Sequence[float],
         keep = keep[:max_boxes]                                                     # (P,)
         results.append({"boxes": chosen[keep], "scores": values[keep], "labels": labels[keep]})
     return results
+
+
+def hard_nms(boxes: Tensor, scores: Tensor, group: Tensor, threshold: float) -> Tensor:
+    """Greedy: the best box stays, those of its group that overlap it too much go, and so on.
+
+    boxes: (M, 4), scores: (M,), group: (M,) int64.  threshold: of the IoU.
+    -> rows that stay (P,) by falling score.
+    """
+    suppress = compiled_nms()
+    if not len(boxes):
+        return torch.zeros_like(group)                                              # (M,)
+
+    # Few: all at once, each group moved so far away that it overlaps no other. So too in an ONNX file, where
+    # the number of boxes is not known.
+    if len(boxes) <= MANY or boxes.device.type != "cpu" or torch.jit.is_tracing():
+        away = group.to(boxes) * (boxes.max() + 1)                                  # (M,)
+        return suppress(boxes + away[:, None], scores, threshold)
+
+    # Many: each group alone, for the comparisons grow with the square.
+    stays = torch.zeros_like(group, dtype=torch.bool)                               # (M,)
+    for number in group.unique():
+        rows = (group == number).nonzero()[:, 0]                                    # (m,)
+        stays[rows[suppress(boxes[rows], scores[rows], threshold)]] = True
+    rows = stays.nonzero()[:, 0]                                                    # (P,)
+    return rows[scores[rows].argsort(descending=True)]
 
 
 def soft_nms(boxes: Tensor, scores: Tensor, group: Tensor, limits: Tensor,

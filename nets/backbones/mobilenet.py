@@ -15,7 +15,6 @@ Where a stage loses its stride, its first block keeps the dilation of the stage 
 MobileNetV3-Large is torchvision's own object, dilated: its last stage has H/16. That network was found by a
 search, so there is no rule in its table to read.
 """
-import torchvision
 from torch import nn
 
 from nets.backbones.resnet import dilated_strides, init_kaiming
@@ -119,6 +118,7 @@ def mobilenet_v2(downsample_factor=32, pretrained=False):
 
 def mobilenet_v3_large(pretrained=False):
     """pretrained: True fetches torchvision's ImageNet weights."""
+    import torchvision  # takes seconds, so only where it is needed
     network = with_depthwise(torchvision.models.mobilenet_v3_large(weights=None, dilated=True))
 
     # Before it is taken apart: the file has the names of the whole network.

@@ -34,7 +34,6 @@ What differs from the paper, and why:
 from functools import partial
 
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from utils.errors import UserError, did_you_mean
 from utils.weights import download, load_weights
@@ -48,9 +47,17 @@ PRETRAINED = {"resnet18": "https://download.pytorch.org/models/resnet18-f37072fd
               "resnet34": "https://download.pytorch.org/models/resnet34-b627a593.pth",
               "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
               "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth"}
+
+
+def frozen_norm(channels, eps=1e-5):
+    """A BatchNorm of constants."""
+    from torchvision.ops import FrozenBatchNorm2d  # takes seconds, so only where it is needed
+    return FrozenBatchNorm2d(channels, eps)
+
+
 NORMS = {"batch": nn.BatchNorm2d,
-         "frozen": FrozenBatchNorm2d,
-         "frozen_eps0": partial(FrozenBatchNorm2d, eps=0.0)}
+         "frozen": frozen_norm,
+         "frozen_eps0": partial(frozen_norm, eps=0.0)}
 
 
 class BasicBlock(nn.Module):

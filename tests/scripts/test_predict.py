@@ -10,7 +10,8 @@ import pytest
 import torch
 from darknet import picture, weight_file
 from fake_detector import NAMES, go_fixture, grey, results, save  # noqa: F401
-from PIL import Image
+from loud_net import save_loud
+from PIL import Image, ImageDraw
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
@@ -25,6 +26,17 @@ from utils.settings import ROOT, read_settings
 
 def changed(before, after):
     return (before != after).any(axis=2)
+
+
+def test_what_takes_seconds_to_import_is_not_imported_for_a_picture(tmp_path):
+    save_loud(tmp_path / "best.pth")
+    Image.fromarray(grey(90, 120)).save(tmp_path / "a.jpg")
+    code = f"""import sys, runpy, train, get_map, get_miou
+sys.argv = ['predict.py', 'model_path={tmp_path}/best.pth', 'source={tmp_path}/a.jpg', 'output={tmp_path}/out', 'confidence=0.001']
+runpy.run_path('predict.py', run_name='__main__')
+print(sorted({{'torchvision', 'torch._dynamo', 'sympy', 'matplotlib', 'scipy', 'pandas'}} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=True)
+    assert "boxes" in done.stdout and done.stdout.splitlines()[-1] == "[]", done.stdout
 
 
 def test_box_is_drawn_where_it_is_and_the_input_stays():
@@ -80,6 +92,14 @@ def test_label_plates_stay_inside_and_hide_nothing():
     image = grey(300, 400)
     mask = changed(image, draw.draw_boxes(image, [[350, 100, 390, 200]], [0], ["x" * 12], [0.5]))
     assert mask[:100].sum() > 1000 and not mask[:70].any()                              # above the box
+
+
+def test_a_plate_is_what_pillow_writes_on_the_ground():
+    font, pad, ground, ink = draw.open_font(None, 13), 3, (200, 60, 30), (255, 255, 255)
+    strength = draw.letters("gq 0.53", font, pad)
+    image = Image.new("RGB", strength.shape[::-1], ground)
+    ImageDraw.Draw(image).text((pad, 0), "gq 0.53", fill=ink, font=font)
+    assert (draw.between(ground, ink)[strength] == np.array(image)).all() and strength.max() == 255
 
 
 def test_of_many_boxes_only_the_best_have_names():

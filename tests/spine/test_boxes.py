@@ -1,11 +1,26 @@
 """The IoU family and NMS against what can be worked out by hand or by brute force."""
 import math
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.ops import batched_nms
 
-from utils.boxes import clip, complete_iou, cxcywh_to_xyxy, decode, encode, match, nms, pairwise_iou, size_iou, soft_nms, xyxy_to_cxcywh
+from utils.boxes import (
+    clip,
+    complete_iou,
+    cxcywh_to_xyxy,
+    decode,
+    encode,
+    hard_nms,
+    match,
+    nms,
+    pairwise_iou,
+    size_iou,
+    soft_nms,
+    xyxy_to_cxcywh,
+)
 
 
 def random_boxes(count, seed=0):
@@ -115,6 +130,15 @@ def test_kinds_of_nms_equal_slow_ones(kind, agnostic, seed):
     (few,) = nms(boxes[None], scores[None], least, 0.4, 1000, kind=kind, agnostic=agnostic, most_per_class=3)
     for label in (0, 1):
         assert torch.equal(few["boxes"][few["labels"] == label], found["boxes"][found["labels"] == label][:3])
+
+
+@pytest.mark.parametrize("count", [0, 1, 60, 1500])
+def test_nms_of_groups_equals_torchvision(count):
+    rng = np.random.default_rng(count)
+    corners = rng.integers(0, 90, (count, 2))
+    boxes = torch.from_numpy(np.hstack([corners, corners + rng.integers(5, 60, (count, 2))])).double()
+    scores, group = torch.from_numpy(rng.integers(0, 200, count) / 200), torch.from_numpy(rng.integers(0, 4, count))
+    assert torch.equal(hard_nms(boxes, scores, group, 0.45), batched_nms(boxes, scores, group, 0.45))
 
 
 def test_two_objects_close_together():

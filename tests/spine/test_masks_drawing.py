@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from utils.errors import UserError
@@ -202,7 +203,7 @@ def test_training_curves_of_a_segmentation(tmp_path, monkeypatch):
     (tmp_path / "metrics.csv").write_text("epoch,lr,train_cross_entropy,train_aux_dice,val_cross_entropy,miou,mpa,accuracy,seconds\n"
                                           "1,0.1,1,0.5,,,,,3\n2,0.1,0.8,0.4,0.9,0.31,0.4,0.8,3\n", encoding="utf-8")
     seen = []
-    monkeypatch.setattr(plots.Figure, "savefig", lambda self, path, **_: seen.extend(
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: seen.extend(
         [text.get_text() for axes in self.axes[:2] for text in axes.get_legend().get_texts()]))
     plots.training_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
     assert seen == ["train cross_entropy", "val cross_entropy", "train aux_dice", "miou: best 0.310, last 0.310", "best.pth: epoch 2",

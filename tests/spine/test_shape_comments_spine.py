@@ -39,6 +39,9 @@ def box_runs():
         yield {}, lambda iou=iou: boxes.match(iou, 0.7, 0.3, rescue=True)
         yield {}, lambda iou=iou: boxes.match(iou, 0.5, 0.5, rescue=False)
 
+    for count in (0, 5, boxes.MANY + 1):
+        yield {}, lambda count=count: boxes.hard_nms(random_boxes(count), torch.rand(count), torch.randint(0, 3, (count,)), 0.5)
+
     scores = torch.rand(B, 30, K)
     limits = {"max_candidates": 6, "per_class": 4, "parts": [18, 12]}
     for given in (random_boxes(B, 30), random_boxes(B, 30)[:, :, None].expand(-1, -1, K, -1)):

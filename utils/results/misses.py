@@ -111,11 +111,11 @@ def misses_page(cases, image_paths, detections, truths, class_names, path, score
     """
     if not cases:
         return
+    from matplotlib.figure import Figure
     columns = min(4, len(cases))
     lines = -(-len(cases) // columns)
     with plots.drawing_style():
-        figure = plots.Figure(figsize=(3.1 * max(columns, 2), 3.5 * lines + 0.5), dpi=100,
-                              layout="constrained")
+        figure = Figure(figsize=(3.1 * max(columns, 2), 3.5 * lines + 0.5), dpi=100, layout="constrained")
         figure.get_layout_engine().set(hspace=0.08)
         figure.suptitle(f"Worst misses. Green: the truth. Orange: detections at score ≥ {score_threshold:g}, "
                         "dotted the nearest below it; red: the false one.",

@@ -1,5 +1,6 @@
 """Pictures of an evaluation and of a training, written as PNG files.
-No window, no display, no global state of matplotlib."""
+No window, no display, no global state of matplotlib; importing it takes a second, so that is done where
+something is drawn."""
 import csv
 import io
 import logging
@@ -8,10 +9,7 @@ import warnings
 from contextlib import contextmanager
 from functools import lru_cache
 
-import matplotlib
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.figure import Figure
 
 from utils.metrics import best_threshold
 from utils.settings import counted
@@ -27,6 +25,8 @@ MOST_CELLS = 26                                      # rows of a matrix whose ce
 @lru_cache(maxsize=1)
 def fonts():
     """matplotlib's own font, then an installed Chinese one: (family names, characters that can be drawn)."""
+    from matplotlib import font_manager
+
     from utils.results.draw import chinese_font
     files = [font_manager.findfont("DejaVu Sans")]
 
@@ -46,6 +46,7 @@ def fonts():
 @contextmanager
 def drawing_style():
     """The fonts, for what is drawn inside; a missing character is not worth a warning each."""
+    import matplotlib
     logger = logging.getLogger("matplotlib.font_manager")    # it reports every replaced font weight
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -75,6 +76,7 @@ def label(name, index=None):
 
 def new_axes(width, height, columns=1):
     """One Figure and its axes, in a row."""
+    from matplotlib.figure import Figure
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for one in axes:
@@ -91,7 +93,8 @@ def named_curves(curves):
                    key=lambda i: -curves[i]["ap50"])
     half = MOST_NAMED // 2
     named = order if len(order) <= MOST_NAMED else order[:half] + order[-half:]
-    colours = matplotlib.colormaps["tab20" if len(named) > 10 else "tab10"].colors
+    from matplotlib import colormaps
+    colours = colormaps["tab20" if len(named) > 10 else "tab10"].colors
     return [(i, curves[i], colours[named.index(i)] if i in named else None) for i in order]
 
 
@@ -358,7 +361,8 @@ def draw_column(axes, epochs, values, **options):
 def draw_losses(axes, epochs, columns):
     """train_<part> solid and val_<part> dashed, in one colour per part."""
     parts = dict.fromkeys(name.split("_", 1)[1] for name in columns if name.startswith(("train_", "val_")))
-    colours = matplotlib.colormaps["tab10"].colors
+    from matplotlib import colormaps
+    colours = colormaps["tab10"].colors
     drawn = [np.zeros(0)]
     for i, part in enumerate(parts):
         for kind, style in (("train", "-"), ("val", "--")):
