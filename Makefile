@@ -1,7 +1,7 @@
 # The commands of everyday work:  make test . On Windows type the commands themselves, each is one line.
 PYTHON ?= python
 
-.PHONY: help test quick lint slow torture docs coverage reading
+.PHONY: help test quick lint slow torture docs site coverage reading
 
 help:           # this list
 	@grep -E '^[a-z]+:.*# ' Makefile
@@ -25,6 +25,9 @@ torture:        # kills, full disks, several processes
 
 docs:           # twins in both languages, links, commands, the page on attention
 	$(PYTHON) -m pytest -n 0 tests/project/test_readme.py tests/project/test_attention_docs.py tests/project/test_habits.py
+
+site:           # the docs as a web site in both languages, in site/: pip install -r docs/requirements.txt
+	$(PYTHON) docs/site/make.py
 
 coverage:       # the share of lines that the tests pass
 	$(PYTHON) -m pytest --cov

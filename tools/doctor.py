@@ -93,7 +93,9 @@ def examine(s, folder):
     whole_report = "\n\n".join(f"== {title}\n{long}" for title, _, long, _ in sections)
     write_text(folder / "report.txt", f"{whole_report}\n\n{last}\n")
     written = ", ".join(shown(path) for path in sorted(folder.iterdir()))
-    print(f"\nWritten: {written} ({time.perf_counter() - began:.0f} s)\n{last}")
+    print(f"\nWritten: {written} ({time.perf_counter() - began:.0f} s)\n"
+          'If you need help, paste all of this into a new issue, "Something does not work", or below your question.\n'
+          f"{last}")
     return stopping
 
 
