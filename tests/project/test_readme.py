@@ -19,7 +19,7 @@ OTHERS = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "VOCdevkit
 ALL = [*PAGES, RESULTS, DIARY, *OTHERS]
 
 # Files that a page asks the reader to write, and names that stand for any page.
-TO_WRITE = {"nets/yolov4_tiny_attention.py", "docs/en/x.md", "docs/zh/x.md"}
+TO_WRITE = {"nets/toy.py", "nets/yolov4_tiny_attention.py", "docs/en/x.md", "docs/zh/x.md"}
 SET_UP = ["pip install -r requirements.txt && python train.py",
           "pip install -r requirements-dev.txt && python -m pytest"]
 
@@ -76,14 +76,31 @@ def test_twins(english, chinese):
         assert one == two
 
 
+def numbers_of(text):
+    """The numbers of each paragraph, sorted: those with a decimal point, or of two digits and more; one digit may be a word."""
+    text = re.sub(r"\]\([^)]*\)|`[^`]*`|<a id=[^>]*>", "", prose_of(text))
+    text = re.sub(r"([\d.]+) 亿像素", lambda m: f"{float(m[1]) * 100:.0f}", text)               # 178 megapixels
+    text = re.sub(r"(\d+) 万像素", lambda m: f"{int(m[1]) // 100}", text)
+    number = re.compile(r"(?<![\w.])\d[\d,]*\.\d+(?:e-\d+)?|(?<![\w.,])\d[\d,]*\d")
+    return [sorted(number.findall(paragraph)) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]
+
+
 @pytest.mark.parametrize("english, chinese", TWINS, ids=named)
 def test_twins_quote_the_same_numbers(english, chinese):
-    """Those with a decimal point, an exponent or three digits and more; small ones may be words."""
-    def numbers(path):
-        prose = re.sub(r"\]\([^)]*\)|`[^`]*`", "", prose_of(read(path)))
-        prose = re.sub(r"([\d.]+) 亿像素", lambda m: f"{float(m[1]) * 100:.0f}", prose)           # 178 megapixels
-        return set(re.findall(r"(?<![\w.])\d[\d,]*\.\d+(?:e-\d+)?|\d[\d,]*\d{2}", prose))
-    assert numbers(english) == numbers(chinese)
+    """In every paragraph: as many as there are, each as often."""
+    for place, (one, two) in enumerate(zip(numbers_of(read(english)), numbers_of(read(chinese)), strict=True), 1):
+        assert one == two, f"paragraph {place}"
+
+
+@pytest.mark.parametrize("old, new", [("0.95", "0.94"), ("## ", "### "), ("train.py", "predict.py"), ("pictures/", "photos/"), ("600 ", "5 ")])
+def test_a_twin_that_differs_is_found(old, new, tmp_path):
+    """A number in a sentence, a heading, a command, a picture."""
+    text = read(READMES[1])
+    assert old in text
+    for place in [found.start() for found in re.finditer(re.escape(old), text)][:3]:
+        changed = tmp_path / "changed.md"
+        changed.write_text(text[:place] + new + text[place + len(old):], encoding="utf-8")
+        assert parts(changed) != parts(READMES[0]) or numbers_of(read(changed)) != numbers_of(read(READMES[0]))
 
 
 def test_no_chinese_page_alone():
