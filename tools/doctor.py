@@ -94,7 +94,8 @@ def examine(s, folder):
     write_text(folder / "report.txt", f"{whole_report}\n\n{last}\n")
     written = ", ".join(shown(path) for path in sorted(folder.iterdir()))
     print(f"\nWritten: {written} ({time.perf_counter() - began:.0f} s)\n"
-          'If you need help, paste all of this into a new issue, "Something does not work", or below your question.\n'
+          'If you need help, paste all of this into a new issue, "Something does not work", or below your '
+          "question.\n"
           f"{last}")
     return stopping
 
