@@ -19,7 +19,7 @@ from nets.yolox import pad_targets
 from utils.boxes import BACKGROUND, NO_PART, cxcywh_to_xyxy, match, pairwise_iou, xyxy_to_cxcywh
 from utils.images import from_input
 
-STEPS = 30                          # of training on this one photo, for the two rules that ask the network
+STEPS = {"yolox": 100, "yolov8": 30}     # of training on this one photo, for the two rules that ask the network
 HEIGHT, WIDTH = 270, 480            # of the photo
 INPUT = (256, 416)                  # of the four YOLOs: the photo and little grey
 
@@ -158,7 +158,7 @@ def trained(name, steps):
     return model, outputs, target, transform
 
 
-def yolox_rule(steps=STEPS):
+def yolox_rule(steps=STEPS["yolox"]):
     model, outputs, target, transform = trained("yolox", steps)
     raw, boxes, cells = model.predictions(outputs)                                  # (1, N, 5+K), (1, N, 4), (N, 4)
     rows = model.assign(raw, boxes, cells, *pad_targets([target], boxes))[0]        # (N,)
@@ -168,7 +168,7 @@ def yolox_rule(steps=STEPS):
     return Rule("YOLOX, SimOTA", words, marks, candidates=len(cells))
 
 
-def yolov8_rule(steps=STEPS):
+def yolov8_rule(steps=STEPS["yolov8"]):
     model, outputs, target, transform = trained("yolov8", steps)
     sides, classes, points, strides = model.predictions(outputs)                    # (1, N, 4, 16), (1, N, K), (N, 2), (N, 1)
     boxes = model.boxes(sides.softmax(-1), points) * strides                        # (1, N, 4)
@@ -192,12 +192,11 @@ def yolov4_rule():
 RULES = (yolov3_rule, yolov4_rule, ssd_rule, retinanet_rule, rpn_rule, yolox_rule, yolov8_rule)
 
 
-def draw_rule(page, rule, left, top, width, words=True, anchors=True):
-    """A title, the photo with the marks, and how many each object has. -> the lower edge"""
+def draw_rule(page, rule, left, top, width):
+    """A title, the photo with the marks, and how many each object has."""
     page.text(left, top + 14, rule.title, 16, bold=True)
-    if words:
-        page.text(left, top + 32, rule.words, 12, GREY)
-    place = (left, top + (40 if words else 22), width, width * HEIGHT / WIDTH)
+    page.text(left, top + 32, rule.words, 12, GREY)
+    place = (left, top + 40, width, width * HEIGHT / WIDTH)
     panel = page.panel(place, x=(0, WIDTH), y=(0, HEIGHT), clip=True)
     panel.image(pale(photo()))
     for x, y in rule.asked:
@@ -210,19 +209,18 @@ def draw_rule(page, rule, left, top, width, words=True, anchors=True):
     # Large marks first, so that small ones are seen on top of them.
     for mark in sorted(rule.marks, key=lambda mark: mark.box[0] - mark.box[2]):
         paint = PAINTS[mark.thing]
-        if mark.anchor and anchors:
+        if mark.anchor:
             panel.rect(mark.anchor, paint, width=1.1 if len(rule.marks) < 60 else 0.5)
         panel.rect(mark.box, paint, fill=paint, opacity=0.45, width=1)
-    return draw_counts(page, rule, left, place[1] + place[3] + 16)
+    draw_counts(page, rule, left, left + width, place[1] + place[3] + 16)
 
 
-def draw_counts(page, rule, left, y):
+def draw_counts(page, rule, left, right, y):
     for name, count, paint in zip(NAMES, rule.counts(), PAINTS):
         page.rect((left, y - 9, left + 10, y + 1), fill=paint)
         page.text(left + 14, y, f"{name} {count}", 12)
         left += 92
-    page.text(left + 20, y, f"of {rule.candidates:,} predictions", 12, GREY)
-    return y + 14
+    page.text(right, y, f"of {rule.candidates:,}", 12, GREY, "end")
 
 
 def assignment():
@@ -279,9 +277,9 @@ def assign_retinanet():
 
 def assign_yolox():
     """F18: SimOTA asks the network: before the first step, and after some."""
-    return pair("SimOTA of YOLOX", yolox_rule(0), yolox_rule(), ("before the first step", f"after {STEPS} steps"))
+    return pair("SimOTA of YOLOX", yolox_rule(0), yolox_rule(), ("before the first step", f"after {STEPS['yolox']} steps"))
 
 
 def assign_yolov8():
     """F19: so does TAL."""
-    return pair("TAL of YOLOv8", yolov8_rule(0), yolov8_rule(), ("before the first step", f"after {STEPS} steps"))
+    return pair("TAL of YOLOv8", yolov8_rule(0), yolov8_rule(), ("before the first step", f"after {STEPS['yolov8']} steps"))

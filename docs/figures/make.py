@@ -10,13 +10,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from docs.figures import assignment  # noqa: E402
+from docs.figures import assignment, basics  # noqa: E402
 from utils.errors import UserError, did_you_mean, speak_plainly  # noqa: E402
 from utils.settings import ROOT  # noqa: E402
 
 FUNCTIONS = (
     assignment.assignment, assignment.assign_yolo, assignment.assign_ssd, assignment.assign_retinanet, assignment.assign_yolox,
-    assignment.assign_yolov8,
+    assignment.assign_yolov8, basics.letterbox, basics.anchors_yolov3, basics.nms_steps, basics.focal_loss, basics.lr_schedules,
 )
 FIGURES = {function.__name__: function for function in FUNCTIONS}
 FOLDER = ROOT / "docs" / "pictures"
