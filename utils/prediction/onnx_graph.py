@@ -108,10 +108,10 @@ def make_graph(model, input_shape, opset, suppression=None, dynamic=True):
         except Exception as error:                          # the exporter can fail in many ways
             if is_lack_of_memory(error):
                 raise
-            reason = reason or first_words(error)
+            reason = first_words(error)                     # of the least free graph: it has to do the least
             continue
         if not all(value <= EQUAL[name] for name, value in off.items()):    # so that NaN is none
-            reason = reason or f"its answers differ from the network's by {max(off.values()):.3g}"
+            reason = f"its answers differ from the network's by {max(off.values()):.3g}"
             continue
 
         # The suppression inside comes last: there is nothing in PyTorch to compare it with on noise.
