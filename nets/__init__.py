@@ -165,7 +165,8 @@ def load(path: AnyPath, device: Device = "cpu", net: str = "",
         reason = lines[min(1, len(lines) - 1)].strip()  # PyTorch's first line is only a title
         raise UserError(f"{shown(path)} does not fit nets/{checkpoint['net']}.py as it is now "
                         f"({printable(reason[:200])}). "
-                        "Was the network changed since that training?") from None
+                        "Was the network changed since that training? "
+                        "More: docs/en/faq.md#changed-net") from None
     if ruined := not_finite(checkpoint["model"]):
         print(f"NOTE: {shown(path)}: {ruined}. What it says means nothing: "
               "use an earlier checkpoint.")

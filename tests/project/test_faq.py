@@ -100,7 +100,7 @@ def test_every_word_of_the_reports_is_explained():
 
 
 # Sentences of the program that end in the address of an answer: those that people meet most, and that need more than a line.
-LED = {"nan", "oom", "oom-free", "one-picture", "map0", "black", "shape-train", "no-module"}
+LED = {"nan", "oom", "oom-free", "one-picture", "map0", "black", "shape-train", "no-module", "worker", "camera", "changed-net"}
 
 
 def test_sentences_lead_to_answers():

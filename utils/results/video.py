@@ -124,7 +124,8 @@ def cannot_open(source):
     if source.isdigit():
         working = ", ".join(str(camera) for camera in range(CAMERAS) if camera_works(camera))
         return (f"Camera {source} gives no picture; tried 0 to {CAMERAS - 1}, working: {working or 'none'}. "
-                "Is it plugged in, allowed for this program and not in use by another?")
+                "Is it plugged in, allowed for this program and not in use by another? "
+                "More: docs/en/faq.md#camera")
 
     # A player can tell the rest.
     if "://" in source:

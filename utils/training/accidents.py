@@ -43,7 +43,7 @@ def go_on_without_workers(error, s, training):
         explain(error, training.progress, training.device, s.accumulate)
         raise error
     training.say(f"NOTE: a loader process died ({first_line(error)}): "
-                 "continuing from the same image with num_workers=0.")
+                 "continuing from the same image with num_workers=0. More: docs/en/faq.md#worker")
     s.put("num_workers", 0, "after a loader process died")      # a resumed run has none either
     training.workers = 0
     training.frozen = None                                      # not set: the loaders are made anew
