@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nets.bisenetv2 import BiSeNetV2
 from nets.centernet import CenterNet
 from nets.contract import Network
 from nets.deeplabv3 import DeepLabV3
@@ -20,7 +21,9 @@ from nets.detr import DETR
 from nets.efficientdet import EfficientDet
 from nets.faster_rcnn import FasterRCNN
 from nets.fcn import FCN
+from nets.hrnet import HRNetSegmenter
 from nets.lraspp import LRASPP
+from nets.pidnet import PIDNet
 from nets.pspnet import PSPNet
 from nets.retinanet import RetinaNet
 from nets.rtdetr import RTDETR
@@ -66,6 +69,9 @@ NETS: dict[str, type[Network]] = {
     "deeplabv3plus": DeepLabV3Plus,
     "lraspp": LRASPP,
     "segformer": SegFormer,
+    "hrnet": HRNetSegmenter,
+    "bisenetv2": BiSeNetV2,
+    "pidnet": PIDNet,
 }
 
 MOST_PIXELS = 4096 * 4096       # of an input: no file and no slip of the keyboard decides over the memory

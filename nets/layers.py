@@ -53,8 +53,9 @@ class Depthwise(nn.Conv2d):
     never writes the gradient of the weights, which then holds whatever was in the memory before.
     """
 
-    def __init__(self, channels, kernel=3, stride=1, dilation=1, bias=False):
-        super().__init__(channels, channels, kernel, stride, padding=kernel // 2 * dilation,
+    def __init__(self, channels, kernel=3, stride=1, dilation=1, bias=False, times=1):
+        """times: so many channels are made of each."""
+        super().__init__(channels, times * channels, kernel, stride, padding=kernel // 2 * dilation,
                          dilation=dilation, groups=channels, bias=bias)
 
     def forward(self, x):

@@ -4,10 +4,14 @@ Reference outputs in tests/data were computed by the networks of other projects 
 draws and of the arithmetic (in float64) is part of the rule: numpy's RandomState is frozen, its numbers are the same for ever.
 """
 import re
+import sys
 import zlib
+from unittest import mock
 
 import numpy as np
 import torch
+
+from nets.layers import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL = 0.1                 # the size of what goes into a BatchNorm: small variances, so that a wrong eps is seen in the output
 
@@ -100,3 +104,26 @@ def difference(found, expected):
     """The largest difference, relative to the largest value."""
     assert found.shape == expected.shape and expected.std() > 1e-3
     return float((found - expected).abs().max() / expected.abs().max())
+
+
+def labels(h, w, classes):
+    """The masks of the references: blocks of 16 pixels, some ignored. -> (2, h, w) int64"""
+    blocks = np.random.RandomState(5).randint(0, classes + 1, (2, -(-h // 16), -(-w // 16)))
+    masks = blocks.repeat(16, 1).repeat(16, 2)[:, :h, :w].astype(np.int64)
+    return torch.from_numpy(np.where(masks == classes, 255, masks))
+
+
+def as_reference(model, h, w, classes, **parts):
+    """A segmenter in float64 on the pictures 11 and 12 of the references, normalised in float32 as there.
+
+    parts: a name -> a module of the model.  -> dict: the name -> the values of that module's output; losses.
+    """
+    images = torch.from_numpy(np.stack([image(seed, h, w) for seed in (11, 12)]))
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    module, found = sys.modules[type(model).__module__], {}
+    handles = [part.register_forward_hook(lambda _, __, output, name=name: found.update({name: output})) for name, part in parts.items()]
+    with mock.patch.object(module, "normalise", lambda x: x), torch.no_grad():
+        _, losses = model.double().eval()(((images - mean) / deviation).double(), [{"mask": mask} for mask in labels(h, w, classes)])
+    for handle in handles:
+        handle.remove()
+    return found, losses

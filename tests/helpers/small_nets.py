@@ -18,8 +18,8 @@ SHAPES = {"ssd300": (268, 300), "ssd512": (268, 300)}       # of the input, wher
 DETECTORS = [name for name, network in nets.NETS.items() if network.task == "detection"]
 SEGMENTERS = [name for name, network in nets.NETS.items() if network.task == "segmentation"]
 
-# They train by the same code as yolov3, ssd300, deeplabv3, yolov8, retinanet and detr.
-LIKE_ANOTHER = ("yolov4", "ssd512", "fcn", "yolo11", "efficientdet", "rtdetr")
+# They train by the same code as yolov3, ssd300, deeplabv3 (all segmenters), yolov8, retinanet and detr.
+LIKE_ANOTHER = ("yolov4", "ssd512", "fcn", "yolo11", "efficientdet", "rtdetr", "hrnet", "bisenetv2", "pidnet")
 
 
 def every_day(names):
@@ -44,6 +44,7 @@ THIN = {"nets.ssd.VGG": thin_vgg, "nets.detr.resnet": thin_resnet, "nets.rtdetr.
         "nets.rtdetr.DENOISING": 20,
         "nets.efficientdet.SIZES": {"d0": ("b0", 16, 2, 1, True, 4, 512, ""), "d6": ("b0", 16, 1, 1, False, 4, 512, "")},
         "nets.centernet.resnet": thin_resnet, "nets.centernet.WIDTHS": (32, 32, 32),
+        "nets.backbones.hrnet.MODULES": (1, 1, 1), "nets.backbones.hrnet.BLOCKS": 1,
         "nets.centernet.DEVIATION": 0.1}                            # else the maps are flat at first, and rounding decides what is a peak
 
 

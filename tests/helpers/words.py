@@ -14,6 +14,6 @@ def entries(page=GLOSSARY):
 
 
 def unexplained(names):
-    """Those of the names without an entry. train_box, val_box and aux_dice are explained by their parts."""
+    """Those of the names without an entry. train_box, val_box, aux_dice and edge_dice are explained by their parts."""
     known = {code for *_, codes in entries() for code in codes}
-    return {name for name in names if name not in known and re.sub("^(train_|val_)?(aux_)?", "", name) not in known}
+    return {name for name in names if name not in known and re.sub("^(train_|val_)?((aux|edge)_)?", "", name) not in known}

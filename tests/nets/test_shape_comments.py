@@ -19,7 +19,7 @@ CLASSES = 7                                                 # no other size of a
 # options besides the default ones, without which some lines of a network are not reached
 OPTIONS = {"yolov4_tiny": [{"focal": True}], "unet": [{"backbone": "vgg16"}, {"backbone": "resnet50"}],
            "deeplabv3": [{"backbone": "mobilenet_v3_large"}], "deeplabv3plus": [{"backbone": "xception65"}],
-           "fcn": [{"backbone": "resnet50"}], "yolox": [{"l1": True}],
+           "fcn": [{"backbone": "resnet50"}], "hrnet": [{"ocr": True}], "yolox": [{"l1": True}],
            "efficientdet": [{"size": "d6", "flavour": "plain"}]}
 # options for every run of a network: the same lines in less time
 FASTER = {"fcn": {"backbone": "mobilenet_v3_large"}, "faster_rcnn": {"proposals": (100, 50), "samples": 32}, "yolox": {"size": "nano"},

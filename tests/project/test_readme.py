@@ -245,7 +245,8 @@ QUOTES = {
     "README": {DEFAULT: "0.95 0.78", SEGMENT: "0.71",
                PARITY.format("yolov4_tiny"): "2e-5", PARITY.format("pspnet"): "7e-7",
                PARITY.format("deeplabv3"): "5e-7", PARITY.format("deeplabv3plus"): "6e-7",
-               PARITY.format("segformer"): "2.4e-7"},
+               PARITY.format("segformer"): "2.4e-7", PARITY.format("hrnet"): "8.1e-7",
+               PARITY.format("bisenetv2"): "6e-8", PARITY.format("pidnet"): "3.7e-6"},
     "ssd300": {SSD: "0.930 3 20", DEFAULT: "4 24", PARITY.format("ssd"): "1e-4"},
     "ssdlite320_mobilenet_v3": {PARITY.format("ssd"): "1e-4"},
     "retinanet": {PARITY.format("retinanet"): "6e-8"},
@@ -260,6 +261,9 @@ QUOTES = {
     "deeplabv3": {PARITY.format("deeplabv3"): "5e-7"},
     "deeplabv3plus": {SEGMENT: "0.71", GENERAL: "0.15", PARITY.format("deeplabv3plus"): "6e-7 1.4e-4"},
     "segformer": {PARITY.format("segformer"): "2.4e-7"},
+    "hrnet": {PARITY.format("hrnet"): "8.1e-7"},
+    "bisenetv2": {PARITY.format("bisenetv2"): "6e-8"},
+    "pidnet": {PARITY.format("pidnet"): "3.7e-6"},
     "CHANGELOG": {DEFAULT: "0.778", "python train.py net=yolov4_tiny": "0.632"},
 }
 # What a test asks for, not what was measured.
@@ -321,7 +325,7 @@ def test_a_measured_number_has_a_command_beside_it(path):
 # The options of what a row of the READMEs counts, where they are not the default ones.
 COUNTED = dict.fromkeys([name for name in nets.NETS if name != "ssd512"], [{}])
 COUNTED |= {"pspnet": [{"aux": False}], "deeplabv3plus": [{}, {"backbone": "resnet50"}],
-            "segformer": [{}, {"size": "b2"}], "detr": [{"norm": "frozen"}]}
+            "segformer": [{}, {"size": "b2"}], "detr": [{"norm": "frozen"}], "hrnet": [{}, {"ocr": True}]}
 
 
 @pytest.mark.parametrize("name", COUNTED)

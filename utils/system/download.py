@@ -24,6 +24,7 @@ LICENCES = {"https://download.pytorch.org/": "torchvision, BSD-3-Clause",
             "https://github.com/AlexeyAB/darknet/": "darknet, public domain",
             "https://pjreddie.com/": "darknet, public domain",
             "https://github.com/Megvii-BaseDetection/YOLOX/": "YOLOX, Apache-2.0",
+            "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-hrnet/": "HRNet, MIT",
             "https://github.com/rwightman/": "GluonCV, Apache-2.0"}
 limits = []                                 # of `in_time`, in seconds; the last one holds
 LONGEST = 6 * 3600                          # seconds that a download may take that somebody asked for
