@@ -11,7 +11,7 @@ import torch
 from colour_net import ColourNet, draw, save_weights
 from loud_net import save_loud
 from PIL import Image
-from small_nets import small
+from small_nets import make_thin, small
 
 import export_onnx
 import nets
@@ -229,13 +229,14 @@ def test_what_the_file_cannot_do(detector, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", nets.NETS)
-def test_every_network_is_exported(name, tmp_path):
+def test_every_network_is_exported(name, monkeypatch):
     """make_graph compares the graph with the network itself, on noise, at every batch and size that it calls dynamic."""
+    make_thin(monkeypatch)
     model, shape = small(name)
     content, free, _ = onnx_graph.make_graph(model.eval(), shape, 17)
     assert len(content) > 10_000
-    only_batch = name.startswith(("ssd", "segformer"))
-    assert free == (() if name == "faster_rcnn" else ("batch",) if only_batch else ("batch", "height and width"))
+    only_batch = name.startswith(("ssd", "segformer", "detr"))
+    assert free == (() if name in ("faster_rcnn", "rtdetr") else ("batch",) if only_batch else ("batch", "height and width"))
     if model.task == "detection":
         onnx_graph.make_graph(model, shape, 18, {"confidence": 0.05, "nms_iou": 0.5, "max_boxes": 10})
 
