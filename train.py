@@ -16,7 +16,7 @@ from utils.evaluate import bar_off, evaluate, to_device
 from utils.settings import read_settings
 from utils.system import distributed, signals
 from utils.system.device import autocast
-from utils.training import accidents, keep
+from utils.training import accidents, keep, threads
 from utils.training.begin import begin_training, make_data, set_stage
 from utils.training.plan import build_options, choose_net, complete
 from utils.training.resume import find_run, hold_run
@@ -157,6 +157,7 @@ def train_epoch(s, training):
     for images, targets in bar:
         with signals.undisturbed():                             # Ctrl-C waits for the end of the step
             step(s, training, images, targets)
+            threads.keep_pace(s, training, images, targets)     # a busy machine needs fewer of them
             progress.clock = before + time.perf_counter() - began
             if time.perf_counter() - saved > 60 * s.save_minutes:
                 keep.save(s, training)

@@ -23,7 +23,7 @@ from utils.results.report import new_folder
 from utils.settings import as_dict, as_table, counted, find, shown
 from utils.system import distributed, signals
 from utils.system.device import choose_device, choose_precision, make_repeatable
-from utils.training import accidents, log
+from utils.training import accidents, log, threads
 from utils.training.circumstances import changes, choose_start, circumstances
 from utils.training.keep import GOALS, MEASURES, tell_once
 from utils.training.plan import SHAPES, choose_epochs, is_trained, small_input
@@ -56,8 +56,10 @@ class Training:
     precision: object                           # torch.bfloat16, torch.float16, or None: float32
     workers: object                             # loader processes; None: chosen
     circumstances: dict                         # see circumstances.py
+    most_threads: int                           # how many PyTorch takes by itself
     lists: dict                                 # "train", "val" -> resume.fingerprint
     progress: Progress = field(default_factory=Progress)
+    watch: threads.Watch = field(default_factory=threads.Watch)
     began: float = field(default_factory=time.perf_counter)
     first: int = 0                              # the epoch with which this process began
     steps: int = 0                              # that it has done
@@ -186,6 +188,8 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
 
     # Before anything that all processes share is set up: a trial step may fail in one of them alone.
     then = state["training"].get("circumstances") if state else None
+    most_threads = torch.get_num_threads()
+    threads.as_before(s, device, then)
     now = circumstances(device, choose_start(then))
     for text in changes(then, now):
         say(text)
@@ -204,9 +208,12 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
                         solver=steps.make_optimizer(model, s.optimizer, full_lr, s.momentum, s.weight_decay),
                         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
                         full_lr=full_lr, device=device, precision=precision,
-                        workers=s.num_workers, circumstances=now, lists=lists, board=log.open_board(run))
+                        workers=s.num_workers, circumstances=now, most_threads=most_threads, lists=lists,
+                        board=log.open_board(run))
     if state:
         restore(state, training)
+    else:
+        threads.choose_first(s, training)
     training.first = training.progress.epoch
 
     log.attempt(say, lambda: save_image(run / "first_batches.png", batch_page(train_data, training.first)))
