@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py
 
-It ends by itself within `minutes`, and prints the tables that have empty cells in benchmarks/results.md.
+It ends by itself soon after `minutes`, and prints the table that has empty cells in benchmarks/gpu.md.
 Every network trains at its recipe's input and batch on random pictures with 8 objects each, that wait on
 the device: forward, loss, backward, clipped gradient, AdamW. Four ways: float32; bf16; bf16 with channels
 last, as train.py does it; the same with the backbone compiled (compile=True), as far as the time allows.
@@ -35,7 +35,7 @@ networks = None                     # which; None: all                          
 input_shape = None                  # height, width; None: the recipe's                     输入尺寸
 batch_size = None                   # images a step; None: the recipe's                     批大小
 seconds = 2.0                       # of every measurement, after its warm-up               每次测量的秒数
-minutes = 7.5                       # after these nothing new begins                        总时长上限（分钟）
+minutes = 6.5                       # after these nothing new begins                        总时长上限（分钟）
 compiled = True                     # also with compile=True                                是否也测编译
 pictures = 512                      # of 640 x 480, for the loader                          加载测试的图像数
 
@@ -254,7 +254,7 @@ def draw(s, folder, shape):
 
 
 def report(s, cells, waits):
-    """The tables, ready to be pasted into results.md."""
+    """The table, ready to be pasted into gpu.md."""
     what = torch.cuda.get_device_name(s.device) if s.device.type == "cuda" else "CPU"
     print(f"\n{what}, torch {torch.__version__}, CUDA {torch.version.cuda}\n")
     ways = [*WAYS, "peer"]
