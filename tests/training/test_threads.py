@@ -8,7 +8,7 @@ from small_nets import make_targets, small
 from utils.training import threads
 
 CPU = torch.device("cpu")
-FREE = SimpleNamespace(deterministic=False)
+FREE = SimpleNamespace(deterministic=False, resume=None)
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def run(monkeypatch):
     before, said, now = torch.get_num_threads(), [], [4]
     monkeypatch.setattr(torch, "set_num_threads", lambda number: now.__setitem__(0, number))
     monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
-    training = SimpleNamespace(said=said, say=said.append, device=CPU, most_threads=4, circumstances={"threads": 4}, watch=threads.Watch(),
+    training = SimpleNamespace(said=said, say=said.append, device=CPU, circumstances={"threads": 4}, watch=threads.Watch(),
                                seconds={1: 1.0, 2: 1.0, 4: 1.0}, tried=[])
 
     def time_step(training, *_):
@@ -78,7 +78,7 @@ def test_when_the_cores_are_free_again_all_are_used(run, monkeypatch):
 
 @pytest.mark.parametrize("why", ["given", "deterministic", "gpu", "processes"])
 def test_who_has_chosen_is_not_asked(run, monkeypatch, why):
-    s = SimpleNamespace(deterministic=why == "deterministic")
+    s = SimpleNamespace(deterministic=why == "deterministic", resume=None)
     if why == "given":
         monkeypatch.setenv(threads.GIVEN, "4")
     if why == "gpu":
@@ -95,8 +95,7 @@ def test_who_has_chosen_is_not_asked(run, monkeypatch, why):
 @pytest.mark.parametrize("then, number", [({"threads": 2}, 2), ({"threads": 8}, 4), ({}, 4), (None, 4)])
 def test_a_resumed_run_goes_on_with_as_many(run, then, number):
     """More than there are cannot be had; `changes` says so."""
-    threads.as_before(FREE, CPU, then)
-    assert torch.get_num_threads() == number
+    assert threads.as_before(FREE, CPU, then).most == 4 and torch.get_num_threads() == number
 
 
 def test_a_trial_changes_nothing():

@@ -56,10 +56,9 @@ class Training:
     precision: object                           # torch.bfloat16, torch.float16, or None: float32
     workers: object                             # loader processes; None: chosen
     circumstances: dict                         # see circumstances.py
-    most_threads: int                           # how many PyTorch takes by itself
+    watch: threads.Watch                        # whether they get their cores
     lists: dict                                 # "train", "val" -> resume.fingerprint
     progress: Progress = field(default_factory=Progress)
-    watch: threads.Watch = field(default_factory=threads.Watch)
     began: float = field(default_factory=time.perf_counter)
     first: int = 0                              # the epoch with which this process began
     steps: int = 0                              # that it has done
@@ -177,9 +176,7 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
 
     # Only now, with everything checked, does the run get its folder: mistakes leave none behind.
     run, say = open_run(s, run, state, model.task, len(train_data))
-    say_what_learns(s, model, weights, train_data, val_data, say)
-    for text in notes:
-        say(text)
+    say_what_learns(s, model, weights, train_data, val_data, notes, say)
     device = choose_device(machine, lambda text: say(text.replace("Device ", "Device      ")))
     if s.deterministic:
         make_repeatable()
@@ -188,9 +185,7 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
 
     # Before anything that all processes share is set up: a trial step may fail in one of them alone.
     then = state["training"].get("circumstances") if state else None
-    most_threads = torch.get_num_threads()
-    threads.as_before(s, device, then)
-    now = circumstances(device, choose_start(then))
+    watch, now = threads.as_before(s, device, then), circumstances(device, choose_start(then))
     for text in changes(then, now):
         say(text)
     model = model.to(device, memory_format=torch.channels_last)
@@ -208,12 +203,11 @@ def begin_training(s, run, model, state, train_data, val_data, machine):
                         solver=steps.make_optimizer(model, s.optimizer, full_lr, s.momentum, s.weight_decay),
                         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
                         full_lr=full_lr, device=device, precision=precision,
-                        workers=s.num_workers, circumstances=now, most_threads=most_threads, lists=lists,
-                        board=log.open_board(run))
+                        workers=s.num_workers, circumstances=now, watch=watch,
+                        lists=lists, board=log.open_board(run))
     if state:
         restore(state, training)
-    else:
-        threads.choose_first(s, training)
+    threads.choose_first(s, training)
     training.first = training.progress.epoch
 
     log.attempt(say, lambda: save_image(run / "first_batches.png", batch_page(train_data, training.first)))
@@ -237,14 +231,19 @@ def open_run(s, run, state, task, images):
     return run, say
 
 
-def say_what_learns(s, model, weights, train_data, val_data, say):
-    """The network, where its weights are from, its data. weights: the words of `first_weights`."""
+def say_what_learns(s, model, weights, train_data, val_data, notes, say):
+    """The network, where its weights are from, its data. weights: the words of `first_weights`.
+
+    notes: sentences about lists that changed.
+    """
     height, width = s.input_shape
     parameters = sum(p.numel() for p in model.parameters())
     say(f"Network     {s.net}, {parameters:,} parameters, {counted(len(train_data.class_names), 'class')}, "
         f"input {height} x {width}")
     say(f"Weights     {weights}")
     say(f"Training    {describe(train_data)}\nValidation  {describe(val_data)}")
+    for text in notes:
+        say(text)
 
 
 def say_shares(s, device, say):

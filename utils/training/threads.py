@@ -27,7 +27,8 @@ COST = 50
 
 @dataclass
 class Watch:
-    """Since when the time of the threads is counted."""
+    """Since when the time of the threads is counted, and how many there could be."""
+    most: int = field(default_factory=lambda: torch.get_num_threads())
     wall: float = field(default_factory=time.perf_counter)      # seconds of the clock
     used: float = field(default_factory=time.process_time)      # seconds of all cores that this process got
     next_trial: float = 0.0                                     # by the clock: no trial before
@@ -40,15 +41,20 @@ def may_choose(s, device):
 
 
 def as_before(s, device, then):
-    """A resumed run computes with as many threads as it did when it was saved. then: its circumstances."""
+    """A resumed run computes with as many threads as it did when it was saved. -> Watch.
+
+    then: its circumstances; None: a new run.
+    """
+    watch = Watch()
     saved = then.get("threads") if isinstance(then, dict) else None
     if isinstance(saved, int) and 1 <= saved <= torch.get_num_threads() and may_choose(s, device):
         torch.set_num_threads(saved)
+    return watch
 
 
 def choose_first(s, training):
     """At the start of a new run: one step shows whether the cores are free; only if not, others are tried."""
-    if torch.get_num_threads() == 1 or not may_choose(s, training.device):
+    if s.resume or torch.get_num_threads() == 1 or not may_choose(s, training.device):
         return
     data = training.train_data
     batch = first_batch(data, min(s.batch_size, len(data)), training.device)
@@ -64,12 +70,12 @@ def keep_pace(s, training, images, targets):
     images, targets: of the last step, as they came from the loader.
     """
     watch, now = training.watch, time.perf_counter()
-    if now - watch.wall < SPAN or training.most_threads == 1 or not may_choose(s, training.device):
+    if now - watch.wall < SPAN or training.watch.most == 1 or not may_choose(s, training.device):
         return
 
     # A trial costs little beside what lies between two of them.
     busy = is_busy(watch) and torch.get_num_threads() > 1
-    free = torch.get_num_threads() < training.most_threads and are_cores_free()
+    free = torch.get_num_threads() < training.watch.most and are_cores_free()
     if now > watch.next_trial and (busy or free):
         batch = to_device(images, targets, training.device)
         seconds = time_step(training, *batch)
@@ -108,7 +114,7 @@ def try_fewer(training, batch, seconds):
 
 def try_more(training, batch, seconds):
     """All threads again, if a step is clearly faster with them. seconds: that it lasts now."""
-    before, most = torch.get_num_threads(), training.most_threads
+    before, most = torch.get_num_threads(), training.watch.most
     times = {before: seconds, most: time_with(training, batch, most)}
     best = most if times[most] <= BETTER * seconds else before
     settle(training, best, before, times, "the cores are free again")
@@ -120,9 +126,9 @@ def settle(training, best, before, times, why):
     training.circumstances["threads"] = best
     if best != before:
         tried = ", ".join(f"{seconds:.2g} s with {number}" for number, seconds in times.items())
-        training.say(f"Threads     {best} of {training.most_threads}, because {why}: a step takes {tried}. "
+        training.say(f"Threads     {best} of {training.watch.most}, because {why}: a step takes {tried}. "
                      f"From here on numbers can differ in the last digits from those with "
-                     f"{counted(before, 'thread')}; {GIVEN}={training.most_threads} fixes the number.")
+                     f"{counted(before, 'thread')}; {GIVEN}={training.watch.most} fixes the number.")
 
 
 def time_with(training, batch, number):
