@@ -3,7 +3,7 @@
 PyTorch takes a thread for every core. In each layer all of them wait for the last one, so where another
 program holds one core, all cores stand still: with fewer threads the same step is then several times faster.
 On a quiet machine nothing is tried and nothing changes. Another number of threads adds up floats in another
-order, so it is said in a line, saved with the run, and a resumed run begins with it.
+order, so a line says so, the number is saved, and a resumed run begins with it.
 """
 import os
 import time
