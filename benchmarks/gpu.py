@@ -27,6 +27,7 @@ from utils.augment import Augmentation  # noqa: E402
 from utils.dataset import DetectionData, make_loader  # noqa: E402
 from utils.evaluate import to_device  # noqa: E402
 from utils.lists import write_list  # noqa: E402
+from utils.results.media import save_image  # noqa: E402
 from utils.settings import read_settings  # noqa: E402
 from utils.system.device import autocast, choose_device  # noqa: E402
 
@@ -244,7 +245,7 @@ def draw(s, folder, shape):
     for number in range(s.pictures):
         small = stream.integers(0, 256, (48, 64, 3)).astype(np.uint8)
         path = folder / f"{number}.jpg"
-        cv2.imwrite(str(path), cv2.resize(small, (640, 480), interpolation=cv2.INTER_CUBIC))
+        save_image(path, cv2.resize(small, (640, 480), interpolation=cv2.INTER_CUBIC))
         corners = stream.uniform(0, 300, (OBJECTS, 2))
         ends = corners + stream.uniform(20, 150, (OBJECTS, 2))
         lines.append((path, [(*a, *b, int(stream.integers(CLASSES)), 0) for a, b in zip(corners, ends)]))
