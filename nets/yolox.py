@@ -374,7 +374,7 @@ def near_cells(near):
     """
     near = near.any(1)                                                          # (B, N)
     if near.device.type != "cpu":
-        return torch.arange(near.shape[1], device=near.device).expand_as(near)  # (B, N)
+        return torch.arange(near.shape[1], device=near.device).expand_as(near)
     most = max(int(near.sum(1).max()), MOST)
     first = near.byte().sort(dim=1, descending=True, stable=True).indices[:, :most]  # (B, n)
     return first.sort(1).values                                                 # (B, n)

@@ -30,6 +30,7 @@ def box_runs():
         yield {}, lambda one=one: boxes.cxcywh_to_xyxy(boxes.xyxy_to_cxcywh(one))
         yield {}, lambda one=one: boxes.clip(one, (H, W))
         yield {}, lambda one=one, other=other: boxes.complete_iou(one, other)
+        yield {}, lambda one=one, other=other: boxes.generalized_iou(one, other)
         yield {}, lambda one=one, other=other: boxes.decode(boxes.encode(one, other, (10.0, 10.0, 5.0, 5.0)), other)
         yield {}, lambda one=one: boxes.pairwise_iou(one, one[..., :5, :])
     yield {}, lambda: boxes.size_iou(torch.rand(5, 2), torch.rand(9, 2))
