@@ -232,6 +232,11 @@ class PIDNet(nn.Module):
             self.edges = head(2 * C, C, 1)
         init_kaiming(self)
 
+        # Small answers at first, as in MMSegmentation: logits of hundreds are all rounding and no gradient.
+        for part in (self.head, self.aux, self.edges):
+            if part is not None:
+                nn.init.normal_(part.classify.weight, std=0.01)
+
     def forward(self, images, targets=None):
         """images: (B, 3, H, W) RGB 0-1 -> logits (B, K, H, W), losses."""
         x, detail, edges = self.backbone(normalise(images))                     # (B, 128, H/8, W/8), (B, 64, H/8, W/8), (B, 64, H/8, W/8)
