@@ -255,7 +255,7 @@ class PIDNet(nn.Module):
         """
         losses = self.criterion(logits, targets)                                # () each
         if self.aux is None:
-            return losses                                                       # () each
+            return losses
         aux = enlarge(self.aux(detail), logits)                                 # (B, K, H, W)
         losses |= self.criterion(aux, targets, weight=AUX_WEIGHT, prefix="aux_")                # () each
 

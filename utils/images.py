@@ -5,7 +5,6 @@ Images are numpy uint8 (H, W, 3) RGB. Pixel (0, 0) covers 0..1, so a box that co
 """
 import base64
 import contextlib
-import functools
 import io
 import re
 import struct
@@ -94,44 +93,14 @@ def decode_image(path, at_least=None, fit="letterbox", value_range=None):
         on_its_side = turned in ON_ITS_SIDE
 
         # A JPEG can be decoded at a half, a quarter, an eighth of its size; its true size is known before.
-        whole = image.size
         reduced = at_least and image.format == "JPEG"
         if reduced:
             size = image.size if on_its_side else image.size[::-1]          # (h, w)
             needed = fitted_size(*size, at_least, fit)
             image.draft("RGB", needed if on_its_side else needed[::-1])
 
-        # Usually it is a JPEG, whole and not turned. What OpenCV refuses is for Pillow, which says why.
-        usual = image.format == "JPEG" and image.mode == "RGB" and image.size == whole and turned == 1
-        pixels = unpack_jpeg(image.fp.getbuffer()) if usual else None
-        if pixels is None:
-            pixels = np.array(to_rgb(upright(image)))
+        pixels = np.array(to_rgb(upright(image)))
         return pixels, size if reduced else pixels.shape[:2]
-
-
-def unpack_jpeg(content):
-    """The bytes of a JPEG in colour -> (H, W, 3) uint8 RGB, a quarter faster than Pillow and the same to the
-    bit; None: it is damaged, or OpenCV's decoder differs from Pillow's here.
-    """
-    if not hasattr(cv2, "IMREAD_COLOR_RGB") or not decoders_agree():        # OpenCV before 4.11 has it not
-        return None
-    how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    return cv2.imdecode(np.frombuffer(content, np.uint8), how)
-
-
-@functools.cache
-def decoders_agree():
-    """Whether OpenCV and Pillow unpack JPEGs to the same pixels: each brings a decoder of its own, and how it
-    was built is not known. Tried once, on noise in each way to store its colours (4:4:4, 4:2:2, 4:2:0).
-    """
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 53, 3)).astype(np.uint8))
-    for subsampling in range(3):
-        file = io.BytesIO()
-        noise.save(file, "JPEG", subsampling=subsampling)
-        theirs = cv2.imdecode(np.frombuffer(file.getbuffer(), np.uint8), cv2.IMREAD_COLOR_RGB)
-        if theirs is None or not np.array_equal(theirs, Image.open(file)):
-            return False
-    return True
 
 
 def open_values(path):

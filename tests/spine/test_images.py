@@ -110,37 +110,6 @@ def test_every_kind(tmp_path, name):
     assert abs(image.mean() - expected.mean()) <= (2 if "palette with" not in name else 40)
 
 
-def colour_jpeg(**options):
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(1).integers(0, 256, (61, 47, 3)).astype(np.uint8)).save(file, "JPEG", **options)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}, {"quality": 5}])
-def test_opencv_unpacks_the_same_pixels(options):
-    """The faster decoder is used, and gives the very pixels of Pillow's."""
-    content = colour_jpeg(**options)
-    assert np.array_equal(images.unpack_jpeg(content), Image.open(io.BytesIO(content)))
-
-
-def test_where_the_decoders_differ_pillow_is_used(tmp_path, monkeypatch):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(colour_jpeg())
-    fast, wrong = images.open_image(path), np.zeros((61, 47, 3), np.uint8)
-    monkeypatch.setattr("cv2.imdecode", lambda *_: wrong)
-    assert (images.open_image(path) == wrong).all()                     # it was OpenCV's, tried before
-    images.decoders_agree.cache_clear()
-    assert not images.decoders_agree() and np.array_equal(images.open_image(path), fast)
-    images.decoders_agree.cache_clear()
-
-
-def test_a_jpeg_cut_off_is_named_by_pillow(tmp_path):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(colour_jpeg()[:-900])
-    with pytest.raises(UserError, match="cut off or damaged"):
-        images.open_image(path)
-
-
 def test_transparency_is_white(tmp_path):
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "a.png")
     Image.new("LA", (4, 4), (0, 128)).save(tmp_path / "b.png")
