@@ -76,6 +76,20 @@ def test_when_the_cores_are_free_again_all_are_used(run, monkeypatch):
     assert len(run.tried) == tried
 
 
+def test_a_slow_trial_delays_only_the_next_slow_one(run, monkeypatch):
+    """On a taken machine a trial takes long, and is seldom; when the cores are free a minute later, they are used."""
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.getloadavg", lambda: (1.1, 0, 0), raising=False)
+    run.seconds, run.watch.tried, run.watch.cost = {1: 3.0, 2: 2.0, 4: 1.0}, run.watch.wall, 16.0
+    pass_time(run, monkeypatch, 70, 0.1)
+    threads.keep_pace(FREE, run, torch.zeros(1), [])
+    assert not run.tried
+    torch.set_num_threads(1)
+    pass_time(run, monkeypatch, 70, 1.0)
+    threads.keep_pace(FREE, run, torch.zeros(1), [])
+    assert torch.get_num_threads() == 4
+
+
 @pytest.mark.parametrize("why", ["given", "deterministic", "gpu", "processes"])
 def test_who_has_chosen_is_not_asked(run, monkeypatch, why):
     s = SimpleNamespace(deterministic=why == "deterministic", resume=None)

@@ -5,6 +5,7 @@ program holds one core, all cores stand still: with fewer threads the same step 
 On a quiet machine nothing is tried and nothing changes. Another number of threads adds up floats in another
 order, so a line says so, the number is saved, and a resumed run begins with it.
 """
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -21,8 +22,8 @@ GIVEN = "OMP_NUM_THREADS"       # whoever sets it has chosen
 FREE = 0.75                     # of their cores' time threads get on a quiet machine, and more
 BETTER = 0.8                    # another number is taken if a step takes at most this share of the time
 SPAN = 20.0                     # seconds over which is looked how much time they get
-PAUSE = 60.0                    # seconds between two trials, and at least COST times as long as one takes
-COST = 50
+PAUSE = 60.0                    # seconds between two trials, at least
+COST = 50                       # fewer threads are tried again after so many times what the last trial took
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Watch:
     most: int = field(default_factory=lambda: torch.get_num_threads())
     wall: float = field(default_factory=time.perf_counter)      # seconds of the clock
     used: float = field(default_factory=time.process_time)      # seconds of all cores that this process got
-    next_trial: float = 0.0                                     # by the clock: no trial before
+    tried: float = -math.inf                                    # by the clock: when the last trial ended
+    cost: float = 0.0                                           # seconds that it took
 
 
 def may_choose(s, device):
@@ -73,15 +75,16 @@ def keep_pace(s, training, images, targets):
     if now - watch.wall < SPAN or training.watch.most == 1 or not may_choose(s, training.device):
         return
 
-    # A trial costs little beside what lies between two of them.
-    busy = is_busy(watch) and torch.get_num_threads() > 1
-    free = torch.get_num_threads() < training.watch.most and are_cores_free()
-    if now > watch.next_trial and (busy or free):
+    # A trial on a taken machine is slow, so it is seldom; whether cores are free again is seen beforehand.
+    since = now - watch.tried
+    busy = since > max(PAUSE, COST * watch.cost) and is_busy(watch) and torch.get_num_threads() > 1
+    free = since > PAUSE and torch.get_num_threads() < training.watch.most and are_cores_free()
+    if busy or free:
         batch = to_device(images, targets, training.device)
         seconds = time_step(training, *batch)
         (try_fewer if busy else try_more)(training, batch, seconds)
-        end = time.perf_counter()
-        watch.next_trial = end + max(PAUSE, COST * (end - now))
+        watch.tried = time.perf_counter()
+        watch.cost = watch.tried - now
     watch.wall, watch.used = time.perf_counter(), time.process_time()
 
 
